@@ -1,0 +1,1 @@
+"""One module per experiment of the paper: tables of measurements in, tidy tables out."""

@@ -1,0 +1,187 @@
+"""Self-repair per head and per layer (experiments.md a.8 to a.11; figure 1 and the per-head scatter).
+
+Shares are reported both as the ratio of sums and as the paper's per-token mean clipped to [0, 1]; they disagree,
+since clipping turns noise into repair (experiments.md P6).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from selfrepair import store
+from selfrepair.statistics import Estimate, bootstrap_draws, median, ratio_of_sums
+
+EFFECTS = list(store.EFFECTS)
+PARTS = [name.removeprefix("clipped_") for name in store.CLIPPED]  # what a share of the direct effect is taken of
+CLIPPED = list(store.CLIPPED)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Tables of `store.STATISTICS` per head and per layer, and of `store.RESPONDERS`."""
+
+    heads: pl.DataFrame
+    layers: pl.DataFrame
+    responders: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over a set of tokens, by document and head; heads lie as (layer, head) in `heads`."""
+
+    heads: list[tuple[int, int]]
+    documents: Int[np.ndarray, " document"]
+    n: Float[np.ndarray, "document head"]
+    effects: Float[np.ndarray, "document head effect"]
+    clipped: Float[np.ndarray, "document head part"]
+
+
+def summarise(
+    model: str, ablation: str, tokens: pl.DataFrame, sums: pl.DataFrame, replicates: int, seed: int
+) -> Summary:
+    """Summarise the ablation of every head of a model.
+
+    Args:
+        tokens: token rows of all shards (`store.ablated_tokens`).
+        sums: document sums of all shards (`store.document_sums`).
+        replicates: of the bootstrap.
+
+    Returns:
+        for the top tokens and for all tokens: mean, median, share (ratio of sums) and clipped share of each effect,
+        with 95 % intervals clustered by document. The median over all tokens is that of the control sample. In a
+        layer, means, medians and clipped shares are unweighted means over its heads, a share is the ratio of the sums
+        over its heads.
+    """
+    top = tokens.filter("selected")
+    tables = {"top": _sum_by_document(top), "all": sums}
+    samples = {"top": top, "all": tokens.filter("control")}
+    per_head, per_layer, responders = [], [], []
+    for name, table in tables.items():
+        dense = _dense(table)
+        draws = bootstrap_draws(len(dense.documents), replicates, seed)
+        labels = {"model": model, "ablation": ablation, "tokens": name}
+        medians = _medians(samples[name], dense, draws)
+        per_head.append(_describe(labels, _by_head(dense, draws, medians), dense))
+        per_layer.append(_describe(labels, _by_layer(dense, draws, medians), dense))
+        responders.append(_responders(labels, table))
+    return Summary(pl.concat(per_head), pl.concat(per_layer), pl.concat(responders))
+
+
+def _sum_by_document(top: pl.DataFrame) -> pl.DataFrame:
+    """Bring token rows into the form of `store.document_sums`."""
+    effect = pl.col("direct_effect").cast(pl.Float64)
+    shares = [
+        pl.when(effect == 0).then(0.0).otherwise((pl.col(part) / effect).clip(0, 1)).alias(f"clipped_{part}")
+        for part in PARTS
+    ]
+    n_layers = top.schema["repair_mlp_by_layer"].size
+    layered = [
+        pl.concat_arr([pl.col(name).arr.get(i).cast(pl.Float64).sum() for i in range(n_layers)]).alias(name)
+        for name in store.by_layer(n_layers)
+    ]
+    summed = [pl.col(name).cast(pl.Float64).sum() for name in (*EFFECTS, *CLIPPED)]
+    grouped = top.with_columns(shares).group_by("layer", "head", "document", maintain_order=True)
+    return grouped.agg(pl.len().cast(pl.Int64).alias("n"), *summed, *layered)
+
+
+def _dense(table: pl.DataFrame) -> _Sums:
+    table = table.sort("layer", "head", "document")
+    heads = table.select("layer", "head").unique(maintain_order=True).rows()
+    documents = np.sort(table["document"].unique().to_numpy())
+    place = {head: index for index, head in enumerate(heads)}
+    at = np.searchsorted(documents, table["document"].to_numpy()), [place[h] for h in table.select("layer", "head").rows()]
+
+    def spread(columns: list[str]) -> Float[np.ndarray, "document head column"]:
+        dense = np.zeros((len(documents), len(heads), len(columns)))
+        np.add.at(dense, at, table.select(columns).to_numpy())
+        return dense
+
+    return _Sums(heads, documents, spread(["n"])[..., 0], spread(EFFECTS), spread(CLIPPED))
+
+
+def _medians(tokens: pl.DataFrame, sums: _Sums, draws: Int[np.ndarray, "replicate document"]) -> Estimate:
+    by_head = tokens.partition_by("layer", "head", as_dict=True)
+    values, replicates = [], []
+    for head in sums.heads:
+        rows = by_head[head]
+        documents = np.searchsorted(sums.documents, rows["document"].to_numpy())
+        found = [median(rows[name].to_numpy(), documents, draws) for name in EFFECTS]
+        values.append([m.value for m in found])
+        replicates.append([m.replicates for m in found])
+    return Estimate(np.array(values), np.moveaxis(np.array(replicates), -1, 0))
+
+
+_Estimates = dict[str, tuple[list[str], Estimate]]
+
+
+def _by_head(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians: Estimate) -> _Estimates:
+    parts = sums.effects[..., [EFFECTS.index(part) for part in PARTS]]
+    return {
+        "mean": (EFFECTS, ratio_of_sums(sums.effects, sums.n[..., None], draws)),
+        "median": (EFFECTS, medians),
+        "share": (PARTS, ratio_of_sums(parts, sums.effects[..., :1], draws)),
+        "clipped_share": (PARTS, ratio_of_sums(sums.clipped, sums.n[..., None], draws)),
+    }
+
+
+def _by_layer(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians: Estimate) -> _Estimates:
+    layers = np.array([layer for layer, _ in sums.heads])
+    starts = np.flatnonzero(np.diff(layers, prepend=-1))
+    per_head = _by_head(sums, draws, medians)
+
+    def averaged(estimate: Estimate) -> Estimate:
+        members = [np.flatnonzero(layers == layers[start]) for start in starts]
+        return Estimate(
+            np.stack([estimate.value[m].mean(0) for m in members]),
+            np.stack([estimate.replicates[:, m].mean(1) for m in members], axis=1),
+        )
+
+    summed = np.add.reduceat(sums.effects, starts, axis=1)
+    parts = summed[..., [EFFECTS.index(part) for part in PARTS]]
+    averages = {name: (columns, averaged(e)) for name, (columns, e) in per_head.items() if name != "share"}
+    return averages | {"share": (PARTS, ratio_of_sums(parts, summed[..., :1], draws))}
+
+
+def _describe(labels: dict[str, str], estimates: _Estimates, sums: _Sums) -> pl.DataFrame:
+    """Write estimates of each head, or of each layer, as rows of `store.STATISTICS`."""
+    n_items = len(estimates["mean"][1].value)
+    if n_items == len(sums.heads):
+        items = sums.heads
+        tokens = sums.n.sum(0)
+    else:
+        items = [(layer, None) for layer in sorted({layer for layer, _ in sums.heads})]
+        tokens = np.full(n_items, sums.n.sum(0)[0])
+    rows = []
+    for statistic, (quantities, estimate) in estimates.items():
+        low, high = estimate.interval
+        for index, (layer, head) in enumerate(items):
+            for column, quantity in enumerate(quantities):
+                numbers = (float(estimate.value[index, column]), float(low[index, column]), float(high[index, column]))
+                rows.append((layer, head, quantity, statistic, *numbers, int(tokens[index])))
+    names = ("layer", "head", "quantity", "statistic", "value", "low", "high", "n_tokens")
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    constant = labels | {"n_documents": len(sums.documents)}
+    columns |= {name: [value] * len(rows) for name, value in constant.items()}
+    return store.frame(columns, store.STATISTICS)
+
+
+def _responders(labels: dict[str, str], table: pl.DataFrame) -> pl.DataFrame:
+    """Mean response of every later layer to the ablation of every head."""
+    n_layers = table.schema["repair_mlp_by_layer"].size
+    long = []
+    for part in ("attention", "mlp"):
+        column = pl.col(f"repair_{part}_by_layer")
+        means = [(column.arr.get(i).sum() / pl.col("n").sum()).alias(str(i)) for i in range(n_layers)]
+        wide = table.group_by("layer", "head").agg(means)
+        long.append(
+            wide.unpivot(index=["layer", "head"], variable_name="later_layer").with_columns(
+                pl.lit(part).alias("part"), pl.col("later_layer").cast(pl.Int16)
+            )
+        )
+    rows = pl.concat(long).with_columns(**{name: pl.lit(value) for name, value in labels.items()})
+    ordered = rows.sort("layer", "head", "part", "later_layer").with_columns(
+        pl.col("layer", "head").cast(pl.Int16), pl.col("value").cast(pl.Float64)
+    )
+    return ordered.select(list(store.RESPONDERS))

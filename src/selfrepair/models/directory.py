@@ -1,0 +1,156 @@
+"""What can be known of a model directory without loading it: is it there, whole, supported, and how large.
+
+Only the standard library is imported, so that a run can refuse bad input before anything long starts.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+SUPPORTED = {
+    "gpt2": "GPT-2",
+    "gpt_neo": "GPT-Neo",
+    "gpt_neox": "GPT-NeoX (Pythia)",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "opt": "OPT",
+    "qwen2": "Qwen2",
+}
+# The same quantity under the names that the families' configs give it.
+LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
+HEADS = ("num_attention_heads", "n_head", "num_heads")
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class ModelDirectoryError(ValueError):
+    """A model directory that can't be used; the message names the file and the fix."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Size and family of a model, read from its `config.json`."""
+
+    family: str
+    n_layers: int
+    n_heads: int
+    max_positions: int
+    config: dict
+
+
+def read_model_info(folder: Path) -> ModelInfo:
+    """Check a Hugging Face model directory and read its size.
+
+    Raises:
+        ModelDirectoryError: the directory or a file of it is missing, truncated, pickled, or the architecture is
+            not supported.
+    """
+    if not folder.is_dir():
+        raise ModelDirectoryError(f"model directory {folder} does not exist; set the model's `path` to one that does")
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ModelDirectoryError(f"{config_file} is missing: {folder} is no Hugging Face model directory")
+    try:
+        config = json.loads(config_file.read_text())
+    except json.JSONDecodeError as error:
+        raise ModelDirectoryError(f"{config_file} is not valid JSON ({error}); restore it") from error
+    _check_architecture(config, config_file)
+    for file in weight_files(folder):
+        _check_safetensors(file)
+    return ModelInfo(
+        config["model_type"], _first(config, LAYERS), _first(config, HEADS), _first(config, POSITIONS), config
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model directory.
+
+    Raises:
+        ModelDirectoryError: there are none, or the index names one that is missing.
+    """
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        for name in names:
+            if not (folder / name).is_file():
+                raise ModelDirectoryError(f"{folder / name}, named by {index.name}, is missing; fetch it again")
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
+    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+    if pickles:
+        raise ModelDirectoryError(
+            f"{folder} holds its weights only as pickle ({', '.join(pickles)}), which can run any code when loaded; "
+            "convert them to model.safetensors (in transformers: save_pretrained)"
+        )
+    raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
+
+
+def parse_head(name: str) -> tuple[int, int]:
+    """Return (layer, head) of a name such as `L9H11`.
+
+    Raises:
+        ValueError: the name has another form.
+    """
+    match = re.fullmatch(r"L(\d+)H(\d+)", name)
+    if not match:
+        raise ValueError(f"`{name}` is no head; write it as L9H11: layer, then head, both from 0")
+    return int(match[1]), int(match[2])
+
+
+def check_heads(info: ModelInfo, heads: list[str], name: str) -> list[tuple[int, int]]:
+    """Parse head names and check that the model has them.
+
+    Raises:
+        ValueError: a head is out of range or malformed.
+    """
+    parsed = [parse_head(head) for head in heads]
+    for layer, head in parsed:
+        if layer >= info.n_layers or head >= info.n_heads:
+            raise ValueError(
+                f"models.{name}.heads: L{layer}H{head} is out of range; "
+                f"layers go from 0 to {info.n_layers - 1}, heads from 0 to {info.n_heads - 1}"
+            )
+    return parsed
+
+
+def _check_architecture(config: dict, source: Path) -> None:
+    family = config.get("model_type")
+    if family not in SUPPORTED:
+        named = ", ".join(f"{key} ({label})" for key, label in SUPPORTED.items())
+        raise ModelDirectoryError(f"{source}: architecture `{family}` is not supported; supported are {named}")
+    refused = {
+        "do_layer_norm_before: false (post-norm OPT)": config.get("do_layer_norm_before") is False,
+        "word_embed_proj_dim other than hidden_size": config.get("word_embed_proj_dim") not in (None, config.get("hidden_size")),
+        "add_cross_attention": bool(config.get("add_cross_attention")),
+        "quantization_config (quantized weights)": "quantization_config" in config,
+    }
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    refused[f"rope_type {kind} (supported: {', '.join(ROTARY_TYPES)})"] = kind not in ROTARY_TYPES
+    for what, present in refused.items():
+        if present:
+            raise ModelDirectoryError(f"{source}: {what} is not supported for `{family}`")
+
+
+def _check_safetensors(file: Path) -> None:
+    """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
+        try:
+            header = json.loads(stream.read(length))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
+    promised = 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    if promised != size:
+        raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
+
+
+def _first(config: dict, names: tuple[str, ...]) -> int:
+    return next(config[name] for name in names if name in config)

@@ -1,0 +1,27 @@
+"""Progress of long work as plain lines, about every ten seconds."""
+
+import sys
+import time
+
+
+class Progress:
+    """Prints `what: done/total tokens, tokens/s, time left` to standard output, at most every `every` seconds."""
+
+    def __init__(self, what: str, total: int, every: float = 10.0) -> None:
+        self.what, self.total, self.every = what, total, every
+        self.done = 0
+        self.started = self.printed = time.monotonic()
+
+    def advance(self, tokens: int) -> None:
+        self.done += tokens
+        now = time.monotonic()
+        if now - self.printed >= self.every or self.done >= self.total:
+            self.printed = now
+            rate = self.done / max(now - self.started, 1e-9)
+            minutes, seconds = divmod(round((self.total - self.done) / rate), 60)
+            print(
+                f"{self.what}: {self.done:,}/{self.total:,} tokens, {rate:,.0f} tokens/s, "
+                f"{minutes:02d}:{seconds:02d} left",
+                file=sys.stdout,
+                flush=True,
+            )
