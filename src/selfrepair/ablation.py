@@ -94,9 +94,11 @@ def ablate_heads(
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
     selected, control = _masks(clean, heads, documents.shape)
     chosen = shard_rows(len(matrix), shard, shards)
-    progress = Progress(f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}", len(chosen) * documents.shape[1])
+    what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
+    progress = Progress(what, len(chosen) * documents.shape[1])
     kept, sums = [], _DocumentSums(len(heads), model.n_layers, documents[chosen].unique())
-    for batch, m in sweep_rows(model, matrix, source, chosen, ablation, heads, clean.means.to(model.device), batch_rows):
+    means = clean.means.to(model.device)
+    for batch, m in sweep_rows(model, matrix, source, chosen, ablation, heads, means, batch_rows):
         values = _quantities(m)
         sums.add(values, documents[batch])
         keep = selected[:, batch] | control[batch]

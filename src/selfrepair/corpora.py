@@ -12,7 +12,6 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
 
 import polars as pl
 
@@ -65,11 +64,11 @@ def build_python_corpus(library: Path, topics: dict[str, str]) -> pl.DataFrame:
     return pl.DataFrame([asdict(d) for d in documents], schema=CORPUS_SCHEMA).sort("document")
 
 
-def standard_library_topics() -> tuple[ModuleType, dict[str, str]]:
-    """Return the module of pydoc's documentation topics, and the topics, of the running Python."""
-    from pydoc_data import topics
+def standard_library_topics() -> dict[str, str]:
+    """Return the documentation topics of the running Python, by name."""
+    from pydoc_data.topics import topics
 
-    return topics, topics.topics
+    return topics
 
 
 def _module_documents(name: str, raw: bytes) -> Iterator[Document]:

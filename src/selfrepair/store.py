@@ -46,10 +46,14 @@ CLEAN_TOKENS = PLACE | {
     "logit": Column(pl.Float32, "logits", "clean logit of the correct next token, centred over the vocabulary"),
     "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),
 }
-SELECTED = HEAD | PLACE | {
-    "rank": Column(pl.Int32, "index", "0 for the token with the head's largest direct effect"),
-    "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
-}
+SELECTED = (
+    HEAD
+    | PLACE
+    | {
+        "rank": Column(pl.Int32, "index", "0 for the token with the head's largest direct effect"),
+        "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
+    }
+)
 EFFECTS = {
     "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean run, clean scale"),
     "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated run, clean scale"),
@@ -159,3 +163,19 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_parquet(table: pl.DataFrame, path: Path) -> None:
     """Write a Parquet file, complete or not at all."""
     write_whole(path, lambda temporary: table.write_parquet(temporary, compression="zstd"))
+
+
+def tables(n_layers: int) -> dict[str, dict[str, Column]]:
+    """Schema of every result table, by its path within a run's folder."""
+    return {
+        "tokens/<model>/tokens.parquet": TOKENS,
+        "tokens/<model>/rows.parquet": ROWS,
+        "tokens/<model>/documents.parquet": DOCUMENTS,
+        "ablation/<model>/clean/tokens.parquet": CLEAN_TOKENS,
+        "ablation/<model>/clean/selected.parquet": SELECTED,
+        "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
+        "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),
+        "analysis/<model>/<ablation>/heads.parquet": STATISTICS,
+        "analysis/<model>/<ablation>/layers.parquet": STATISTICS,
+        "analysis/<model>/<ablation>/responders.parquet": RESPONDERS,
+    }

@@ -287,5 +287,6 @@ def check_decomposition(m: Measurement, heads: list[tuple[int, int]]) -> None:
         size = error[run, row].item()
         what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
         raise DecompositionError(
-            f"layer {layer}, head {head}, row {row} of the batch: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
+            f"layer {layer}, head {head}, row {row} of the batch: "
+            f"the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
         )

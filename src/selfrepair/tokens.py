@@ -1,12 +1,13 @@
 """Documents to rows of tokens: packed with their separators, drawn with a seed, and paired for resampling."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Int
+
+from selfrepair.provenance import sha256
 
 MAX_REPAIRS = 200  # rounds of swapping before a derangement is given up
 
@@ -62,8 +63,40 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
     return documents.select(name.alias("name"), kind.alias("kind"), pl.col(text_column).alias("text"))
 
 
+def check_sha256(path: Path, expected: str) -> None:
+    """Compare a file's SHA-256 with the expected one; an empty one is not checked.
+
+    Raises:
+        CorpusError: they differ.
+    """
+    if expected and (found := sha256(path)) != expected:
+        raise CorpusError(f"{path} has SHA-256 {found}, not {expected}; restore the file, or correct its `sha256`")
+
+
+def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]], int, int]:
+    """Tokenise texts with a model's own tokenizer; return their ids, the beginning-of-text and the separator token.
+
+    Raises:
+        CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory, local_files_only=True)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if bos is None and eos is None:
+        raise CorpusError(f"{tokenizer_directory}: the tokenizer has no bos_token and no eos_token; rows need one")
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return encoded, eos if bos is None else bos, bos if eos is None else eos
+
+
 def sample_tokens(
-    encoded: Iterable[list[int]], documents: pl.DataFrame, bos: int, separator: int, n_rows: int, row_length: int, seed: int
+    encoded: list[list[int]],
+    bos: int,
+    separator: int,
+    documents: pl.DataFrame,
+    n_rows: int,
+    row_length: int,
+    seed: int,
 ) -> SampledTokens:
     """Pack tokenised documents into rows and draw some of them.
 

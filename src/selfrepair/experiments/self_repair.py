@@ -91,7 +91,8 @@ def _dense(table: pl.DataFrame) -> _Sums:
     heads = table.select("layer", "head").unique(maintain_order=True).rows()
     documents = np.sort(table["document"].unique().to_numpy())
     place = {head: index for index, head in enumerate(heads)}
-    at = np.searchsorted(documents, table["document"].to_numpy()), [place[h] for h in table.select("layer", "head").rows()]
+    columns = [place[head] for head in table.select("layer", "head").rows()]
+    at = np.searchsorted(documents, table["document"].to_numpy()), columns
 
     def spread(columns: list[str]) -> Float[np.ndarray, "document head column"]:
         dense = np.zeros((len(documents), len(heads), len(columns)))

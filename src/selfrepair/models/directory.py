@@ -4,6 +4,7 @@ Only the standard library is imported, so that a run can refuse bad input before
 """
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,9 +123,10 @@ def _check_architecture(config: dict, source: Path) -> None:
     if family not in SUPPORTED:
         named = ", ".join(f"{key} ({label})" for key, label in SUPPORTED.items())
         raise ModelDirectoryError(f"{source}: architecture `{family}` is not supported; supported are {named}")
+    projected = config.get("word_embed_proj_dim") not in (None, config.get("hidden_size"))
     refused = {
         "do_layer_norm_before: false (post-norm OPT)": config.get("do_layer_norm_before") is False,
-        "word_embed_proj_dim other than hidden_size": config.get("word_embed_proj_dim") not in (None, config.get("hidden_size")),
+        "word_embed_proj_dim other than hidden_size": projected,
         "add_cross_attention": bool(config.get("add_cross_attention")),
         "quantization_config (quantized weights)": "quantization_config" in config,
     }
@@ -134,6 +136,13 @@ def _check_architecture(config: dict, source: Path) -> None:
     for what, present in refused.items():
         if present:
             raise ModelDirectoryError(f"{source}: {what} is not supported for `{family}`")
+
+
+def count_parameters(file: Path) -> int:
+    """Numbers stored in a safetensors file; tied weights are stored once."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
 def _check_safetensors(file: Path) -> None:

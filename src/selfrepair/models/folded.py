@@ -166,10 +166,8 @@ class FoldedModel:
         """Activations of the MLP's neurons (gate times input in gated MLPs)."""
         normed, act = self.norm(resid).flatten(0, 1), ACTIVATIONS[self.activation]
         hidden = torch.addmm(layer.b_in, normed, layer.W_in)
-        if layer.W_gate is None:
-            hidden = act(hidden)
-        else:
-            hidden = hidden * act(torch.addmm(layer.b_gate, normed, layer.W_gate))
+        gate = None if layer.W_gate is None else torch.addmm(layer.b_gate, normed, layer.W_gate)
+        hidden = act(hidden) if gate is None else hidden * act(gate)
         return hidden.view(*resid.shape[:2], -1)
 
     def mlp_out(self, layer: Layer, resid: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from selfrepair.models.directory import ModelInfo, read_model_info
+from selfrepair.models.directory import ModelInfo, check_heads, count_parameters, read_model_info, weight_files
 from selfrepair.models.folded import ACTIVATIONS, FoldedModel, Layer
+from selfrepair.provenance import sha256
 
 TOLERANCE = 1e-4  # of the largest logit, for log-probabilities against Hugging Face
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
@@ -41,14 +42,48 @@ def load_model(
         folder = fetch_model(str(source), revision)
     elif revision is not None:
         raise ValueError(f"revision {revision} was given for the directory {source}; it applies to hub ids only")
+    model, _ = load_checked(folder, name or folder.name)
+    return model.to(device, dtype)
+
+
+def load_checked(folder: Path, name: str, heads: list[str] | None = None) -> tuple[FoldedModel, float]:
+    """Load and fold a model directory; return the model and its largest error against Hugging Face.
+
+    Args:
+        heads: heads that the model must have, written as L9H11.
+
+    Returns:
+        the model in float32, and the error of its log-probabilities relative to the largest logit.
+
+    Raises:
+        ModelDirectoryError, ValueError: as `load_model`; or a head is out of range.
+    """
     info = read_model_info(folder)
-    model, error = _fold_checked(folder, info, name or Path(source).name)
+    check_heads(info, heads or [], name)
+    model, error = _fold_with_error(folder, info, name)
     if not error <= TOLERANCE:
         raise ValueError(
             f"{folder}: log-probabilities of the folded model differ from Hugging Face's by {error:.1e} "
             f"of the largest logit (allowed: {TOLERANCE:.0e})"
         )
-    return model.to(device, dtype)
+    return model, error
+
+
+def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, object]:
+    """Size of a model, the checksums of its weights, and the error of the check against Hugging Face."""
+    files = weight_files(folder)
+    return {
+        "name": model.name,
+        "family": model.family,
+        "n_layers": model.n_layers,
+        "n_heads": model.n_heads,
+        "d_model": model.d_model,
+        "d_mlp": model.layers[0].W_out.shape[0],
+        "d_vocab": model.W_E.shape[0],
+        "parameters": sum(count_parameters(file) for file in files),
+        "weights_sha256": {file.name: sha256(file) for file in files},
+        "load_error": error,
+    }
 
 
 def fetch_model(hub_id: str, revision: str | None, folder: Path | None = None) -> Path:
@@ -61,7 +96,7 @@ def fetch_model(hub_id: str, revision: str | None, folder: Path | None = None) -
 
 
 @torch.no_grad()
-def _fold_checked(folder: Path, info: ModelInfo, name: str) -> tuple[FoldedModel, float]:
+def _fold_with_error(folder: Path, info: ModelInfo, name: str) -> tuple[FoldedModel, float]:
     """Fold the model and return it with its largest error against Hugging Face, relative to the largest logit."""
     # Imported late: transformer_lens takes seconds to import, and only loading needs it.
     from transformer_lens.model_bridge import TransformerBridge
@@ -151,9 +186,7 @@ def _layer(block: torch.nn.Module, attention_scale: float, window: int | None) -
     W_O = attn.W_O.float().clone()
     b_V = bias(attn.b_V, n_kv_heads, d_head)
     # The bridge leaves value biases of grouped-query models in place: a bias passes attention unchanged.
-    b_O = bias(attn.b_O, d_model) + torch.einsum(
-        "hd,hdm->m", b_V.repeat_interleave(n_heads // n_kv_heads, dim=0), W_O
-    )
+    b_O = bias(attn.b_O, d_model) + torch.einsum("hd,hdm->m", b_V.repeat_interleave(n_heads // n_kv_heads, dim=0), W_O)
     b_Q, b_K = bias(attn.b_Q, n_heads, d_head), bias(attn.b_K, n_kv_heads, d_head)
     gate = getattr(mlp, "W_gate", None)
     return Layer(

@@ -16,6 +16,7 @@ from typing import Any
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -67,7 +68,9 @@ def token_stream(texts: list[str], tokenizer: Tokenizer) -> Int[Tensor, " token"
     return torch.tensor([token for text in encoded for token in (*text.ids, separator)])
 
 
-def rows_at(stream: Int[Tensor, " token"], starts: Int[Tensor, " row"], length: int, bos: int) -> Int[Tensor, "row pos"]:
+def rows_at(
+    stream: Int[Tensor, " token"], starts: Int[Tensor, " row"], length: int, bos: int
+) -> Int[Tensor, "row pos"]:
     """Cut a row of `length` tokens at each start: the beginning-of-text token, then `length - 1` of the stream."""
     body = stream[starts[:, None] + torch.arange(length - 1)]
     return torch.cat([torch.full((len(starts), 1), bos), body], dim=1)
@@ -76,8 +79,8 @@ def rows_at(stream: Int[Tensor, " token"], starts: Int[Tensor, " row"], length: 
 def bigram_loss(train: Int[Tensor, " token"], rows: Int[Tensor, "row pos"], vocabulary_size: int) -> float:
     """Loss (nats per token) on `rows` of a bigram model of `train`, interpolated with its unigram model.
 
-    The weight of the bigram estimate is n / (n + 4) after n sightings of the first token (Witten-Bell-like),
-    so the baseline is not handicapped on rare contexts.
+    After n sightings of the first token with k distinct successors the bigram estimate weighs n / (n + k)
+    (Witten-Bell), so the baseline is not handicapped on rare contexts.
     """
     pairs = torch.bincount(train[:-1] * vocabulary_size + train[1:], minlength=vocabulary_size**2)
     pairs = pairs.view(vocabulary_size, vocabulary_size).double()
@@ -206,8 +209,6 @@ def _resume(model: PreTrainedModel, optimiser: torch.optim.AdamW, state: Path) -
     path = state / "state.safetensors"
     if not path.exists():
         return [], 0
-    from safetensors import safe_open
-
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors, step = load_file(path), int(metadata["step"])
@@ -237,13 +238,13 @@ def _finish(
 ) -> None:
     model.eval()
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
-    folders = [(output, torch.float32)]
+    folders = [output]
     _save_model(model, output, torch.float32)
     for checkpoint in sorted((state / "checkpoints").glob("step-*")):
         folder = output / "checkpoints" / checkpoint.name
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
-        folders.append((folder, torch.float16))
-    for folder, _ in folders:
+        folders.append(folder)
+    for folder in folders:
         wrapped.save_pretrained(folder)
     pl.DataFrame(history).write_csv(output / "training.csv")
     vocabulary_size = tokenizer.get_vocab_size()

@@ -1,0 +1,51 @@
+# make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
+# make test        set up, run the tests and the linters
+# make lock        pin all dependencies anew (needs uv)
+#
+# PYTHON=python3.12 chooses the interpreter (3.11 to 3.13), TORCH=cuda the GPU build of torch.
+
+PYTHON ?= python3
+TORCH ?= cpu
+RUN_FLAGS ?=
+
+BIN := .venv/bin
+TORCH_PIN := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+# Packages that depend on the machine: they come with torch.
+UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
+	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
+	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+.PHONY: replicate test lock
+.DELETE_ON_ERROR:
+
+replicate: .venv/installed-$(TORCH)
+	$(BIN)/snakemake --cores all $(RUN_FLAGS)
+
+test: .venv/installed-$(TORCH)
+	$(BIN)/python -m pytest
+	$(BIN)/snakemake --lint
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+.venv/installed-$(TORCH): envs/requirements.lock pyproject.toml
+	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f'Python {v} is not supported; choose 3.11 to 3.13 with PYTHON=')"
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+ifeq ($(TORCH),cuda)
+	$(BIN)/pip install --quiet "$(TORCH_PIN)"
+else ifeq ($(TORCH),cpu)
+	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(CPU_INDEX) "$(TORCH_PIN)"
+else
+	$(error TORCH is cpu or cuda, not $(TORCH))
+endif
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r envs/requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+lock:
+	uv pip compile --quiet pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
+		--no-annotate --no-header $(UNLOCKED:%=--no-emit-package %) --output-file envs/requirements.lock
+	$(MAKE) .venv/installed-$(TORCH)
+	$(BIN)/python workflow/lib/pin_environments.py

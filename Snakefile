@@ -1,0 +1,45 @@
+from snakemake.utils import min_version
+
+min_version("9.18")
+
+# A configuration file given on the command line replaces the default one instead of being mixed with it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/demo.yaml"
+
+
+pathvars:
+    results=f"results/{config['run']}",
+    logs=f"results/{config['run']}/logs",
+    benchmarks=f"results/{config['run']}/benchmarks",
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/tokens.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/ablation.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    """Every deliverable of a run."""
+    default_target: True
+    input:
+        expand(
+            "<results>/figures/{figure}.{suffix}",
+            figure=FIGURES,
+            suffix=FIGURE_SUFFIXES,
+        ),
+        expand("<results>/tables/{table}.{suffix}", table=TABLES, suffix=["tex", "csv"]),
+        expand(
+            "<results>/analysis/{model}/{ablation}/{table}.parquet",
+            model=MODELS,
+            ablation=ABLATIONS,
+            table=["heads", "layers", "responders"],
+        ),
+        REPORT,
+        PAPER,

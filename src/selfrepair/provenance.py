@@ -1,0 +1,40 @@
+"""What a run was made with, and checksums."""
+
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def run_record(config: dict[str, Any]) -> dict[str, Any]:
+    """Describe a run: its configuration, the code's commit, the machine, and the version of every package.
+
+    `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from the commit.
+    """
+    status = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "config": config,
+        "commit": _git("rev-parse", "HEAD"),
+        "modified": None if status is None else bool(status),
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
+    }
+
+
+def _git(*command: str) -> str | None:
+    """Output of a Git command, or None where there is no Git or no checkout."""
+    try:
+        done = subprocess.run(["git", *command], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,79 @@
+"""Write envs/*.yaml from the lock: `python workflow/lib/pin_environments.py`, in an environment made from the lock.
+
+Each environment holds the packages that its kind of rule imports and all that these bring along, at the versions of
+envs/requirements.lock. torch, whose builds differ by machine, is not in the lock; pyproject.toml pins it.
+"""
+
+import re
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+PYTHON = "3.11"
+# What the programs of each kind import.
+KINDS = {
+    "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
+    "transformers",
+    "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml",
+    "draw": "altair jaxtyping polars pyyaml vl-convert-python",
+    "typeset": "polars",
+    "train": "datasets jaxtyping numpy polars safetensors tokenizers torch transformers",
+}
+
+
+def canonical(name: str) -> str:
+    """Package names compare without regard to case and separators."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked_versions(lock: Path, project: Path) -> dict[str, set[str]]:
+    """Versions that the lock, and pyproject.toml for torch, allow of each package."""
+    text = lock.read_text() + "\n".join(re.findall(r'"(torch==[^"]+)"', project.read_text()))
+    versions: dict[str, set[str]] = {}
+    for name, pinned in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE):
+        versions.setdefault(canonical(name), set()).add(pinned)
+    return versions
+
+
+def brought_along(packages: list[str], known: dict[str, set[str]]) -> dict[str, str]:
+    """Installed version of packages and of everything they need here, as far as it is locked."""
+    found: dict[str, str] = {}
+    waiting = [canonical(package) for package in packages]
+    while waiting:
+        package = waiting.pop()
+        if package in found or package not in known:
+            continue
+        try:
+            found[package] = version(package).split("+")[0]
+        except PackageNotFoundError:
+            continue  # needed on other systems only
+        needed = [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in requires(package) or [] if "extra ==" not in line]
+        waiting += map(canonical, needed)
+    return dict(sorted(found.items()))
+
+
+def environment(kind: str, pins: dict[str, str]) -> str:
+    """Text of a conda environment file."""
+    lines = [
+        f"# Made by workflow/lib/pin_environments.py from the lock: what {kind} rules need. Not to be edited.",
+        "channels: [conda-forge, nodefaults]",
+        "dependencies:",
+        f"  - python ={PYTHON}",
+        "  - pip",
+        "  - pip:",
+        *(f"      - {name}=={pinned}" for name, pinned in pins.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    known = locked_versions(Path("envs/requirements.lock"), Path("pyproject.toml"))
+    for kind, packages in KINDS.items():
+        pins = brought_along(packages.split(), known)
+        strangers = {name: pinned for name, pinned in pins.items() if pinned not in known[name]}
+        if strangers:
+            raise SystemExit(f"installed versions differ from the lock: {strangers}; install the lock first")
+        Path(f"envs/{kind}.yaml").write_text(environment(kind, pins))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A run's configuration: checked before anything starts, then read through one frozen object.
+
+Only the standard library and what Snakemake brings are imported here.
+"""
+
+import json
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from selfrepair.models.directory import check_heads, read_model_info, weight_files
+
+SCHEMA = Path("workflow/schemas/config.schema.yaml")
+TRAINING = Path("config/training.yaml")
+# Keys that people try, and what to write instead.
+RENAMED = {
+    "model": "list models under `models`, by name",
+    "n_tokens": "write `tokens.rows` (rows of `tokens.row_length` tokens)",
+    "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
+    "batch_size": "batches are chosen by the program; shards by `ablation.tokens_per_shard`",
+}
+TRAINED_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "training.csv",
+    "training.json",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the rules need to know of a run.
+
+    Attributes:
+        config: the checked configuration.
+        results: folder of the run's results.
+    """
+
+    config: dict[str, Any]
+    results: str
+
+    @property
+    def models(self) -> list[str]:
+        return list(self.config["models"])
+
+    @property
+    def ablations(self) -> list[str]:
+        return self.config["ablation"]["kinds"]
+
+    @property
+    def shards(self) -> int:
+        tokens = self.config["tokens"]
+        scored = tokens["rows"] * (tokens["row_length"] - 1)
+        return math.ceil(scored / self.config["ablation"]["tokens_per_shard"])
+
+    @property
+    def corpus(self) -> dict[str, Any]:
+        return self.config["corpora"][self.config["tokens"]["corpus"]]
+
+    @property
+    def corpus_file(self) -> str:
+        """The corpus as a local file: as configured, or where the fetch rule puts it."""
+        return self.corpus.get("path") or f"results/hub/corpora/{self.config['tokens']['corpus']}.parquet"
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How the shipped models are trained: config/training.yaml."""
+        return yaml.safe_load(TRAINING.read_text())
+
+    def training_of(self, name: str) -> str:
+        """Settings of a model's training as JSON."""
+        entry = self.config["models"][name]["training"]
+        return json.dumps(self.training["common"] | self.training["models"][entry])
+
+    def heads(self, name: str) -> list[str]:
+        """Heads to measure; none named means all."""
+        return self.config["models"][name].get("heads", [])
+
+    def as_json(self) -> str:
+        return json.dumps(self.config, sort_keys=True)
+
+    def retrained(self, name: str) -> bool:
+        return self.config["retrain"] and "training" in self.config["models"][name]
+
+    def directory(self, name: str) -> str:
+        """A model's directory: as configured, or where it is trained or fetched."""
+        if self.retrained(name):
+            return f"{self.results}/trained/{name}"
+        return self.config["models"][name].get("path") or f"results/hub/models/{name}"
+
+    def model_files(self, name: str) -> list[str]:
+        """Files of a model that a rule depends on; of a fetched one, the directory."""
+        folder = Path(self.directory(name))
+        if self.retrained(name):
+            return [str(folder / file) for file in TRAINED_FILES]
+        if "hub" in self.config["models"][name]:
+            return [str(folder)]
+        return [str(folder / "config.json"), *map(str, weight_files(folder))]
+
+    def tokenizer_files(self, name: str) -> list[str]:
+        """Files of a model's tokenizer that a rule depends on; of a fetched one, the directory."""
+        folder = Path(self.directory(name))
+        if self.retrained(name):
+            return [str(folder / file) for file in TRAINED_FILES if file.startswith("tokenizer")]
+        if "hub" in self.config["models"][name]:
+            return [str(folder)]
+        named = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
+        return sorted(str(file) for pattern in named for file in folder.glob(pattern))
+
+    def training_records(self, file: str) -> dict[str, str]:
+        """Path of `training.csv` or `training.json` of each model that has one."""
+        folders = {name: Path(self.directory(name)) for name in self.models}
+        return {n: str(f / file) for n, f in folders.items() if self.retrained(n) or (f / file).is_file()}
+
+    @property
+    def typeset(self) -> bool:
+        """Whether a TeX engine is there to compile the paper."""
+        return bool(shutil.which("latexmk") or shutil.which("tectonic"))
+
+
+def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
+    """Check a configuration and return it.
+
+    Raises:
+        WorkflowError: something in it can't be used; the message names the key or the file, and the fix.
+    """
+    for file in configfiles:
+        _refuse_duplicates(file)
+    _check_schema(config)
+    settings = Settings(config, f"results/{config['run']}")
+    _check_writable(Path(settings.results))
+    corpus = config["tokens"]["corpus"]
+    if corpus not in config["corpora"]:
+        known = ", ".join(config["corpora"])
+        raise WorkflowError(f"tokens.corpus: `{corpus}` is not under `corpora`, which lists {known}")
+    if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
+        raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
+    for name, model in config["models"].items():
+        _check_model(name, model, settings)
+    return settings
+
+
+def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
+    if "training" in model and model["training"] not in settings.training["models"]:
+        known = ", ".join(settings.training["models"])
+        raise WorkflowError(f"models.{name}.training: `{model['training']}` is not in {TRAINING}; it lists {known}")
+    if settings.retrained(name) or "hub" in model:
+        return  # not there yet; checked when it is loaded
+    try:
+        info = read_model_info(Path(model["path"]))
+        check_heads(info, model.get("heads", []), name)
+    except ValueError as error:
+        raise WorkflowError(f"models.{name}: {error}") from None
+    length = settings.config["tokens"]["row_length"]
+    if length > info.max_positions:
+        raise WorkflowError(
+            f"tokens.row_length: {length} is more than the {info.max_positions} positions of {name}; lower it"
+        )
+    if not settings.tokenizer_files(name):
+        raise WorkflowError(f"models.{name}: {model['path']} holds no tokenizer; put its tokenizer.json there")
+
+
+def _check_schema(config: dict[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
+    if error is None:
+        return
+    place = ".".join(map(str, error.absolute_path)) or "configuration"
+    if error.validator == "additionalProperties" and error.validator_value is False:
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(error.instance) - set(known))
+        hints = [f"`{key}`: {RENAMED[key]}" for key in unknown if key in RENAMED]
+        allowed = f"allowed are {', '.join(known)}" if known else "names may hold letters, digits, `.`, `_` and `-`"
+        raise WorkflowError(f"{place}: unknown key {', '.join(unknown)}; {allowed}. {' '.join(hints)}".rstrip())
+    raise WorkflowError(f"{place}: {error.message}. {error.schema.get('description', '')}".rstrip())
+
+
+def _refuse_duplicates(file: Path) -> None:
+    """YAML keeps the last of two equal keys in silence: two models of one name would become one."""
+
+    def check(node: yaml.Node, place: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, value in node.value:
+                here = f"{place}.{key.value}" if place else key.value
+                if key.value in seen:
+                    raise WorkflowError(f"{file}: `{here}` is there twice; rename or remove one")
+                seen.add(key.value)
+                check(value, here)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                check(value, f"{place}[{index}]")
+
+    check(yaml.compose(Path(file).read_text()), "")
+
+
+def _check_writable(folder: Path) -> None:
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise WorkflowError(
+            f"run: results go to {folder}, but {existing} is not a folder that can be written to; "
+            "make it writable or choose another `run`"
+        )
+
+
+def closing_message(settings: Settings) -> str:
+    """Say where the results of a finished run are."""
+    results = settings.results
+    hint = "no TeX engine was found; on Debian: apt-get install texlive-latex-recommended latexmk, then run again"
+    paper = f"{results}/paper/paper.pdf" if settings.typeset else f"{results}/paper/source.zip ({hint})"
+    lines = {
+        "Paper": paper,
+        "Figures": f"{results}/figures/",
+        "Tables": f"{results}/tables/",
+        "Claims and report": f"{results}/report/report.html",
+    }
+    return "\n" + "\n".join(f"{what + ':':<19} {where}" for what, where in lines.items()) + "\n"

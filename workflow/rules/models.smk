@@ -1,0 +1,101 @@
+TRAINING = SETTINGS.training
+
+
+rule train_tokenizer:
+    """The byte-level BPE tokenizer that the shipped models share."""
+    input:
+        code=code("train_tokenizer", "train"),
+        corpus=TRAINING["corpus"],
+    output:
+        "<results>/trained/tokenizer.json",
+    log:
+        "<logs>/train_tokenizer.log",
+    benchmark:
+        "<benchmarks>/train_tokenizer.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    params:
+        vocabulary_size=TRAINING["vocabulary_size"],
+    shell:
+        "python {input.code[0]} --corpus {input.corpus} --vocabulary-size {params.vocabulary_size} "
+        "--output {output} 2>&1 | tee {log}"
+
+
+rule train_model:
+    """Train a shipped model from scratch; an interrupted training resumes from its last checkpoint."""
+    input:
+        code=code("train_model", "train"),
+        corpus=TRAINING["corpus"],
+        tokenizer="<results>/trained/tokenizer.json",
+    output:
+        [
+            f"<results>/trained/{{model}}/{file}"
+            for file in TRAINED_FILES
+            if file != "model.safetensors"
+        ],
+        weights="<results>/trained/{model}/model.safetensors",
+    log:
+        "<logs>/train_model.{model}.log",
+    benchmark:
+        "<benchmarks>/train_model.{model}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=360,
+    params:
+        training=lambda wildcards: SETTINGS.training_of(wildcards.model),
+        folder=subpath(output.weights, parent=True),
+    shell:
+        "python {input.code[0]} --corpus {input.corpus} --tokenizer {input.tokenizer} --training {params.training:q} "
+        "--threads {threads} --output {params.folder} 2>&1 | tee -a {log}"
+
+
+rule fetch_model:
+    """Download a hub's model at its pinned revision: configuration, tokenizer, safetensors."""
+    input:
+        code=code("fetch_model", "measure"),
+    output:
+        directory("results/hub/models/{model}"),
+    log:
+        "results/hub/logs/fetch_model.{model}.log",
+    benchmark:
+        "results/hub/benchmarks/fetch_model.{model}.tsv"
+    localrule: True
+    conda:
+        "../../envs/measure.yaml"
+    params:
+        hub=lookup(within=config, dpath="models/{model}/hub"),
+        revision=lookup(within=config, dpath="models/{model}/revision"),
+    shell:
+        "HF_HUB_OFFLINE=0 python {input.code[0]} --hub {params.hub} --revision {params.revision} "
+        "--output {output} 2>&1 | tee {log}"
+
+
+rule fold_model:
+    """Fold a model into the canonical form and check it against Hugging Face."""
+    input:
+        code=code("fold_model", "measure"),
+        model=lambda wildcards: SETTINGS.model_files(wildcards.model),
+    output:
+        model="<results>/models/{model}/folded.safetensors",
+        facts="<results>/models/{model}/model.json",
+    log:
+        "<logs>/fold_model.{model}.log",
+    benchmark:
+        "<benchmarks>/fold_model.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        directory=lambda wildcards: SETTINGS.directory(wildcards.model),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+    shell:
+        "python {input.code[0]} --directory {params.directory} --name {wildcards.model} --heads {params.heads} "
+        "--output {output.model} --facts {output.facts} 2>&1 | tee {log}"
