@@ -1,6 +1,4 @@
-"""Stream the measurement of a run: the clean pass and its selection, then the ablation of a shard of rows."""
-
-from dataclasses import dataclass
+"""Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
 
 import numpy as np
 import polars as pl
@@ -9,55 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfrepair import store
-from selfrepair.clean import clean_passes
+from selfrepair.clean_run import CleanRun
 from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
 from selfrepair.replacements import Ablation
-from selfrepair.selection import TopTokens, control_sample, top_count
 from selfrepair.sweep import Measurement, sweep_rows
 from selfrepair.tokens import token_matrix
-
-
-@dataclass(frozen=True)
-class CleanRun:
-    """What the clean pass over all tokens of a run leaves behind.
-
-    Attributes:
-        tokens: a row of `store.CLEAN_TOKENS` per scored token.
-        selected: a row of `store.SELECTED` per head and selected token.
-        means: z of every head, averaged over all scored tokens.
-    """
-
-    tokens: pl.DataFrame
-    selected: pl.DataFrame
-    means: Float[Tensor, "layer n_heads d_head"]
-
-
-def run_clean(model: FoldedModel, tokens: pl.DataFrame, top_fraction: float, control: int, seed: int) -> CleanRun:
-    """Run the model once over all tokens; select each head's top tokens exactly and draw the control sample.
-
-    Args:
-        tokens: rows of `store.TOKENS`.
-        top_fraction: share of tokens, by largest clean direct effect, selected for each head.
-        control: tokens of the control sample, the same for every head.
-    """
-    matrix = torch.from_numpy(token_matrix(tokens))
-    n_rows, length = matrix.shape[0], matrix.shape[1] - 1
-    n_tokens = n_rows * length
-    top = TopTokens(model.n_layers * model.n_heads, top_count(n_tokens, top_fraction), model.device)
-    progress = Progress(f"{model.name}: clean pass", n_tokens)
-    logits, scales, z_sum = [], [], 0
-    for rows, batch in clean_passes(model, matrix):
-        top.add(batch.direct_effect.flatten(2).flatten(0, 1), int(rows[0]) * length)
-        logits.append(batch.logit.cpu())
-        scales.append(batch.scale.cpu())
-        z_sum = z_sum + batch.z_sum
-        progress.advance(len(rows) * length)
-    return CleanRun(
-        tokens=_clean_table(tokens, torch.cat(logits), torch.cat(scales), control_sample(n_tokens, control, seed)),
-        selected=_selected_table(top, model.n_heads, length),
-        means=(z_sum / n_tokens).to(model.W_E.dtype).cpu(),
-    )
 
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
@@ -105,41 +60,6 @@ def ablate_heads(
         kept.append(_token_rows(values, m, keep, selected[:, batch], control[batch], batch, documents[batch], heads))
         progress.advance(len(batch) * documents.shape[1])
     return pl.concat(kept), sums.table(heads)
-
-
-def _clean_table(
-    tokens: pl.DataFrame,
-    logit: Float[Tensor, "row pos"],
-    scale: Float[Tensor, "row pos"],
-    control: Int[np.ndarray, " token"],
-) -> pl.DataFrame:
-    n_rows, length = logit.shape
-    in_control = np.zeros(n_rows * length, dtype=bool)
-    in_control[control] = True
-    columns = {
-        "row": np.repeat(np.arange(n_rows), length),
-        "pos": np.tile(np.arange(length), n_rows),
-        "document": token_matrix(tokens, "document")[:, 1:].ravel(),
-        "control": in_control,
-        "logit": logit.flatten().numpy(),
-        "scale": scale.flatten().numpy(),
-    }
-    return store.frame(columns, store.CLEAN_TOKENS)
-
-
-def _selected_table(top: TopTokens, n_heads: int, length: int) -> pl.DataFrame:
-    heads, count = top.tokens.shape
-    head = np.repeat(np.arange(heads), count)
-    token = top.tokens.flatten().cpu().numpy()
-    columns = {
-        "layer": head // n_heads,
-        "head": head % n_heads,
-        "row": token // length,
-        "pos": token % length,
-        "rank": np.tile(np.arange(count), heads),
-        "direct_effect": top.values.flatten().float().cpu().numpy(),
-    }
-    return store.frame(columns, store.SELECTED)
 
 
 def _masks(

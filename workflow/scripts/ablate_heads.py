@@ -7,7 +7,8 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.ablation import CleanRun, ablate_heads
+from selfrepair.ablation import ablate_heads
+from selfrepair.clean_run import CleanRun
 from selfrepair.device import pick_device
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import load_folded

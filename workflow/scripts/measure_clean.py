@@ -7,7 +7,7 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from selfrepair.ablation import run_clean
+from selfrepair.clean_run import run_clean
 from selfrepair.device import pick_device
 from selfrepair.models.folded import load_folded
 from selfrepair.store import write_parquet, write_whole

@@ -1,0 +1,65 @@
+"""Write a chart as specification, print graphic, picture or web page."""
+
+import json
+from pathlib import Path
+from string import Template
+
+import altair as alt
+import vl_convert
+
+from selfrepair.figures.theme import PX_PER_INCH, Panel
+from selfrepair.store import write_whole
+
+DOTS_PER_INCH = 300
+GRAPHICS = ("pdf", "svg", "png")
+PAGE = Template("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>body { margin: 1.5rem; background: white; } main { overflow-x: auto; }</style>
+</head>
+<body>
+<main id="figure"></main>
+<script>$library</script>
+<script>
+const actions = {export: true, source: false, compiled: false, editor: false};
+vegaEmbed("#figure", $spec, {mode: "vega-lite", renderer: "svg", actions: actions});
+</script>
+</body>
+</html>
+""")
+
+
+def save_chart(chart: Panel, paths: list[Path]) -> None:
+    """Write the chart to every path, in the format of its suffix: .json, .pdf, .svg, .png or .html.
+
+    A .json is the Vega-Lite specification with its data, a .png has 300 dots per inch of print, a .html shows the chart
+    with tooltips and needs no network. Each file appears whole or not at all.
+
+    Raises:
+        ValueError: a suffix is none of these; nothing has been written.
+    """
+    formats = {path: path.suffix.removeprefix(".") for path in paths}
+    if unknown := sorted(set(formats.values()) - {"json", "html", *GRAPHICS}):
+        raise ValueError(f"can't write a figure as {', '.join(unknown)}; use .json, .pdf, .svg, .png or .html")
+    spec = chart.to_dict()
+    for path, form in formats.items():
+        write_whole(path, lambda temporary, form=form: temporary.write_bytes(_render(spec, form)))
+
+
+def _render(spec: dict, form: str) -> bytes:
+    if form == "json":
+        return (json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    if form == "html":
+        title = spec["description"].split(":")[0].rstrip(".")
+        inline = json.dumps(spec, sort_keys=True).replace("</", "<\\/")
+        library = vl_convert.javascript_bundle(vl_version=version)
+        return PAGE.substitute(title=title, library=library, spec=inline).encode()
+    if form == "pdf":
+        return vl_convert.vegalite_to_pdf(spec, vl_version=version)
+    if form == "svg":
+        return vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+    return vl_convert.vegalite_to_png(spec, vl_version=version, scale=DOTS_PER_INCH / PX_PER_INCH)

@@ -1,0 +1,40 @@
+"""Read tables of `store.STATISTICS` back: one row per head or layer, one column per statistic of a quantity."""
+
+from pathlib import Path
+
+import polars as pl
+
+DECIMALS = 6  # of floats in CSV files
+
+
+def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
+    """Spread statistics over columns.
+
+    Args:
+        table: rows of `store.STATISTICS` of one kind (heads or layers).
+        tokens: `top` or `all`.
+
+    Returns:
+        one row per (model, layer, head), sorted, with `<statistic>_<quantity>` (unit as in the table) and the ends of
+        its interval, `<statistic>_<quantity>_low` and `_high`.
+    """
+    index = ["model", "layer", "head", "n_tokens", "n_documents"]
+    named = table.filter(pl.col("tokens") == tokens).with_columns(
+        name=pl.col("statistic") + "_" + pl.col("quantity"),
+    )
+    spread = named.pivot("name", index=index, values=["value", "low", "high"], maintain_order=True)
+    names = named["name"].unique(maintain_order=True).to_list()
+    ends = {f"{end}_{name}": f"{name}_{end}" for name in names for end in ("low", "high")}
+    return spread.rename({f"value_{name}": name for name in names} | ends).sort(
+        "model", "layer", "head", maintain_order=True
+    )
+
+
+def read_wide(paths: list[Path], tokens: str) -> pl.DataFrame:
+    """Read the tables of several models and spread each; models stay in the order of the paths."""
+    return pl.concat([wide(pl.read_parquet(path), tokens) for path in paths])
+
+
+def write_csv(table: pl.DataFrame, path: Path) -> None:
+    """Write a CSV file whose floats have a fixed number of decimals."""
+    table.write_csv(path, float_precision=DECIMALS)

@@ -1,0 +1,74 @@
+"""The paper's sources as one archive that compiles by itself, and its compilation with the TeX engine that is there."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+
+ENGINES = {  # by program, in order of preference
+    "latexmk": ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
+    "tectonic": ["tectonic", "main.tex"],
+}
+HOW_TO = """How to typeset this paper
+
+With TeX Live:   latexmk -pdf main.tex
+With tectonic:   tectonic main.tex
+
+On Debian and its relatives: apt-get install texlive-latex-recommended latexmk
+"""
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that ZIP can hold
+
+
+class TypesetError(RuntimeError):
+    """The paper could not be typeset; says what TeX complained of, or how to get an engine."""
+
+
+def write_source(
+    path: Path, main: Path, bibliography: Path, macros: Path, tables: list[Path], figures: list[Path]
+) -> None:
+    """Archive everything that the paper is compiled from; the same inputs make the same archive."""
+    files = {"main.tex": main, "references.bib": bibliography, "macros.tex": macros}
+    files |= {f"tables/{table.name}": table for table in tables}
+    files |= {f"figures/{figure.name}": figure for figure in figures}
+    contents = {name: file.read_bytes() for name, file in files.items()} | {"HOW_TO_TYPESET.txt": HOW_TO.encode()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(contents):
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, contents[name])
+
+
+def typeset(source: Path, pdf: Path) -> None:
+    """Compile the archive; the PDF carries no date.
+
+    Raises:
+        TypesetError: there is no engine, or TeX found an error.
+    """
+    engine = next((name for name in ENGINES if shutil.which(name)), None)
+    if engine is None:
+        raise TypesetError(
+            f"no TeX engine ({' or '.join(ENGINES)}) was found; on Debian: "
+            f"apt-get install texlive-latex-recommended latexmk. The sources, ready to compile, are in {source}"
+        )
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(folder)
+        dated = os.environ | {"SOURCE_DATE_EPOCH": "0", "FORCE_SOURCE_DATE": "1"}
+        done = subprocess.run(
+            ENGINES[engine], cwd=folder, env=dated, capture_output=True, text=True, errors="replace", check=False
+        )
+        if done.returncode != 0:
+            raise TypesetError(f"{engine} failed:\n{errors(done.stdout + done.stderr)}")
+        shutil.copyfile(folder / "main.pdf", pdf)
+
+
+def errors(log: str, context: int = 4) -> str:
+    """Pick the complaints out of a TeX log, each with the lines after it; the log's end where there are none."""
+    lines = log.splitlines()
+    places = [place for place, line in enumerate(lines) if line.startswith(("!", "error:"))]
+    kept = sorted({line for place in places for line in range(place, min(len(lines), place + context))})
+    return "\n".join([lines[line] for line in kept] or lines[-20:])

@@ -1,0 +1,197 @@
+"""Streaming over batches and shards writes down exactly what the whole measurement says."""
+
+import itertools
+
+import numpy as np
+import polars as pl
+import polars.testing
+import pytest
+import torch
+
+from selfrepair import store
+from selfrepair.ablation import ablate_heads, shard_rows
+from selfrepair.clean_run import CleanRun, run_clean
+from selfrepair.sweep import Measurement, all_heads, measure
+from selfrepair.tokens import SampledTokens, sample_tokens, token_matrix
+
+TOP, CONTROL = 0.05, 15
+KEY = ["layer", "head", "row", "pos"]
+FLOATS = {"rel_tol": 1e-4, "abs_tol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def sampled() -> SampledTokens:
+    """Nine rows of ten tokens; documents straddle rows and shards."""
+    generator = np.random.default_rng(5)
+    texts = [generator.integers(1, 97, size=generator.integers(4, 16)).tolist() for _ in range(30)]
+    names = pl.DataFrame({"name": [str(i) for i in range(30)], "kind": ["text"] * 30})
+    return sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_rows=9, row_length=10, seed=1)
+
+
+@pytest.fixture(scope="module")
+def model(zoo):
+    return zoo.folded("gpt2")
+
+
+@pytest.fixture(scope="module")
+def clean(model, sampled) -> CleanRun:
+    return run_clean(model, sampled.tokens, TOP, CONTROL, seed=2)
+
+
+@pytest.fixture(scope="module")
+def whole(model, sampled) -> dict[str, Measurement]:
+    tokens = torch.from_numpy(token_matrix(sampled.tokens))
+    source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
+    return {ablation: measure(model, tokens, source, ablation) for ablation in ("resample", "mean")}
+
+
+def run(model, sampled, clean, ablation="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All shards, joined; sums of a document that lies in two shards are added."""
+    heads = heads or all_heads(model)
+    parts = [
+        ablate_heads(model, sampled.tokens, sampled.rows, clean, ablation, heads, shard, shards, **options)
+        for shard in range(shards)
+    ]
+    tokens = pl.concat([tokens for tokens, _ in parts]).sort(KEY)
+    return tokens, added(pl.concat([sums for _, sums in parts]))
+
+
+def added(sums: pl.DataFrame) -> pl.DataFrame:
+    layered = list(store.by_layer(3))
+    single = [pl.col(name).arr.get(i).alias(f"{name}_{i}") for name in layered for i in range(3)]
+    wide = sums.with_columns(single).drop(layered)
+    return wide.group_by("layer", "head", "document").sum().sort("layer", "head", "document")
+
+
+def assert_equal(found: pl.DataFrame, expected: pl.DataFrame) -> None:
+    assert found.columns == expected.columns
+    pl.testing.assert_frame_equal(found, expected, **FLOATS)
+
+
+def columns_of(m: Measurement) -> dict[str, np.ndarray]:
+    """The documented columns, from their definitions."""
+    columns = {
+        "direct_effect": m.direct_effect,
+        "ablated_direct_effect": m.direct_effect + m.delta_direct_effect,
+        "delta_logit": m.delta_logit,
+        "self_repair": m.delta_logit - m.delta_direct_effect,
+        "repair_norm": m.repair_norm,
+        "repair_attention": m.repair_attention.sum(2),
+        "repair_mlp": m.repair_mlp.sum(2),
+    }
+    return {name: value.numpy() for name, value in columns.items()}
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_shards_make_no_difference(model, sampled, clean, shards):
+    """Otherwise the number of jobs would change results."""
+    for found, expected in zip(run(model, sampled, clean, shards=shards), run(model, sampled, clean), strict=True):
+        assert_equal(found, expected)
+
+
+def test_batches_make_no_difference(model, sampled, clean):
+    expected = run(model, sampled, clean)
+    for found, table in zip(run(model, sampled, clean, batch_rows=2), expected, strict=True):
+        assert_equal(found, table)
+
+
+def test_shards_take_every_row_once():
+    for n_rows, shards in itertools.product((1, 5, 9), (1, 2, 4, 5)):
+        rows = torch.cat([shard_rows(n_rows, shard, shards) for shard in range(shards)])
+        assert rows.tolist() == list(range(n_rows))
+
+
+def test_more_shards_than_rows(model, sampled, clean):
+    """An empty shard writes empty tables; it must not fail a run that asked for more jobs than rows."""
+    for found, expected in zip(run(model, sampled, clean, shards=11), run(model, sampled, clean), strict=True):
+        assert_equal(found, expected)
+
+
+@pytest.mark.parametrize("ablation", ["resample", "mean"])
+def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, ablation):
+    """Selected and control tokens, no others, with the values of the measurement at their place."""
+    m, (tokens, _) = whole[ablation], run(model, sampled, clean, ablation, shards=2)
+    assert tokens.schema == {name: column.dtype for name, column in store.ablated_tokens(3).items()}
+    control = set(clean.tokens.filter("control").select("row", "pos").rows())
+    document = token_matrix(sampled.tokens, "document")
+    seen = set()
+    expected = columns_of(m)
+    for entry in tokens.iter_rows(named=True):
+        at = tuple(entry[name] for name in KEY)
+        place = at[2:]
+        seen.add(at)
+        assert entry["control"] == (place in control)
+        assert entry["control"] or entry["selected"]
+        assert entry["document"] == document[place[0], place[1] + 1]
+        assert entry["logit"] == pytest.approx(m.logit[place].item(), rel=1e-4, abs=1e-5)
+        assert entry["ablated_logit"] == pytest.approx((m.logit[place] + m.delta_logit[at]).item(), rel=1e-4, abs=1e-4)
+        assert entry["scale"] == pytest.approx(m.scale[place].item(), rel=1e-4)
+        assert entry["ablated_scale"] == pytest.approx(m.ablated_scale[at].item(), rel=1e-4)
+        for name, value in expected.items():
+            assert entry[name] == pytest.approx(value[at], rel=1e-3, abs=1e-4), name
+        for name in ("repair_attention", "repair_mlp"):
+            by_layer = getattr(m, name)[(*at[:2], slice(None), *place)].tolist()
+            assert entry[f"{name}_by_layer"] == pytest.approx(by_layer, rel=1e-3, abs=1e-4)
+    selected = set(clean.selected.select(KEY).rows())
+    assert seen == selected | {(*head, *place) for head in all_heads(model) for place in control}
+    assert set(tokens.filter("selected").select(KEY).rows()) == selected
+    assert len(tokens) == len(seen)
+
+
+def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
+    """Ratios of sums and the bootstrap over documents rest on these."""
+    _, sums = run(model, sampled, clean, shards=3)
+    document = token_matrix(sampled.tokens, "document")[:, 1:]
+    values = columns_of(whole["resample"])
+    effect = values["direct_effect"]
+    clipped = {name: np.clip(values[name.removeprefix("clipped_")] / effect, 0, 1) for name in store.CLIPPED}
+    assert len(sums) == 12 * len(np.unique(document))
+    for entry in sums.iter_rows(named=True):
+        here = document == entry["document"]
+        assert entry["n"] == here.sum()
+        for name, value in (values | clipped).items():
+            total = value[entry["layer"], entry["head"]][here].astype(np.float64).sum()
+            assert entry[name] == pytest.approx(total, rel=1e-3, abs=1e-3), name
+        for part, later in itertools.product(("repair_attention", "repair_mlp"), range(3)):
+            total = getattr(whole["resample"], part)[entry["layer"], entry["head"], later].numpy()[here].sum()
+            assert entry[f"{part}_by_layer_{later}"] == pytest.approx(total, rel=1e-3, abs=1e-3)
+
+
+def test_selected_tokens_are_the_top_of_a_full_sort(model, sampled, clean, whole):
+    """experiments.md a.11: for each head, the int(share n) tokens of largest signed clean direct effect."""
+    effect = whole["resample"].direct_effect
+    count = int(TOP * effect[0, 0].numel())
+    for layer, head in all_heads(model):
+        chosen = clean.selected.filter(layer=layer, head=head).sort("rank")
+        assert chosen["rank"].to_list() == list(range(count))
+        order = effect[layer, head].flatten().argsort(descending=True)[:count]
+        assert (chosen["row"] * 9 + chosen["pos"]).to_list() == order.tolist()
+        expected = effect[layer, head].flatten()[order].tolist()
+        assert chosen["direct_effect"].to_list() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_clean_table_holds_every_token(clean, sampled, whole):
+    assert clean.tokens.schema == {name: column.dtype for name, column in store.CLEAN_TOKENS.items()}
+    assert clean.tokens.select("row", "pos").rows() == list(itertools.product(range(9), range(9)))
+    assert clean.tokens["control"].sum() == CONTROL
+    assert clean.tokens["document"].to_list() == token_matrix(sampled.tokens, "document")[:, 1:].ravel().tolist()
+    logits = whole["resample"].logit.flatten().tolist()
+    assert clean.tokens["logit"].to_list() == pytest.approx(logits, rel=1e-4, abs=1e-5)
+
+
+def test_heads_may_be_asked_for_in_any_order(model, sampled, clean):
+    """Otherwise the effects of one head would be written under the name of another."""
+    in_order = run(model, sampled, clean, heads=[(0, 1), (1, 2), (2, 0)])
+    for found, expected in zip(run(model, sampled, clean, heads=[(2, 0), (0, 1), (1, 2)]), in_order, strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_share_of_no_direct_effect_is_none():
+    """A head that writes nothing has no share: 0, not NaN, or one such token would spoil every sum."""
+    from selfrepair.ablation import _DocumentSums
+
+    zero, one = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
+    values = {name: one for name in store.EFFECTS} | {name: torch.zeros(1, 3, 1, 2) for name in store.by_layer(3)}
+    sums = _DocumentSums(1, 3, torch.tensor([4]))
+    sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, torch.tensor([[4, 4]]))
+    assert sums.table([(0, 0)]).select(*store.CLIPPED).row(0) == (0.0, 0.0, 0.0, 0.0)

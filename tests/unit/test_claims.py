@@ -1,0 +1,201 @@
+"""Claims: statistics from hand-worked tables, rules, verdicts about the paper's models and other models, the schema."""
+
+from pathlib import Path
+
+import jsonschema
+import polars as pl
+import pytest
+import yaml
+from test_tables import statistics
+
+from selfrepair import claims
+from selfrepair.claims import FAILED, HELD, UNMEASURED, Claim, evaluate, holds
+
+ROOT = Path(__file__).parents[2]
+LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/claims.schema.yaml").read_text())
+
+# Four layers of two heads. Self-repair of the layers: -0.4, 0.0, 0.6, 0.2; their direct effects: 1, 1, 2, 2.
+HEADS = {
+    (0, 0): {"direct_effect": 1.0, "delta_logit": -1.4, "self_repair": -0.4},
+    (0, 1): {"direct_effect": 1.0, "delta_logit": -1.4, "self_repair": -0.4},
+    (1, 0): {"direct_effect": 1.0, "delta_logit": -1.5, "self_repair": -0.5},
+    (1, 1): {"direct_effect": 1.0, "delta_logit": -0.5, "self_repair": 0.5},
+    (2, 0): {"direct_effect": 3.0, "delta_logit": -1.5, "self_repair": 1.5, "share_repair_norm": 0.2},
+    (2, 1): {"direct_effect": 1.0, "delta_logit": -1.3, "self_repair": -0.3, "share_repair_norm": 0.4},
+    (3, 0): {"direct_effect": 2.0, "delta_logit": -1.9, "self_repair": 0.1, "share_repair_norm": 0.1},
+    (3, 1): {
+        "direct_effect": 2.0,
+        "delta_logit": -1.7,
+        "self_repair": 0.3,
+        "repair_mlp": -0.05,
+        "repair_attention": 0.01,
+    },
+}
+LAYERS = {
+    (0, None): {"direct_effect": 1.0, "self_repair": -0.4, "clipped_share_repair_norm": 0.2},
+    (1, None): {"direct_effect": 1.0, "self_repair": 0.0, "clipped_share_repair_norm": 0.2},
+    (2, None): {"direct_effect": 2.0, "ablated_direct_effect": 0.4, "self_repair": 0.6, "repair_norm": 0.3},
+    (3, None): {"direct_effect": 2.0, "ablated_direct_effect": 0.4, "self_repair": 0.2, "repair_mlp": -0.1},
+}
+UNFILTERED = {(0, None): {"self_repair": -0.3}, (1, None): {"self_repair": 0.1}}
+
+
+@pytest.fixture
+def run() -> dict[str, claims.Tables]:
+    layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
+    return {"m": claims.tables(statistics("m", HEADS), layers)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("late_heads_repaired", 3 / 4),
+        ("late_repair_of_loss", 0.8 / 3.2),
+        ("early_repair", -0.4),
+        ("peak_depth", 2 / 4),
+        ("last_layer_drop", 0.4),
+        ("late_self_repair_share", 0.8 / 4),
+        ("late_norm_share", 0.3 / 4),
+        ("late_attention_share", 0.0),
+        ("late_mlp_share", -0.1 / 4),
+        ("penultimate_norm_share", 0.3),
+        ("last_norm_share", 0.3),  # 0.1 and the 0.5 that `statistics` puts where nothing is given
+        ("clipped_norm_share", 0.35),
+        ("last_layer_responders", 0.06),
+        ("unfiltered_repair", -0.1),
+        ("loss_exceeds_drop", 4 / 8),
+    ],
+)
+def test_statistic_of_hand_worked_tables(run: dict[str, claims.Tables], name: str, value: float) -> None:
+    assert claims.STATISTICS[name](run["m"]).value == pytest.approx(value, abs=1e-12)
+
+
+def test_intervals_are_made_of_the_ends(run: dict[str, claims.Tables]) -> None:
+    drop = claims.last_layer_drop(run["m"])
+    assert (drop.low, drop.high) == pytest.approx((0.5 - 0.3, 0.7 - 0.1))
+    share = claims.late_self_repair_share(run["m"])
+    assert (share.low, share.high) == pytest.approx((0.6 / 4, 1.0 / 4))
+    assert claims.peak_depth(run["m"]).low is None
+
+
+def test_best_layer_in_last_place_has_no_drop() -> None:
+    layers = statistics("m", {(0, None): {"self_repair": 0.1}, (1, None): {"self_repair": 0.2}})
+    every = pl.concat([layers, statistics("m", UNFILTERED, tokens="all")])
+    drop = claims.last_layer_drop(claims.tables(statistics("m", HEADS), every))
+    assert drop.value == 0 and not holds(claim(rule={"above": 0}), drop.value)
+
+
+def claim(**changes) -> Claim:
+    base = {"id": "x", "source": "s", "wording": "w", "about": ["paper-a", "paper-b"], "statistic": "early_repair"}
+    base |= {"unit": "logits", "rule": {"below": 0}, "paper_value": 0.3}
+    return Claim(**base | changes)
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        ({"above": 0.5}, 0.51, 0.5),
+        ({"below": 0}, -0.01, 0.0),
+        ({"between": [0, 1]}, 1.0, 1.01),
+        ({"near_paper": 0.1}, 0.39, 0.41),
+    ],
+)
+def test_rules(rule: dict, good: float, bad: float) -> None:
+    assert holds(claim(rule=rule), good)
+    assert not holds(claim(rule=rule), bad)
+    assert not holds(claim(rule=rule), float("nan"))
+
+
+def test_a_model_is_compared_with_its_own_published_value_and_others_with_the_range() -> None:
+    published = claim(rule={"near_paper": 0.05}, paper_values={"paper-a": 0.1, "paper-b": 0.5})
+    assert holds(published, 0.3) and holds(published, 0.3, "other")
+    assert not holds(published, 0.3, "paper-a")
+    assert holds(published, 0.12, "paper-a")
+    assert not holds(published, 0.56, "other")
+
+
+def judged(one: Claim, run: dict[str, claims.Tables], families: dict[str, str] | None = None) -> dict:
+    (entry,) = evaluate([one], run, families or dict.fromkeys(run, "gpt2"))
+    return entry
+
+
+def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claims.Tables]) -> None:
+    entry = judged(claim(), run)
+    assert entry["verdict"] == UNMEASURED and entry["measured"] is None
+    assert entry["reason"] == "none of the claim's models are in the run"
+    (model,) = entry["models"]
+    assert (model["role"], model["verdict"], model["value"]) == ("other model", "would hold", -0.4)
+    assert judged(claim(rule={"above": 0}), run)["models"][0]["verdict"] == "would not hold"
+
+
+def test_every_model_of_the_paper_must_hold(run: dict[str, claims.Tables]) -> None:
+    good = run["m"]
+    broken = statistics("b", LAYERS | {(0, None): {"self_repair": 0.4}})
+    bad = claims.tables(statistics("b", HEADS), pl.concat([broken, statistics("b", UNFILTERED, tokens="all")]))
+    assert judged(claim(), {"paper-a": good})["verdict"] == HELD
+    assert judged(claim(), {"paper-a": good})["measured"]["value"] == -0.4
+    assert judged(claim(), {"paper-a": bad})["verdict"] == FAILED
+    assert judged(claim(), {"paper-a": good, "paper-b": bad})["verdict"] == FAILED
+    assert judged(claim(), {"paper-a": good, "elsewhere": bad})["verdict"] == HELD, "other models decide nothing"
+    mean = judged(claim(combine="mean", rule={"between": [-0.01, 0.01]}), {"paper-a": good, "paper-b": bad})
+    assert mean["verdict"] == HELD and mean["measured"] == {"value": 0.0, "low": -0.1, "high": 0.1}
+
+
+def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, claims.Tables]) -> None:
+    assert judged(claim(rule={"below": -0.2}), run)["models"][0]["interval_agrees"] is True
+    assert judged(claim(rule={"below": -0.35}), run)["models"][0]["interval_agrees"] is False
+    depth = claim(statistic="peak_depth", rule={"above": 0.1})
+    assert judged(depth, run)["models"][0]["interval_agrees"] is None
+
+
+def test_a_claim_about_families_leaves_other_families_out(run: dict[str, claims.Tables]) -> None:
+    parallel = claim(families=["gpt_neox"])
+    assert judged(parallel, run)["models"] == []
+    assert len(judged(parallel, run, {"m": "gpt_neox"})["models"]) == 1
+
+
+def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claims.Tables]) -> None:
+    entry = judged(claim(statistic=None, rule={}, reason="needs neurons"), {"paper-a": run["m"]})
+    assert (entry["verdict"], entry["reason"], entry["models"]) == (UNMEASURED, "needs neurons", [])
+
+
+def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, claims.Tables]) -> None:
+    jsonschema.validate(LISTED, SCHEMA)
+    entries = [Claim(**entry) for entry in LISTED["claims"]]
+    assert len({entry.id for entry in entries}) == len(entries)
+    assert all(set(entry.about) <= set(LISTED["paper_models"]) for entry in entries)
+    assert all(set(entry.paper_values) <= set(entry.about) for entry in entries)
+    found = evaluate(entries, run, {"m": "gpt_neox"})
+    assert {entry["verdict"] for entry in found} == {UNMEASURED}
+    assert {entry.statistic for entry in entries} - {None} == set(claims.STATISTICS), "each statistic serves a claim"
+
+
+def test_a_published_mean_is_the_mean_of_the_published_values() -> None:
+    for entry in LISTED["claims"]:
+        values = list(entry.get("paper_values", {}).values())
+        if values:
+            assert entry["paper_value"] == pytest.approx(sum(values) / len(values), abs=0.001), entry["id"]
+
+
+def test_schema_and_statistics_are_in_step() -> None:
+    named = SCHEMA["properties"]["claims"]["items"]["properties"]["statistic"]["enum"]
+    assert named == [None, *claims.STATISTICS]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"statistic": "no_such"},
+        {"rule": {"above": 0, "below": 1}},
+        {"rule": {"over": 0}},
+        {"id": "claim-2"},
+        {"statistic": None},
+        {"rule": {"near_paper": 0.1}, "paper_value": None},
+        {"extra": 1},
+    ],
+)
+def test_schema_refuses(change: dict) -> None:
+    entry = {key: value for key, value in LISTED["claims"][0].items() if key != "paper_values"} | change
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(LISTED | {"claims": [entry]}, SCHEMA)

@@ -1,0 +1,171 @@
+"""The paper: every number is a macro, every macro exists, and its archive is reproducible and compiles."""
+
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+from test_claims import HEADS, LAYERS, UNFILTERED
+from test_overview import FACT
+from test_overview import heads as overview_heads
+from test_tables import statistics
+
+from selfrepair import tables, typeset
+from selfrepair.claims import Claim, evaluate
+from selfrepair.claims import tables as claim_tables
+from selfrepair.macros import definitions, macros
+from selfrepair.overview import overview
+from selfrepair.summaries import wide
+
+ROOT = Path(__file__).parents[2]
+MAIN = (ROOT / "paper/main.tex").read_text()
+RECORD = {
+    "config": {
+        "run": "de_mo",
+        "seed": 1,
+        "tokens": {"corpus": "text", "row_length": 128},
+        "analysis": {"top_fraction": 0.02, "bootstrap_replicates": 1000},
+    },
+    "python": "3.11.7",
+}
+LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
+
+
+@pytest.fixture(scope="module")
+def judged() -> list[dict]:
+    layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
+    run = {"m": claim_tables(statistics("m", HEADS), layers)}
+    return evaluate([Claim(**entry) for entry in LISTED], run, {"m": "gpt_neox"})
+
+
+@pytest.fixture(scope="module")
+def values(judged: list[dict]) -> dict[str, str]:
+    models = overview([FACT | {"name": "m"}], {"m": overview_heads()}, {})
+    return macros(RECORD, models, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+
+
+def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
+    assert values["TopPercent"] == "2" and values["ConfidenceLevel"] == "95"
+    assert values["RunName"] == r"de\_mo"
+    assert values["PeakLayerByModel"] == r"$0.60$ [$0.50$, $0.70$] in layer $2$ of \texttt{m}"
+    assert values["MostRepairedHeadByModel"] == r"L2H0 of \texttt{m} ($3.00$, $1.50$ [$1.40$, $1.60$])"
+    assert values["EarlyBreakageByModel"] == r"$-0.400$ [$-0.500$, $-0.300$] (\texttt{m})"
+    assert values["SizeOfRepairRange"] == "$0.20$" and values["SizeOfRepairPaper"] == "$0.40$"
+    assert values["ClaimsHeld"] == "$0$" and values["PaperModelCount"] == "$7$"
+    assert values["LossByModel"] == "not known for the models of this run"
+    assert values["ParameterRange"] == r"$12\,345$"
+
+
+def test_claims_are_counted_once(values: dict[str, str]) -> None:
+    count = {name: int(values[name].strip("$")) for name in values if name.startswith("Claims") or name == "ClaimCount"}
+    assert count["ClaimCount"] == len(LISTED) == count["ClaimsWithStatistic"] + count["ClaimsWithoutStatistic"]
+    assert count["ClaimsWithStatistic"] == count["ClaimsHeld"] + count["ClaimsNotHeld"] + count["ClaimsWithoutModel"]
+
+
+def test_every_macro_of_the_paper_is_generated(values: dict[str, str]) -> None:
+    own = set(re.findall(r"\\newcommand\{\\(\w+)\}", MAIN))
+    used = set(re.findall(r"\\([A-Z][a-z]+[A-Za-z]*)", MAIN))
+    tex = {"Bigl", "Bigr", "Delta", "LTleft", "LTright", "IfFileExists"}
+    assert used - own - tex <= set(values)
+    assert len(used & set(values)) > 30
+
+
+def test_no_number_is_typed_in_the_prose() -> None:
+    body = MAIN[MAIN.index(r"\begin{abstract}") : MAIN.index(r"\bibliographystyle")]
+    body = re.sub(r"\\begin\{(equation|figure|table)\}.*?\\end\{\1\}", "", body, flags=re.DOTALL)
+    body = re.sub(r"\\(?:\w*cite\w*|ref|eqref|label|setlength\{\\tabcolsep\})\{[^}]*\}", "", body)
+    body = body.replace("GPT-2", "").replace("r^2", "")
+    assert re.findall(r"[^\n]*\d[^\n]*", body) == []
+
+
+def test_definitions_are_tex_and_refuse_digits() -> None:
+    assert definitions({"Seed": "1"}) == "\\newcommand{\\Seed}{1}\n"
+    with pytest.raises(ValueError, match="letters only: Layer2"):
+        definitions({"Layer2": "1"})
+
+
+def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
+    short = RECORD | {"config": {key: value for key, value in RECORD["config"].items() if key != "seed"}}
+    models = overview([FACT], {"m": overview_heads()}, {})
+    with pytest.raises(KeyError, match=r"config\.seed"):
+        macros(short, models, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+
+
+def blank_pdf() -> bytes:
+    """Return a PDF of one empty page."""
+    objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[3 0 R]/Count 1>>"]
+    objects.append(b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 90 60]>>")
+    file, places = b"%PDF-1.4\n", []
+    for index, content in enumerate(objects, 1):
+        places.append(len(file))
+        file += b"%d 0 obj%sendobj\n" % (index, content)
+    start = len(file)
+    file += b"xref\n0 4\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places)
+    return file + b"trailer<</Size 4/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % start
+
+
+@pytest.fixture
+def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
+    (tmp_path / "macros.tex").write_text(definitions(values))
+    models = overview([FACT], {"m": overview_heads()}, {})
+    found = {
+        "models": tables.models(models),
+        "layers": tables.layers(wide(statistics("m", LAYERS), "top")),
+        "heads": tables.heads(wide(statistics("m", HEADS), "top")),
+        "claims": tables.claims(judged),
+    }
+    for name, (_, tex) in found.items():
+        (tmp_path / f"{name}.tex").write_text(tex)
+    names = re.findall(r"figures/([\w.]+)\.pdf", MAIN + values["EffectScatterPanels"])
+    figures = [tmp_path / f"{name}.pdf" for name in sorted(set(names))]
+    for path in figures:
+        path.write_bytes(blank_pdf())
+    paper, written = ROOT / "paper", [tmp_path / f"{name}.tex" for name in found]
+    for output in ("source.zip", "again.zip"):
+        typeset.write_source(
+            tmp_path / output, paper / "main.tex", paper / "references.bib", tmp_path / "macros.tex", written, figures
+        )
+        written, figures = written[::-1], figures[::-1]
+    return tmp_path / "source.zip"
+
+
+def test_archive_holds_everything_and_is_reproducible(archive: Path) -> None:
+    assert archive.read_bytes() == (archive.parent / "again.zip").read_bytes()
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+        assert "apt-get install texlive-latex-recommended latexmk" in opened.read("HOW_TO_TYPESET.txt").decode()
+    assert names == sorted(names)
+    inputs = [f"{name}.tex" for name in re.findall(r"input\{((?:tables/)?\w+)\}", MAIN)]
+    assert {"main.tex", "references.bib", *inputs} <= set(names)
+
+
+@pytest.mark.skipif(not shutil.which("latexmk"), reason="needs latexmk")
+def test_paper_compiles_and_twice_alike(archive: Path) -> None:
+    pdf, again = archive.with_name("paper.pdf"), archive.with_name("again.pdf")
+    typeset.typeset(archive, pdf)
+    typeset.typeset(archive, again)
+    assert pdf.read_bytes().startswith(b"%PDF") and pdf.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("latexmk"), reason="needs latexmk")
+def test_an_error_of_tex_is_shown(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("main.tex", "\\documentclass{article}\\begin{document}\\nonsense\\end{document}")
+    with pytest.raises(typeset.TypesetError, match="Undefined control sequence"):
+        typeset.typeset(tmp_path / "bad.zip", tmp_path / "paper.pdf")
+    assert not (tmp_path / "paper.pdf").exists()
+
+
+def test_without_an_engine_the_way_to_get_one_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(typeset.TypesetError, match="apt-get install texlive-latex-recommended latexmk"):
+        typeset.typeset(tmp_path / "source.zip", tmp_path / "paper.pdf")
+
+
+def test_references_citations_and_bibliography_are_in_step() -> None:
+    assert set(re.findall(r"ref\{([\w:]+)\}", MAIN)) <= set(re.findall(r"\\label\{([\w:]+)\}", MAIN))
+    cited = set(re.findall(r"\\cite\w\{(\w+)\}", MAIN))
+    assert cited == set(re.findall(r"@\w+\{(\w+),", (ROOT / "paper/references.bib").read_text()))

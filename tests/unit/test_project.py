@@ -1,0 +1,124 @@
+"""The project agrees with itself: lock, environments, imports, configuration, shipped data, documentation."""
+
+import ast
+import hashlib
+import json
+import re
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "workflow/lib"))
+
+from closure import closure
+from pin_environments import KINDS, canonical, locked_versions
+
+from selfrepair.documentation import results_readme
+from selfrepair.models.directory import read_model_info
+
+LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "pyproject.toml")
+RESOURCES = ROOT / "workflow/resources"
+MODELS = sorted(path for path in (RESOURCES / "models").iterdir() if path.is_dir())
+RULES = [
+    (path.name, name, body)
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
+    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
+]
+
+
+def pins(kind: str) -> dict[str, str]:
+    dependencies = yaml.safe_load((ROOT / f"envs/{kind}.yaml").read_text())["dependencies"]
+    return dict(pin.split("==") for pin in dependencies[-1]["pip"])
+
+
+@pytest.fixture(autouse=True)
+def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_environments_pin_what_the_lock_pins(kind: str) -> None:
+    assert pins(kind)
+    for name, version in pins(kind).items():
+        assert version in LOCKED[name]
+
+
+@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
+def test_environment_of_a_rule_has_what_its_program_imports(file: str, name: str, body: str) -> None:
+    script, kind = re.search(r'code\("(\w+)", "(\w+)"\)', body).groups()
+    assert f"envs/{kind}.yaml" in body, "the declared input and the conda directive name different environments"
+    path = Path(f"workflow/scripts/{script}.py")
+    distributions = packages_distributions()
+    for source in {path, *closure(path)}:
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for package in {n.split(".")[0] for n in names} - sys.stdlib_module_names - {"selfrepair"}:
+                available = {canonical(d) for d in distributions[package]}
+                assert available & set(pins(kind)), f"{source} imports {package}, which envs/{kind}.yaml lacks"
+
+
+@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
+def test_rules_are_documented_and_record_what_they_do(file: str, name: str, body: str) -> None:
+    assert body.lstrip().startswith('"""')
+    for directive in ("log:", "benchmark:", "conda:"):
+        assert directive in body
+
+
+def test_direct_dependencies_are_pinned_as_in_the_lock() -> None:
+    pinned = re.findall(r'"([A-Za-z0-9_-]+)==([^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert len(pinned) > 15
+    for name, version in pinned:
+        assert name == "hatchling" or version in LOCKED[canonical(name)]
+
+
+def test_results_are_documented_as_they_are() -> None:
+    assert (ROOT / "results/README.md").read_text() == results_readme(), "run workflow/scripts/document_results.py"
+
+
+def test_shipped_corpus_is_the_one_that_was_checked() -> None:
+    folder = RESOURCES / "corpora/python-stdlib"
+    found = hashlib.sha256((folder / "corpus.parquet").read_bytes()).hexdigest()
+    assert (folder / "SHA256SUMS").read_text().split()[0] == found
+    assert yaml.safe_load((ROOT / "config/demo.yaml").read_text())["corpora"]["python-stdlib"]["sha256"] == found
+
+
+def test_shipped_corpus_holds_out_a_tenth_and_labels_prose_and_code() -> None:
+    corpus = pl.read_parquet(RESOURCES / "corpora/python-stdlib/corpus.parquet")
+    size = corpus.with_columns(size=pl.col("text").str.len_bytes())
+    for kind in ("prose", "code"):
+        of_kind = size.filter(kind=kind)
+        assert of_kind.filter(split="held_out")["size"].sum() >= 0.1 * of_kind["size"].sum()
+    assert corpus["document"].is_unique().all() and corpus["text"].is_unique().all()
+
+
+def test_three_models_are_shipped_one_per_family() -> None:
+    assert {read_model_info(path).family for path in MODELS} == {"gpt2", "gpt_neox", "llama"}
+    weights = sum((path / "model.safetensors").stat().st_size for path in MODELS)
+    assert weights < 40e6
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
+def test_shipped_models_are_whole_and_trained(model: Path) -> None:
+    info = read_model_info(model)
+    assert info.n_layers >= 6 and info.n_heads >= 8
+    summary = json.loads((model / "training.json").read_text())
+    assert summary["held_out_loss"] <= summary["held_out_loss_bigram"] - 0.8
+    settings = yaml.safe_load((ROOT / "config/training.yaml").read_text())
+    assert summary["training"] == {"checkpoints": 0} | settings["common"] | settings["models"][model.name]
+    log = pl.read_csv(model / "training.csv")
+    assert log["step"][-1] == settings["common"]["steps"]
+    assert (model / "tokenizer.json").read_bytes() == (MODELS[0] / "tokenizer.json").read_bytes()
+
+
+def test_training_checkpoints_are_shipped_for_one_model() -> None:
+    checkpoints = sorted((RESOURCES / "models").glob("*/checkpoints/step-*"))
+    assert len(checkpoints) == 12
+    assert sum((path / "model.safetensors").stat().st_size for path in checkpoints) < 40e6
+    for path in checkpoints:
+        assert read_model_info(path).n_layers >= 6

@@ -1,0 +1,148 @@
+"""The report: self-contained, escaped, verdicts in words, figures that cannot disturb each other, costs added up."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from test_overview import FACT, heads
+
+from selfrepair.overview import overview
+from selfrepair.report import Cost, costs, duration, figure, flatten, inline_svg, report, total
+
+ROOT = Path(__file__).parents[2]
+CAPTIONS = yaml.safe_load((ROOT / "workflow/report/captions.yaml").read_text())
+SVG = (
+    '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9"><clipPath id="c"/>'
+    '<g clip-path="url(#c)"><use href="#c"/></g></svg>\n'
+)
+RECORD = {"config": {"run": "demo <1>", "tokens": {"kinds": ["prose", "code"]}}, "packages": {"polars": "2.1.0"}}
+KINDS = ["self_repair_by_depth", "effect_scatter", "repair_split", "repair_share", "responders", "training_loss"]
+
+
+def claim(**changes) -> dict:
+    entry = {"id": "early-breakage", "source": "Figure 1", "wording": "a < b & c", "about": ["gpt2-small"]}
+    entry |= {"statistic": "early_repair", "unit": "logits", "combine": "each", "rule": "below 0"}
+    entry |= {"paper_value": None, "paper_source": None, "verdict": "did not hold", "reason": "1 of its 1 models"}
+    entry |= {"measured": {"value": -0.25, "low": -0.5, "high": 0.125}, "models": []}
+    return entry | changes
+
+
+def other(model: str) -> dict:
+    numbers = {"value": 0.5, "low": None, "high": None, "paper_value": None, "holds": True, "interval_agrees": None}
+    return numbers | {"model": model, "role": "other model", "verdict": "would hold"}
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> str:
+    paths = [tmp_path / "effect_scatter.tiny.v2.resample.svg", tmp_path / "training_loss.svg"]
+    for path in paths:
+        path.write_text(SVG)
+    claims = [
+        claim(models=[other("m")]),
+        claim(id="b", statistic=None, verdict="not measured in this run", measured=None),
+    ]
+    models = overview([FACT], {"m": heads()}, {})
+    return report(
+        RECORD, models, claims, [figure(path, CAPTIONS) for path in paths], [Cost("fold_model", 2, 90, 60, 1e3)]
+    )
+
+
+def test_page_loads_nothing_from_elsewhere(page: str) -> None:
+    assert not re.search(r"""(?:src|href|action|data)\s*=\s*["']?(?!#)[a-z]*:?//""", page)
+    assert not re.search(r"@import|url\((?!#)|<script|<link|<iframe", page)
+    loaded = re.findall(r"https?://[^\"' <]+", page)
+    assert set(loaded) <= {"http://www.w3.org/2000/svg"}, "only the name of SVG's namespace"
+
+
+def test_page_is_well_formed_html_with_language_title_and_one_heading(page: str) -> None:
+    void, stack = {"meta", "link", "br", "img", "path", "clippath"}, []
+
+    class Checker(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: object) -> None:
+            if tag not in void:
+                stack.append(tag)
+
+        def handle_startendtag(self, tag: str, attrs: object) -> None:
+            pass
+
+        def handle_endtag(self, tag: str) -> None:
+            if tag not in void:
+                assert stack.pop() == tag
+
+    Checker().feed(page)
+    assert stack == []
+    assert page.startswith('<!DOCTYPE html>\n<html lang="en">') and page.count("<h1>") == 1
+    assert "<title>Self-repair in language models: run demo &lt;1&gt;</title>" in page
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert len(ids) == len(set(ids)), "ids are unique though two figures use the same ones"
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+
+
+def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
+    assert "a &lt; b &amp; c" in page and "a < b" not in page
+    assert re.search(r'class="badge failed">did not hold<', page)
+    assert re.search(r'class="badge open">not measured in this run<', page)
+    assert "1 did not hold; 1 not measured in this run." in page
+    assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
+    assert "0.500 ✓" in page
+
+
+def test_figure_takes_model_and_ablation_from_its_name(page: str) -> None:
+    assert "Direct effect and change of the logit, tiny.v2, resample ablation" in page
+
+
+def test_every_kind_of_figure_has_a_caption_that_names_tokens_and_uncertainty(tmp_path: Path) -> None:
+    assert set(CAPTIONS) == set(KINDS)
+    for kind, texts in CAPTIONS.items():
+        assert set(texts) == {"title", "caption"}
+        assert re.search(r"tokens", texts["caption"]), kind
+        assert re.search(r"interval|uncertainty", texts["caption"]), kind
+    (tmp_path / "unknown.svg").write_text(SVG)
+    with pytest.raises(KeyError, match="no caption for figures named unknown"):
+        figure(tmp_path / "unknown.svg", CAPTIONS)
+
+
+def test_inlined_svg_has_ids_of_its_own_and_a_name() -> None:
+    svg = inline_svg(SVG, "a.b", 'say "x"')
+    assert 'id="a-b-c"' in svg and "url(#a-b-c)" in svg and 'href="#a-b-c"' in svg
+    assert svg.startswith('<svg role="img" aria-label="say &#34;x&#34;" xmlns=') and svg.endswith("</svg>")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "<p>no picture</p>",
+        "<svg><script>1</script></svg>",
+        '<svg><image href="https://example.org/x.png"/></svg>',
+        "<svg><style>@import 'x'</style></svg>",
+    ],
+)
+def test_a_picture_that_loads_or_runs_something_is_refused(bad: str) -> None:
+    with pytest.raises(ValueError, match="x: "):
+        inline_svg(bad, "x", "title")
+
+
+def test_costs_are_added_up_by_rule(tmp_path: Path) -> None:
+    head = "s\th:m:s\tmax_rss\tmax_vms\tmax_uss\tmax_pss\tio_in\tio_out\tmean_load\tcpu_time\n"
+    jobs = {
+        "ablate.a.resample.0": ("10.5", "300", "20"),
+        "fold.a": ("1", "NA", "-"),
+        "ablate.a.resample.1": ("1.5", "400", "2"),
+    }
+    for name, (seconds, memory, cpu) in jobs.items():
+        (tmp_path / f"{name}.tsv").write_text(f"{head}{seconds}\t0:00:01\t{memory}\t0\t0\t0\t0\t0\t0\t{cpu}\n")
+    found = costs([tmp_path / f"{name}.tsv" for name in jobs])
+    assert found == [Cost("ablate", 2, 12.0, 22.0, 400.0), Cost("fold", 1, 1.0, 0.0, 0.0)]
+    assert total(found) == Cost("total", 3, 13.0, 22.0, 400.0)
+    assert duration(3725.4) == "1:02:05"
+
+
+def test_nested_facts_become_dotted_keys() -> None:
+    assert flatten({"a": {"b": [1, 2], "c": {"d": None}}, "e": True}) == {"a.b": "1, 2", "a.c.d": "None", "e": "True"}
+
+
+def test_models_table_has_no_missing_cells(page: str) -> None:
+    table = page[page.index('id="models"') : page.index('id="claims"')]
+    assert not re.search(r"<td[^>]*>\s*</td>", table)

@@ -1,0 +1,69 @@
+"""The selected tokens are exactly the top share, whatever the batches; the control sample is uniform and fixed."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrepair.selection import TopTokens, control_sample, top_count
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> tuple[torch.Tensor, list[int], int]:
+    """Values of some heads with many ties, cut into batches of any size, and how many tokens to keep."""
+    heads, tokens = draw(st.integers(1, 3)), draw(st.integers(1, 40))
+    values = draw(st.lists(st.integers(-3, 3), min_size=heads * tokens, max_size=heads * tokens))
+    cuts = sorted(draw(st.sets(st.integers(1, tokens), max_size=5)) | {tokens})
+    return torch.tensor(values, dtype=torch.float32).view(heads, tokens), cuts, draw(st.integers(1, 45))
+
+
+@given(streams())
+def test_top_tokens_are_those_of_a_full_sort(stream):
+    """Otherwise "the top 2 %" would mean something else for every batch size; of equal values the earlier is kept."""
+    values, cuts, count = stream
+    top, first = TopTokens(len(values), count), 0
+    for last in cuts:
+        top.add(values[:, first:last], first)
+        first = last
+    for head, of_head in enumerate(values.tolist()):
+        expected = sorted(range(len(of_head)), key=lambda token: (-of_head[token], token))[:count]
+        assert top.tokens[head].tolist() == expected
+        assert top.values[head].tolist() == [of_head[token] for token in expected]
+
+
+def test_selection_is_of_signed_effects():
+    """A large negative direct effect is not a top one (experiments.md a.11)."""
+    top = TopTokens(1, 2)
+    top.add(torch.tensor([[-9.0, 1.0, 0.5, -0.1]]), 0)
+    assert top.tokens.tolist() == [[1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "count"), [(6350, 0.02, 127), (99, 0.02, 1), (10, 0.02, 1), (149, 0.02, 2), (50, 1.0, 50)]
+)
+def test_the_count_is_the_papers(n, fraction, count):
+    """int(0.02 n), as in the authors' code; never nothing."""
+    assert top_count(n, fraction) == count
+
+
+@given(st.integers(1, 500), st.integers(0, 600), st.integers(0, 2**32))
+def test_a_control_sample_is_a_fixed_set_of_tokens(n_tokens, count, seed):
+    """Otherwise tokens would be counted twice, or differ between the models of a run."""
+    sample = control_sample(n_tokens, count, seed)
+    assert len(sample) == min(count, n_tokens)
+    assert (np.diff(sample) > 0).all()
+    assert len(sample) == 0 or (sample[0] >= 0 and sample[-1] < n_tokens)
+    assert np.array_equal(sample, control_sample(n_tokens, count, seed))
+
+
+def test_a_control_sample_is_uniform():
+    """Every token equally often over seeds; a biased sample would bias every median over all tokens."""
+    drawn = np.bincount(np.concatenate([control_sample(20, 5, seed) for seed in range(2000)]), minlength=20)
+    # Expected 500 each, standard deviation about 19.
+    assert drawn.min() > 500 - 5 * 19
+    assert drawn.max() < 500 + 5 * 19
+
+
+def test_another_seed_draws_another_sample():
+    assert not np.array_equal(control_sample(1000, 10, 0), control_sample(1000, 10, 1))

@@ -1,0 +1,311 @@
+"""The one-sweep measurement against two plain implementations of the definitions, worked numbers, and its identities."""
+
+from dataclasses import fields, replace
+from functools import cache
+
+import pytest
+import torch
+from oracle import booted, hooks_oracle, hugging_face_oracle, z_name
+
+from selfrepair import sweep as sweep_module
+from selfrepair.clean import clean_pass, mean_z
+from selfrepair.models.folded import FoldedModel, Layer
+from selfrepair.sweep import (
+    DecompositionError,
+    Measurement,
+    all_heads,
+    check_decomposition,
+    measure,
+    no_means,
+    sweep,
+    sweep_rows,
+)
+
+FIELDS = [field.name for field in fields(Measurement)]
+PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, m: Measurement, name: str = "") -> None:
+    assert found.shape == expected.shape, name
+    error = (found - expected).abs().max() / m.logit.abs().max()
+    assert error < PRECISION, f"{name} differs by {error:.1e} of the largest logit"
+
+
+def same(found: Measurement, expected: Measurement) -> None:
+    for name in FIELDS:
+        close(getattr(found, name), getattr(expected, name), expected, name)
+
+
+@pytest.fixture(scope="session")
+def bridge(zoo):
+    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
+
+
+# Against hook-by-hook patching.
+
+
+def equals_hooks(zoo, bridge, rows, source, architecture: str, ablation: str) -> None:
+    m = measure(zoo.folded(architecture), rows, source, ablation)
+    expected = hooks_oracle(bridge(architecture), rows, source, ablation)
+    for name in [*FIELDS, "self_repair"]:
+        close(getattr(m, name), expected[name], m, name)
+
+
+def test_every_field_is_what_patching_each_head_finds(zoo, bridge, rows, source, architecture):
+    """Otherwise the one sweep does not compute the paper's quantities."""
+    equals_hooks(zoo, bridge, rows, source, architecture, "resample")
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel", "llama_gqa", "qwen2"])
+@pytest.mark.parametrize("ablation", ["zero", "mean"])
+def test_zero_and_mean_are_what_patching_each_head_finds(zoo, bridge, rows, source, architecture, ablation):
+    """Otherwise zero or mean ablation replaces a head's output by something else than it says."""
+    equals_hooks(zoo, bridge, rows, source, architecture, ablation)
+
+
+def test_the_ablated_model_is_hugging_faces(zoo, rows, source, architecture):
+    """Otherwise folding and patching could be wrong together: here neither is involved, and all is in float64."""
+    m = measure(zoo.folded(architecture), rows, source)
+    logit, delta = hugging_face_oracle(zoo.hugging_face(architecture, torch.float64), rows, source)
+    close(m.logit, logit, m, "logit")
+    close(m.delta_logit, delta, m, "delta_logit")
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:A forward hook edited hook_scale")  # which is what is meant
+@pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel", "llama_gqa"])
+def test_the_share_of_the_norm_is_what_freezing_its_scale_undoes(zoo, bridge, rows, source, architecture):
+    """Otherwise `repair_norm` is bookkeeping, not a mechanism."""
+    model, hooked = zoo.folded(architecture), bridge(architecture)
+    m = measure(model, rows, source)
+    _, clean = hooked.run_with_cache(rows)
+    for layer, head in [(0, 1), (2, 3)]:
+
+        def patch(z, hook, layer=layer, head=head):
+            z = z.clone()
+            z[:, :, head] = clean[z_name(layer)][source][:, :, head]
+            return z
+
+        def freeze(scale, hook):
+            return clean["ln_final.hook_scale"]
+
+        frozen = hooked.run_with_hooks(rows, fwd_hooks=[(z_name(layer), patch), ("ln_final.hook_scale", freeze)])
+        frozen = (frozen - frozen.mean(-1, keepdim=True))[:, :-1].gather(-1, rows[:, 1:, None])[..., 0]
+        close(m.repair_norm[layer, head], m.logit + m.delta_logit[layer, head] - frozen, m, f"L{layer}H{head}")
+
+
+# Identities of the definitions.
+
+
+def test_the_parts_sum_to_self_repair_on_every_token(zoo, rows, source, architecture):
+    """Otherwise the decomposition is not one."""
+    m = measure(zoo.folded(architecture), rows, source)
+    parts = m.repair_attention.sum(2) + m.repair_mlp.sum(2) + m.repair_norm
+    assert ((m.self_repair - parts).abs() / m.logit.abs().amax(-1, keepdim=True)).max() < 1e-5
+    close(m.self_repair, m.delta_logit - m.delta_direct_effect, m)
+    assert m.self_repair.abs().max() > 0.1  # the rows do exercise it
+
+
+def test_both_closed_forms_of_the_norms_share(zoo, rows, source, architecture):
+    """experiments.md a.9: (l' - b)(1 - S'/S) = (S/S' - 1) u.r'/S; otherwise the definition was mistaken."""
+    model = zoo.folded(architecture)
+    m = measure(model, rows, source)
+    unbiased = m.logit + m.delta_logit - model.b_U[rows[:, 1:]]
+    ratio = m.ablated_scale / m.scale
+    close(m.repair_norm, unbiased * (1 - ratio), m)
+    ablated_dot = unbiased * m.ablated_scale  # u.r'
+    close(m.repair_norm, (1 / ratio - 1) * ablated_dot / m.scale, m)
+
+
+def test_nothing_responds_before_the_head(zoo, rows, source, architecture):
+    """Otherwise causality is broken: earlier layers, and the MLP beside the head in parallel blocks, can't see it."""
+    model = zoo.folded(architecture)
+    m = measure(model, rows, source)
+    for layer in range(model.n_layers):
+        assert (m.repair_attention[layer, :, : layer + 1] == 0).all()
+        first = layer + 1 if model.parallel else layer
+        assert (m.repair_mlp[layer, :, :first] == 0).all()
+        assert (m.repair_mlp[layer, :, first:].abs().amax((0, 2, 3)) > 0).all()
+        assert (m.repair_attention[layer, :, layer + 1 :].abs().amax((0, 2, 3)) > 0).all()
+
+
+def test_only_the_norm_repairs_the_last_layer_of_parallel_blocks(zoo, rows, source):
+    """As in the authors' published Pythia results, where these entries are exactly zero."""
+    m = measure(zoo.folded("neox_parallel"), rows, source)
+    assert (m.repair_attention[-1] == 0).all()
+    assert (m.repair_mlp[-1] == 0).all()
+    close(m.self_repair[-1], m.repair_norm[-1], m)
+
+
+def test_the_same_first_token_carries_no_effect(zoo, rows, source, architecture):
+    """experiments.md P3: rows share their first token, so resampling leaves position 0 as it was."""
+    m = measure(zoo.folded(architecture), rows, source)
+    assert m.delta_logit[..., 0].abs().max() < PRECISION * m.logit.abs().max()
+    assert m.delta_logit[..., 1:].abs().max() > 0.1
+
+
+def test_resampling_from_itself_changes_nothing(zoo, rows, architecture):
+    """Otherwise the ablated run differs from the clean one by more than the ablation."""
+    m = measure(zoo.folded(architecture), rows, torch.arange(len(rows)))
+    for name in ("delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm"):
+        close(getattr(m, name), torch.zeros_like(getattr(m, name)), m, name)
+
+
+def test_direct_effects_of_all_components_sum_to_the_logit(zoo, rows, source, architecture):
+    """Otherwise some writer to the stream is left out or counted twice."""
+    model = zoo.folded(architecture)
+    clean, m = clean_pass(model, rows), measure(model, rows, source)
+    parts = clean.direct_effect.sum((0, 1)) + clean.mlp_direct_effect.sum(0) + clean.other_direct_effect
+    close(parts + model.b_U[rows[:, 1:]], m.logit, m)
+    close(clean.direct_effect, m.direct_effect, m)
+    close(clean.scale, m.scale, m)
+
+
+def test_mean_z_leaves_out_the_last_position(zoo, rows):
+    """The last position predicts nothing; its z must not move the mean."""
+    model, other = zoo.folded("gpt2"), rows.clone()
+    other[:, -1] = (rows[:, -1] + 1) % 97
+    assert torch.equal(mean_z(model, rows), mean_z(model, other))
+
+
+# Independence of how the work is divided.
+
+
+@pytest.mark.parametrize("ablation", ["resample", "mean"])
+@pytest.mark.parametrize("batch_rows", [1, 2, 5, 100])
+def test_results_do_not_depend_on_the_batch_size(zoo, rows, source, batch_rows, ablation):
+    model = zoo.folded("llama_gqa")
+    same(measure(model, rows, source, ablation, batch_rows), measure(model, rows, source, ablation, 4))
+
+
+def test_results_do_not_depend_on_the_rows_of_the_batch(zoo, rows, source):
+    """Otherwise a shard's results depend on the other rows of the run."""
+    model = zoo.folded("gpt2")
+    whole = measure(model, rows, source)
+    chosen = torch.tensor([4, 1, 2])
+    batches = sweep_rows(model, rows, source, chosen, "resample", all_heads(model), no_means(model), 2)
+    for batch, part in batches:
+        for name in FIELDS:
+            expected = getattr(whole, name)[..., batch, :]
+            expected = expected if name in ("logit", "scale") else expected.flatten(0, 1)
+            close(getattr(part, name), expected, whole, name)
+
+
+def test_results_do_not_depend_on_how_many_runs_pass_together(zoo, rows, source, monkeypatch):
+    expected = measure(zoo.folded("neox_sequential"), rows, source)
+    monkeypatch.setattr(sweep_module, "RUNS_AT_ONCE", 7)
+    same(measure(zoo.folded("neox_sequential"), rows, source), expected)
+
+
+def test_some_heads_alone_are_as_among_all(zoo, rows, source):
+    """Otherwise one ablated run leaks into another."""
+    model = zoo.folded("mistral")
+    whole, heads = measure(model, rows, source), [(0, 3), (1, 0), (1, 2)]
+    part = sweep(model, rows, source, "resample", heads, no_means(model))
+    for name in FIELDS:
+        expected = getattr(whole, name)
+        if name not in ("logit", "scale"):
+            expected = torch.stack([expected[head] for head in heads])
+        close(getattr(part, name), expected, whole, name)
+
+
+# Checks made while it runs.
+
+
+@pytest.mark.parametrize("wrong", [0.5, float("nan")])
+def test_a_broken_decomposition_is_named(zoo, rows, source, wrong):
+    """Otherwise a wrong number would reach a table."""
+    model = zoo.folded("gpt2")
+    m = sweep(model, rows, source, "resample", all_heads(model), no_means(model))
+    check_decomposition(m, all_heads(model))
+    tampered = m.repair_mlp.clone()
+    tampered[6, 2, 3, 4] += wrong
+    said = "is not finite" if wrong != wrong else "misses self-repair by"
+    with pytest.raises(DecompositionError, match=f"layer 1, head 2, row 3 of the batch: .*{said}"):
+        check_decomposition(replace(m, repair_mlp=tampered), all_heads(model))
+
+
+def test_an_overflowing_model_is_refused(zoo, rows, source):
+    """Weights that are not finite (a broken download, float16) give an error, not a table of NaN."""
+    model = zoo.folded("gpt2")
+    broken = replace(model.layers[1], b_out=torch.full_like(model.layers[1].b_out, float("nan")))
+    model = replace(model, layers=(model.layers[0], broken, model.layers[2]))
+    with pytest.raises(DecompositionError, match=r"layer 0, head 0, .*is not finite"):
+        measure(model, rows, source)
+    with pytest.raises(ArithmeticError, match="direct effects and biases miss the logit"):
+        clean_pass(model, rows)
+
+
+# Models small enough for paper: d_model 4, eps 0, one head per layer, rows of two tokens, so position 0 attends itself.
+
+
+def layer(W_V: list[float], W_O: list[float], W_in: list[float], W_out: list[float]) -> Layer:
+    """A head that reads one number of the normed stream and writes a vector, and an MLP of one neuron."""
+    W_QKV = torch.stack([torch.zeros(4), torch.zeros(4), torch.tensor(W_V)], dim=1)
+    W_in, W_out = torch.tensor(W_in)[:, None], torch.tensor(W_out)[None]
+    zero = torch.zeros(4)
+    return Layer(
+        W_QKV, torch.zeros(3), torch.tensor(W_O)[None, None], zero, W_in, torch.zeros(1), None, None, W_out, zero, 1.0, None
+    )
+
+
+def micro(u: list[float], *layers: Layer) -> FoldedModel:
+    """Token 0 is (2, 0, 0, 0), token 1 its opposite; u points to token 1, its opposite to token 0."""
+    W_E = torch.tensor([[2.0, 0, 0, 0], [-2.0, 0, 0, 0]])
+    W_U = torch.stack([-torch.tensor(u), torch.tensor(u)], dim=1)
+    b_U = torch.tensor([-0.5, 0.5])
+    return FoldedModel("micro", "by hand", 1, 1, 1, False, "relu", 0.0, 1.0, 8, W_E, None, None, W_U, b_U, layers)
+
+
+IDLE = ([0.0] * 4, [0.0] * 4)
+TOKENS, SOURCE = torch.tensor([[0, 1], [1, 0]]), torch.tensor([1, 0])
+
+
+def numbers(m: Measurement, at: tuple[int, int]) -> dict[str, list[float]]:
+    """All fields at the first token of row 0, each as a list."""
+    found = {name: getattr(m, name) for name in [*FIELDS, "self_repair"]}
+    found = {name: v if name in ("logit", "scale") else v[at] for name, v in found.items()}
+    return {name: v[..., 0, 0].flatten().tolist() for name, v in found.items()}
+
+
+def by_hand(**worked: float | list[float]) -> dict[str, object]:
+    return {name: pytest.approx(v if isinstance(v, list) else [v], abs=1e-6) for name, v in worked.items()}
+
+
+def test_a_later_head_that_erases_by_hand():
+    """Head 0 writes z(0, 1, 1, 1), z = 2; head 1 reads dimension 1 and erases it, doubled.
+
+    Clean: (2,0,0,0) -> (2,2,2,2), norm (1,1,1,1) -> r = (2,-2,2,2), S = 2; u = (2,4,0,0): logit = -4/2 + 0.5 = -1.5.
+    Direct effects: head 0 (0,2,2,2).u/2 = 4, head 1 (0,-4,0,0).u/2 = -8.
+    Zero: head 1 reads 0, so r' = (2,0,0,0), S' = 1, logit' = 4.5; norm's share (4.5 - 0.5)(1 - 1/2) = 2.
+    Resample from row 1, where z = -2: head 1 reads -1, r' = (2,2,-2,-2), S' = 2, logit' = 6.5.
+    """
+    model = micro([2.0, 4, 0, 0], layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], *IDLE), layer([0.0, 1, 0, 0], [0.0, -4, 0, 0], *IDLE))
+    clean = {"logit": -1.5, "scale": 2, "direct_effect": 4, "repair_mlp": [0, 0]}
+    zero = {"delta_logit": 6, "delta_direct_effect": -4, "repair_attention": [0, 8]}
+    zero = by_hand(**clean, **zero, repair_norm=2, ablated_scale=1, self_repair=10)
+    assert numbers(measure(model, TOKENS, SOURCE, "zero"), (0, 0)) == zero
+    resample = {"delta_logit": 8, "delta_direct_effect": -8, "repair_attention": [0, 16]}
+    resample = by_hand(**clean, **resample, repair_norm=0, ablated_scale=2, self_repair=16)
+    assert numbers(measure(model, TOKENS, SOURCE), (0, 0)) == resample
+    # The mean of z over the two rows is 0: the same as zero.
+    assert numbers(measure(model, TOKENS, SOURCE, "mean"), (0, 0)) == zero
+    # Without head 1, r' = (2,2,2,2) and S' = S: its effect is direct, nothing repairs it.
+    last = numbers(measure(model, TOKENS, SOURCE, "zero"), (1, 0))
+    assert {name: last[name] for name in ("direct_effect", "delta_logit", "self_repair")} == by_hand(
+        direct_effect=-8, delta_logit=8, self_repair=0
+    )
+
+
+def test_an_mlp_and_the_norm_repair_fully_by_hand():
+    """The block's neuron reads dimension 1 and writes (0,0,-4,0): with the norm it repairs the head to the last bit.
+
+    Clean: r = (2,2,2,2) + (0,0,-4,0), S = 2, u = (2,4,2,0): logit = 8/2 + 0.5; head (0,2,2,2).u/2 = 6, MLP -8/2 = -4.
+    Zero: the neuron is silent, r' = (2,0,0,0), S' = 1, logit' = 4/1 + 0.5: 0 = -6 + 4 + 4 (1 - 1/2).
+    """
+    head = layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], [0.0, 1, 0, 0], [0.0, 0, -4, 0])
+    clean = {"logit": 4.5, "scale": 2, "direct_effect": 6}
+    ablated = {"delta_logit": 0, "delta_direct_effect": -6, "ablated_scale": 1, "self_repair": 6}
+    parts = {"repair_attention": [0], "repair_mlp": [4], "repair_norm": 2}
+    found = numbers(measure(micro([2.0, 4, 2, 0], head), TOKENS, SOURCE, "zero"), (0, 0))
+    assert found == by_hand(**clean, **ablated, **parts)

@@ -1,0 +1,272 @@
+"""Rows are cut from the documents without a token lost or invented, and paired across documents."""
+
+import json
+import random
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from selfrepair.store import DOCUMENTS, ROWS, TOKENS
+from selfrepair.tokenizers import END_OF_TEXT, train_bpe
+from selfrepair.tokens import (
+    CorpusError,
+    SampledTokens,
+    check_sha256,
+    derange,
+    encode,
+    read_corpus,
+    sample_tokens,
+    token_matrix,
+)
+
+BOS, SEPARATOR = 0, 1
+
+
+def documents(n: int) -> pl.DataFrame:
+    names = {"name": [f"d{i}" for i in range(n)], "kind": ["prose", "code"] * (n // 2) + ["prose"] * (n % 2)}
+    return pl.DataFrame(names).with_columns(text=pl.lit(""))
+
+
+def encoded(n: int, seed: int = 0) -> list[list[int]]:
+    """Documents of 0 to 30 tokens, no two tokens alike, so that a token's place is known."""
+    drawn, start, result = random.Random(seed), 2, []
+    for _ in range(n):
+        length = drawn.randint(0, 30)
+        result.append(list(range(start, start + length)))
+        start += length
+    return result
+
+
+def sample(texts: list[list[int]], n_rows: int, row_length: int, seed: int = 3) -> SampledTokens:
+    return sample_tokens(
+        encoded=texts,
+        bos=BOS,
+        separator=SEPARATOR,
+        documents=documents(len(texts)),
+        n_rows=n_rows,
+        row_length=row_length,
+        seed=seed,
+    )
+
+
+def test_every_token_is_where_its_document_says():
+    """Otherwise effects would be ascribed to the wrong text; separators are kept, as the last token of a document."""
+    texts = encoded(60)
+    sampled = sample(texts, n_rows=40, row_length=12)
+    matrix, document, offset = (token_matrix(sampled.tokens, c) for c in ("token", "document", "offset"))
+    assert matrix.shape == (40, 12)
+    assert (matrix[:, 0] == BOS).all()
+    assert (document[:, 0] == -1).all()
+    assert (offset[:, 0] == -1).all()
+    ended = [[*text, SEPARATOR] for text in texts]
+    for token, d, o in zip(matrix[:, 1:].flat, document[:, 1:].flat, offset[:, 1:].flat, strict=True):
+        assert token == ended[d][o]
+
+
+def test_all_rows_in_order_are_the_documents():
+    """Drawing as many rows as there are gives the whole text back, without gaps or repetition."""
+    texts = encoded(60)
+    stream = [token for text in texts for token in (*text, SEPARATOR)]
+    packed = len(stream) // 11
+    matrix = token_matrix(sample(texts, n_rows=packed, row_length=12).tokens)
+    assert matrix[:, 1:].ravel().tolist() == stream[: packed * 11]
+
+
+def test_the_same_seed_draws_the_same_rows_and_another_does_not():
+    texts = encoded(100)
+    one, again, other = sample(texts, 20, 12), sample(texts, 20, 12), sample(texts, 20, 12, seed=4)
+    assert one.tokens.equals(again.tokens)
+    assert one.rows.equals(again.rows)
+    assert not one.tokens.equals(other.tokens)
+
+
+def test_rows_spread_over_the_corpus():
+    """Taking the first rows instead would measure only the first documents."""
+    sampled = sample(encoded(400), n_rows=20, row_length=12)
+    assert sampled.tokens["document"].max() > 200
+
+
+def test_sources_share_no_document_with_their_rows():
+    """experiments.md P4: a source from the same text would leave the ablated information in place."""
+    sampled = sample(encoded(80), n_rows=60, row_length=12)
+    document = token_matrix(sampled.tokens, "document")[:, 1:]
+    source = sampled.rows.sort("row")["source"].to_numpy()
+    assert sorted(source) == list(range(60))
+    for row, other in enumerate(source):
+        assert set(document[row]).isdisjoint(document[other])
+
+
+def test_tables_have_the_documented_columns():
+    sampled = sample(encoded(40), n_rows=10, row_length=12)
+    assert sampled.tokens.schema == {name: column.dtype for name, column in TOKENS.items()}
+    assert sampled.rows.schema == {name: column.dtype for name, column in ROWS.items()}
+    assert sampled.documents.schema == {name: column.dtype for name, column in DOCUMENTS.items()}
+    assert sampled.documents["document"].to_list() == list(range(40))
+
+
+def test_too_few_tokens_are_refused_with_both_numbers():
+    """The reader must learn how much there is, and what to change."""
+    with pytest.raises(CorpusError) as caught:
+        sample([list(range(2, 40))] * 3, n_rows=12, row_length=11)
+    for words in ("117 tokens", "11 rows of 11", "12 rows", "lower `tokens.rows`", "`tokens.kinds`"):
+        assert words in str(caught.value)
+
+
+def test_token_matrix_does_not_depend_on_the_order_of_the_table():
+    tokens = sample(encoded(40), n_rows=10, row_length=12).tokens
+    assert np.array_equal(token_matrix(tokens.sample(fraction=1, shuffle=True, seed=0)), token_matrix(tokens))
+
+
+# Pairing rows.
+
+
+@given(st.lists(st.frozensets(st.integers(0, 30), min_size=1, max_size=3), min_size=1, max_size=40), st.integers(0, 99))
+def test_derange_pairs_rows_of_different_documents_or_refuses(sets, seed):
+    """A permutation, so that every row is used once; never a row with its own text."""
+    try:
+        source = derange(sets, np.random.default_rng(seed))
+    except CorpusError as refusal:
+        assert "can't be paired with a row of another document" in str(refusal)
+        assert not (len(sets) > 1 and len(frozenset.union(*sets)) == sum(map(len, sets)))  # all disjoint: possible
+        return
+    assert sorted(source) == list(range(len(sets)))
+    assert all(row.isdisjoint(sets[other]) for row, other in zip(sets, source, strict=True))
+
+
+def test_derange_finds_the_only_pairing():
+    """Rows that overlap in a chain, as neighbours in packed text do: 0-2, 1-3 is possible, so it must be found."""
+    chain = [frozenset({i, i + 1}) for i in range(4)]
+    for seed in range(20):
+        assert derange(chain, np.random.default_rng(seed)).tolist() == [2, 3, 0, 1]
+
+
+@pytest.mark.parametrize("sets", [[frozenset({0})], [frozenset({0})] * 6 + [frozenset({1}), frozenset({2})]])
+def test_derange_refuses_the_impossible(sets):
+    """One document fills more than half of the rows."""
+    with pytest.raises(CorpusError, match=r"of \d rows can't be paired .*use more documents"):
+        derange(sets, np.random.default_rng(0))
+
+
+def test_derange_pairs_two_documents_that_share_the_rows_equally():
+    """The tightest case that has an answer."""
+    sets = [frozenset({i % 2}) for i in range(64)]
+    source = derange(sets, np.random.default_rng(0))
+    assert ((source - np.arange(64)) % 2 == 1).all()
+
+
+# Reading corpora.
+
+TABLE = pl.DataFrame(
+    {
+        "document": ["a", "b", "c"],
+        "kind": ["prose", "code", "prose"],
+        "split": ["train", "held_out", "held_out"],
+        "text": ["One.\n\nTwo.", "x = 1", "Ümlaut €"],
+    }
+)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_tables_are_read_and_filtered(tmp_path, suffix):
+    """Held-out prose must not contain training text or code."""
+    path = tmp_path / f"corpus{suffix}"
+    TABLE.write_parquet(path) if suffix == ".parquet" else TABLE.write_ndjson(path)
+    whole = read_corpus(path, "text", None, [])
+    assert whole.rows() == [(n, k, t) for n, k, _, t in TABLE.rows()]
+    assert read_corpus(path, "text", "held_out", []).rows() == [("b", "code", "x = 1"), ("c", "prose", "Ümlaut €")]
+    assert read_corpus(path, "text", "held_out", ["prose"]).rows() == [("c", "prose", "Ümlaut €")]
+
+
+def test_a_table_without_names_and_kinds_is_numbered(tmp_path):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("".join(json.dumps({"content": text}) + "\n" for text in ("one", "two")))
+    assert read_corpus(path, "content", None, []).rows() == [("0", "text", "one"), ("1", "text", "two")]
+
+
+def test_a_text_file_is_one_document(tmp_path):
+    """Otherwise its lines would become documents, and rows be paired within one text."""
+    path = tmp_path / "book.txt"
+    path.write_text("Call me Ishmael.\n\nSome years ago\n")
+    assert read_corpus(path, "text", None, [])["text"].to_list() == ["Call me Ishmael.\n\nSome years ago\n"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("content", None, []), "has no column `content`; it has document, kind, split, text"),
+        (("text", "test", []), "no document of split test and kinds []"),
+        (("text", None, ["poetry"]), "no document of split None and kinds ['poetry']"),
+    ],
+)
+def test_what_a_corpus_lacks_is_named(tmp_path, arguments, said):
+    TABLE.write_parquet(tmp_path / "corpus.parquet")
+    with pytest.raises(CorpusError) as caught:
+        read_corpus(tmp_path / "corpus.parquet", *arguments)
+    assert str(tmp_path / "corpus.parquet") in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_a_choice_by_a_column_that_is_not_there_is_refused(tmp_path):
+    """Otherwise `kinds: [prose]` would silently take everything."""
+    TABLE.select("text").write_parquet(tmp_path / "corpus.parquet")
+    with pytest.raises(CorpusError, match=r"has no column `kind`, so \['prose'\] can't be chosen"):
+        read_corpus(tmp_path / "corpus.parquet", "text", None, ["prose"])
+
+
+def test_absent_and_unknown_files_are_refused(tmp_path):
+    with pytest.raises(CorpusError, match=r"none\.parquet does not exist; set the corpus's `path`"):
+        read_corpus(tmp_path / "none.parquet", "text", None, [])
+    (tmp_path / "corpus.pdf").write_text("")
+    with pytest.raises(CorpusError, match=r"`\.pdf` is not supported; use one of \.parquet, \.jsonl"):
+        read_corpus(tmp_path / "corpus.pdf", "text", None, [])
+
+
+def test_a_changed_corpus_is_refused(tmp_path):
+    """Otherwise results would silently come from another text."""
+    (tmp_path / "a.txt").write_text("a")
+    expected = "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
+    check_sha256(tmp_path / "a.txt", expected)
+    check_sha256(tmp_path / "a.txt", "")
+    with pytest.raises(CorpusError, match=f"a.txt has SHA-256 {expected}, not {'0' * 64}; restore"):
+        check_sha256(tmp_path / "a.txt", "0" * 64)
+
+
+# Tokenizers.
+
+BPE = train_bpe(["the cat sat on the mat\n" * 20, "for i in range(10):\n    print(i)\n" * 20], 280)
+TRICKY = "def f(x):\n\treturn x  # naïve\n\n  'Œuvre', 3.14 — 日本語 🙂\x00"
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=80))
+def test_the_shipped_kind_of_tokenizer_keeps_any_text(text):
+    """Otherwise characters outside the training text would vanish from the rows."""
+    ids = BPE.encode(text).ids
+    assert BPE.decode(ids, skip_special_tokens=False) == text
+
+
+def test_the_shipped_tokenizer_begins_with_end_of_text():
+    assert BPE.token_to_id(END_OF_TEXT) == 0
+    assert BPE.get_vocab_size() == 280
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox"])
+def test_real_tokenizers_keep_the_text(shared, name):
+    """GPT-2's and Pythia's own tokenizers, on prose, code and what is rare in both."""
+    tokenizer = Tokenizer.from_file(str(shared(f"tokenizers/{name}/tokenizer.json")))
+    assert tokenizer.decode(tokenizer.encode(TRICKY, add_special_tokens=False).ids) == TRICKY
+
+
+@pytest.mark.parametrize("name", ["stories260K", "gpt280K"])
+def test_a_models_own_tokenizer_adds_nothing_to_documents(shared, name):
+    """Rows get their beginning-of-text token from the packing; a second one inside would be read as text."""
+    folder = shared(f"models/{name}")
+    (ids, again), bos, separator = encode(folder, ["Once upon a time", "Once upon a time"])
+    assert ids == again
+    assert not {bos, separator} & set(ids)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.decode(ids).strip() == "Once upon a time"

@@ -1,0 +1,127 @@
+"""Bad input ends before any work, with a message that names the key or the file, and the fix."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import CONFIG, Clone
+
+GPT2 = Path("workflow/resources/models/tiny-gpt2")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    from tests.workflow.conftest import fresh_clone
+
+    return fresh_clone(tmp_path_factory.mktemp("bad") / "clone")
+
+
+def add_model(**entry: object) -> Callable[[dict], object]:
+    return lambda config: config["models"].update(broken=entry)
+
+
+def remove(file: str) -> Callable[[Path], object]:
+    return lambda model: (model / file).unlink()
+
+
+def truncate(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def pickle_only(model: Path) -> None:
+    (model / "model.safetensors").rename(model / "pytorch_model.bin")
+
+
+def unsupported(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text()) | {"model_type": "mamba"}
+    (model / "config.json").write_text(json.dumps(config))
+
+
+CONFIGS = {
+    "unknown key": (lambda c: c.update(percentile=0.02), ["percentile", "analysis.top_fraction"]),
+    "unknown inner key": (lambda c: c["tokens"].update(lenght=3), ["tokens", "lenght", "row_length"]),
+    "wrong type": (lambda c: c["tokens"].update(rows="many"), ["tokens.rows", "'many' is not of type 'integer'"]),
+    "unknown ablation": (lambda c: c["ablation"].update(kinds=["resample", "noise"]), ["ablation.kinds", "'noise'"]),
+    "unknown corpus": (lambda c: c["tokens"].update(corpus="pile"), ["tokens.corpus", "`pile`", "python-stdlib"]),
+    "missing corpus file": (
+        lambda c: c["corpora"]["python-stdlib"].update(path="no.parquet"),
+        ["corpora.python-stdlib.path", "no.parquet does not exist"],
+    ),
+    "missing model directory": (add_model(path="no/such"), ["models.broken", "no/such does not exist"]),
+    "hub model without revision": (add_model(hub="a/b"), ["models.broken", "revision"]),
+    "short revision": (add_model(hub="a/b", revision="main"), ["models.broken", "revision"]),
+    "head out of range": (
+        lambda c: c["models"]["tiny-gpt2"].update(heads=["L6H0"]),
+        ["models.tiny-gpt2.heads", "L6H0 is out of range", "0 to 5"],
+    ),
+    "rows too long": (lambda c: c["tokens"].update(row_length=129), ["tokens.row_length", "128 positions"]),
+    "unknown training": (
+        lambda c: c["models"]["tiny-gpt2"].update(training="huge"),
+        ["models.tiny-gpt2.training", "`huge`", "tiny-gpt2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGS)
+def test_a_bad_configuration_is_refused_at_once(project: Clone, case: str) -> None:
+    change, named = CONFIGS[case]
+    refused(project, project.configure("bad.yaml", change), named)
+
+
+MODELS = {
+    "no config": (remove("config.json"), ["config.json is missing"]),
+    "no weights": (remove("model.safetensors"), ["holds no *.safetensors"]),
+    "no tokenizer": (lambda m: [f.unlink() for f in m.glob("tokenizer*")], ["holds no tokenizer"]),
+    "truncated weights": (truncate, ["model.safetensors", "fetch it again"]),
+    "pickle": (pickle_only, ["pytorch_model.bin", "pickle", "model.safetensors"]),
+    "unsupported architecture": (unsupported, ["`mamba` is not supported", "gpt_neox"]),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_a_bad_model_directory_is_refused_at_once(project: Clone, tmp_path: Path, case: str) -> None:
+    damage, named = MODELS[case]
+    model = tmp_path / "model"
+    shutil.copytree(project.root / GPT2, model)
+    damage(model)
+    refused(project, project.configure("bad.yaml", add_model(path=str(model))), ["models.broken", *named])
+
+
+def test_two_models_of_one_name_are_refused(project: Clone) -> None:
+    text = (project.root / CONFIG).read_text()
+    twice = text.replace("models:\n", "models:\n  tiny-pythia:\n    path: elsewhere\n")
+    (project.root / "twice.yaml").write_text(twice)
+    refused(project, "twice.yaml", ["`models.tiny-pythia` is there twice", "rename or remove one"])
+
+
+def test_a_results_path_that_is_no_folder_is_refused(project: Clone) -> None:
+    (project.root / "results").mkdir(exist_ok=True)
+    (project.root / "results/blocked").write_text("a file where a folder should be")
+    config = project.configure("bad.yaml", lambda c: c.update(run="blocked"))
+    refused(project, config, ["results/blocked", "choose another `run`"])
+
+
+def test_a_corpus_with_too_few_tokens_is_refused_before_anything_long(project: Clone) -> None:
+    config = project.configure("few.yaml", lambda c: c["tokens"].update(rows=1_000_000))
+    done = project.run("results/test/tokens/tiny-gpt2/tokens.parquet", config=config)
+    assert done.returncode != 0
+    assert "1,000,000 rows were asked for; lower `tokens.rows`" in done.stdout
+
+
+def test_a_corpus_with_another_checksum_is_refused(project: Clone) -> None:
+    config = project.configure("sum.yaml", lambda c: c["corpora"]["python-stdlib"].update(sha256="0" * 64))
+    done = project.run("results/test/tokens/tiny-pythia/tokens.parquet", config=config)
+    assert done.returncode != 0
+    assert "has SHA-256" in done.stdout and "restore the file" in done.stdout
+
+
+def refused(project: Clone, config: str, named: list[str]) -> None:
+    done = project.run("--dry-run", config=config)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    for part in named:
+        assert part in done.stdout, done.stdout[-2000:]

@@ -1,0 +1,62 @@
+"""A run that was killed in the middle of ablation goes on with the same command and ends with the same results."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.workflow.conftest import Clone, environment
+
+TARGET = "results/test/analysis/tiny-gpt2/resample/heads.parquet"
+ABLATION = "results/test/ablation/tiny-gpt2/resample"
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_killed_in_mid_ablation_it_finishes_with_the_same_values(
+    finished_run: Clone, finished: Clone, how: signal.Signals
+) -> None:
+    folder = finished.root / ABLATION
+    kept = folder / "tokens-0.parquet"
+    for path in [*folder.glob("*-1.parquet"), finished.root / TARGET]:
+        path.unlink()
+    os.utime(kept, (1, 1))
+    running = subprocess.Popen(
+        finished.command(TARGET),
+        cwd=finished.root,
+        start_new_session=True,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = finished.root / "results/test/logs/ablate_heads.tiny-gpt2.resample.1.log"
+    log.unlink()
+    deadline = time.monotonic() + 120
+    while not (log.exists() and "running on cpu" in log.read_text()):  # written once the job has loaded the model
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, how)
+    running.wait()
+    assert not (finished.root / TARGET).exists() and not (folder / "tokens-1.parquet").exists()
+
+    again = finished.run(TARGET)
+    assert again.returncode == 0, again.stdout
+    assert kept.stat().st_mtime == 1, "a finished shard was computed again"
+    for path in (finished.root / "results/test").rglob("*.parquet"):
+        uninterrupted = finished_run.root / path.relative_to(finished.root)
+        assert pl.read_parquet(path).equals(pl.read_parquet(uninterrupted)), path.name
+    assert not list(Path(folder).glob(".*.partial"))
+
+
+def test_two_runs_at_once_are_refused(finished: Clone) -> None:
+    import fcntl
+
+    (finished.root / TARGET).unlink()
+    with (finished.root / ".snakemake/run.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        second = finished.run(TARGET)
+    assert second.returncode != 0
+    assert "another Snakemake is at work in this directory" in second.stdout

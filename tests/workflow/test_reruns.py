@@ -1,0 +1,70 @@
+"""Partial reruns: what a change touches runs again, and nothing else."""
+
+import os
+import shutil
+import tarfile
+from pathlib import Path
+
+from tests.workflow.conftest import Clone, fresh_clone
+
+BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean", "train_model", "train_tokenizer"}
+CITING = {"write_report", "paper_source", "typeset_paper", "all"}
+
+
+def append(text: str) -> str:
+    return text + "\n# an edit\n"
+
+
+def test_editing_a_figure_reruns_that_figure_and_what_cites_it(finished: Clone) -> None:
+    finished.edit("src/selfrepair/figures/responders.py", append)
+    plan = finished.plan()
+    assert plan["figure_responders"] == 2
+    assert set(plan) <= {"figure_responders"} | CITING
+
+
+def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -> None:
+    finished.edit("src/selfrepair/sweep.py", append)
+    plan = finished.plan()
+    assert plan["ablate_heads"] == 8 and plan["summarise_heads"] == 4
+    assert {"figure_self_repair_by_depth", "table_heads", "check_claims", "write_report"} <= set(plan)
+    assert not BEFORE_ABLATION & set(plan)
+
+
+def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> None:
+    config = finished.configure("top.yaml", lambda c: c["analysis"].update(top_fraction=0.05))
+    plan = finished.plan(config)
+    assert plan["measure_clean"] == 2 and plan["ablate_heads"] == 8
+    assert not {"sample_tokens", "fold_model", "train_model", "train_tokenizer"} & set(plan)
+
+
+def test_adding_a_model_runs_that_model_and_what_spans_models(finished: Clone) -> None:
+    path = "workflow/resources/models/tiny-llama"
+    config = finished.configure("more.yaml", lambda c: c["models"].update({"tiny-llama": {"path": path}}))
+    plan = finished.plan(config)
+    for rule in ("sample_tokens", "fold_model", "measure_clean"):
+        assert plan[rule] == 1
+    assert plan["ablate_heads"] == 4 and plan["figure_effect_scatter"] == 2
+    assert plan["figure_self_repair_by_depth"] == 2
+
+
+def test_touching_everything_reruns_nothing(finished: Clone) -> None:
+    for path in finished.root.rglob("*"):
+        if path.is_file() and ".snakemake" not in path.parts and "results" not in path.parts:
+            os.utime(path)
+    assert finished.plan() == {}
+
+
+def test_an_archive_unpacked_in_a_fresh_clone_reruns_nothing(finished_run: Clone, tmp_path: Path) -> None:
+    archive = tmp_path / "run.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name in ("results/test", ".snakemake/metadata"):
+            tar.add(finished_run.root / name, name)
+    clone = fresh_clone(tmp_path / "elsewhere" / "clone")
+    with tarfile.open(archive) as tar:
+        tar.extractall(clone.root, filter="data")
+    assert clone.plan() == {}
+
+
+def test_a_deleted_figure_is_made_again(finished: Clone) -> None:
+    shutil.rmtree(finished.root / "results/test/figures")
+    assert finished.plan()["figure_responders"] == 2

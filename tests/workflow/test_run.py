@@ -1,0 +1,75 @@
+"""The workflow on a small run: what it makes, in which form, and what it says."""
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from selfrepair import store
+from tests.workflow.conftest import CONFIG, ROOT, Clone
+
+RESULTS = Path("results/test")
+
+
+def test_every_deliverable_is_there_and_not_empty(finished_run: Clone) -> None:
+    assert finished_run.plan() == {}
+    files = [path for path in (finished_run.root / RESULTS).rglob("*") if path.is_file()]
+    empty = [path.name for path in files if path.stat().st_size == 0 and path.suffix != ".log"]
+    assert len(files) > 100 and not empty
+
+
+def test_the_run_says_where_its_results_are(finished_run: Clone) -> None:
+    said = (finished_run.root / "run.out").read_text()
+    for what in ("Paper:", "Figures:", "Claims and report:"):
+        where = re.search(rf"^{what}\s+(\S+)", said, re.MULTILINE)[1]
+        assert (finished_run.root / where).exists()
+
+
+def test_the_run_shows_progress(finished_run: Clone) -> None:
+    said = (finished_run.root / "run.out").read_text()
+    assert re.search(r"\d+ of \d+ steps \(\d+%\) done", said)
+    assert re.search(r"ablation, shard 1/2: [\d,]+/756 tokens, [\d,]+ tokens/s, \d\d:\d\d left", said)
+
+
+@pytest.mark.parametrize("pattern", store.tables(n_layers=6))
+def test_tables_have_the_documented_schema(finished_run: Clone, pattern: str) -> None:
+    found = list((finished_run.root / RESULTS).glob(re.sub(r"<\w+>", "*", pattern)))
+    assert found
+    for path in found:
+        if not (pattern.startswith("ablation/<model>/<ablation>") and path.parent.name == "clean"):
+            schema = {name: c.dtype for name, c in store.tables(n_layers=6)[pattern].items()}
+            expected = {n: d() if isinstance(d, type) else d for n, d in schema.items()}
+            assert pl.read_parquet_schema(path) == expected, path
+
+
+def test_kept_tokens_split_exactly_on_disk(finished_run: Clone) -> None:
+    for path in (finished_run.root / RESULTS).glob("ablation/*/*/tokens-*.parquet"):
+        rows = pl.read_parquet(path)
+        parts = rows["repair_norm"] + rows["repair_attention"] + rows["repair_mlp"]
+        largest = pl.read_parquet(path.parents[1] / "clean/tokens.parquet")["logit"].abs().max()
+        assert (parts - rows["self_repair"]).abs().max() <= 1e-4 * largest
+
+
+def test_each_head_has_its_top_tokens(finished_run: Clone) -> None:
+    rows = pl.concat(
+        pl.read_parquet(path) for path in (finished_run.root / RESULTS).glob("ablation/tiny-gpt2/zero/tokens-*.parquet")
+    )
+    counts = rows.filter("selected").group_by("layer", "head").len()
+    assert counts.height == 48 and set(counts["len"]) == {int(0.02 * 24 * 63)}
+
+
+def test_the_run_is_recorded(finished_run: Clone) -> None:
+    record = json.loads((finished_run.root / RESULTS / "report/run.json").read_text())
+    assert record["config"] == yaml.safe_load((ROOT / CONFIG).read_text())
+    assert record["packages"]["torch"].startswith("2.13.0") and record["packages"]["snakemake"]
+
+
+def test_a_second_run_gives_identical_tables(finished_run: Clone, clone: Clone) -> None:
+    targets = [f"{RESULTS}/analysis/tiny-gpt2/resample/heads.parquet"]
+    assert clone.run(*targets).returncode == 0
+    for path in (clone.root / RESULTS).rglob("*.parquet"):
+        again = finished_run.root / path.relative_to(clone.root)
+        assert pl.read_parquet(path).equals(pl.read_parquet(again)), path.name

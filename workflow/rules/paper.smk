@@ -1,0 +1,68 @@
+rule write_macros:
+    """Every number of the paper's prose as a TeX macro."""
+    input:
+        code=code("write_macros", "analyse"),
+        record="<results>/report/run.json",
+        models="<results>/analysis/models.csv",
+        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
+        layers=expand("<results>/analysis/{model}/resample/layers.parquet", model=MODELS),
+        claims="<results>/report/claims.json",
+    output:
+        "<results>/paper/macros.tex",
+    log:
+        "<logs>/write_macros.log",
+    benchmark:
+        "<benchmarks>/write_macros.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --run-record {input.record} --models {input.models} --heads {input.heads} "
+        "--layers {input.layers} --claims {input.claims} --output {output} 2>&1 | tee {log}"
+
+
+rule paper_source:
+    """The paper's sources, tables and figures in one archive, ready to compile."""
+    input:
+        code=code("paper_source", "analyse"),
+        main="paper/main.tex",
+        bibliography="paper/references.bib",
+        macros="<results>/paper/macros.tex",
+        tables=expand("<results>/tables/{table}.tex", table=TABLES),
+        figures=expand("<results>/figures/{figure}.pdf", figure=FIGURES),
+    output:
+        "<results>/paper/source.zip",
+    log:
+        "<logs>/paper_source.log",
+    benchmark:
+        "<benchmarks>/paper_source.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --main {input.main} --bibliography {input.bibliography} --macros {input.macros} "
+        "--tables {input.tables} --figures {input.figures} --output {output} 2>&1 | tee {log}"
+
+
+rule typeset_paper:
+    """The paper as PDF; a target where a TeX engine was found (TYPESET)."""
+    input:
+        code=code("typeset_paper", "typeset"),
+        source="<results>/paper/source.zip",
+    output:
+        "<results>/paper/paper.pdf",
+    log:
+        "<logs>/typeset_paper.log",
+    benchmark:
+        "<benchmarks>/typeset_paper.tsv"
+    conda:
+        "../../envs/typeset.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --source {input.source} --output {output} 2>&1 | tee {log}"

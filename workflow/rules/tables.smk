@@ -1,0 +1,86 @@
+rule model_overview:
+    """Size, quality and measured tokens of every model of the run."""
+    input:
+        code=code("model_overview", "analyse"),
+        facts=expand("<results>/models/{model}/model.json", model=MODELS),
+        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
+        summaries=list(TRAINING_SUMMARIES.values()),
+    output:
+        "<results>/analysis/models.csv",
+    log:
+        "<logs>/model_overview.log",
+    benchmark:
+        "<benchmarks>/model_overview.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --model-facts {input.facts} --heads {input.heads} --summaries {params.summaries} "
+        "--output {output} 2>&1 | tee {log}"
+
+
+rule table_models:
+    """The models of the run as LaTeX and CSV."""
+    input:
+        code=code("table_models", "analyse"),
+        models="<results>/analysis/models.csv",
+    output:
+        tex="<results>/tables/models.tex",
+        csv="<results>/tables/models.csv",
+    log:
+        "<logs>/table_models.log",
+    benchmark:
+        "<benchmarks>/table_models.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --models {input.models} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"
+
+
+rule table_layers:
+    """Self-repair of each layer and its split, all models, as LaTeX and CSV."""
+    input:
+        code=code("table_layers", "analyse"),
+        layers=expand("<results>/analysis/{model}/resample/layers.parquet", model=MODELS),
+    output:
+        tex="<results>/tables/layers.tex",
+        csv="<results>/tables/layers.csv",
+    log:
+        "<logs>/table_layers.log",
+    benchmark:
+        "<benchmarks>/table_layers.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --layers {input.layers} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"
+
+
+rule table_heads:
+    """The heads with the largest direct effects, all models, as LaTeX and CSV."""
+    input:
+        code=code("table_heads", "analyse"),
+        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
+    output:
+        tex="<results>/tables/heads.tex",
+        csv="<results>/tables/heads.csv",
+    log:
+        "<logs>/table_heads.log",
+    benchmark:
+        "<benchmarks>/table_heads.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]} --heads {input.heads} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"

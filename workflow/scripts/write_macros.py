@@ -1,0 +1,28 @@
+"""Write the numbers of the paper's prose as TeX macros."""
+
+import argparse
+import json
+from pathlib import Path
+
+from selfrepair.macros import definitions, macros
+from selfrepair.overview import read_models
+from selfrepair.store import write_whole
+from selfrepair.summaries import read_wide
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--run-record", type=Path, required=True, help="run.json of record_run")
+parser.add_argument("--models", type=Path, required=True, help="models.csv of model_overview")
+parser.add_argument("--heads", type=Path, nargs="+", required=True, help="heads.parquet of each model")
+parser.add_argument("--layers", type=Path, nargs="+", required=True, help="layers.parquet of each model")
+parser.add_argument("--claims", type=Path, required=True, help="claims.json of check_claims")
+parser.add_argument("--output", type=Path, required=True, help="TeX file to write")
+args = parser.parse_args()
+
+values = macros(
+    json.loads(args.run_record.read_text()),
+    read_models(args.models),
+    read_wide(args.heads, "top"),
+    read_wide(args.layers, "top"),
+    json.loads(args.claims.read_text())["claims"],
+)
+write_whole(args.output, lambda temporary: temporary.write_text(definitions(values)))

@@ -1,0 +1,31 @@
+"""Write the report of a run as one HTML file."""
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+
+from selfrepair.overview import read_models
+from selfrepair.report import costs, figure, report
+from selfrepair.store import write_whole
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--run-record", type=Path, required=True, help="run.json of record_run")
+parser.add_argument("--models", type=Path, required=True, help="models.csv of model_overview")
+parser.add_argument("--claims", type=Path, required=True, help="claims.json of check_claims")
+parser.add_argument("--captions", type=Path, required=True, help="captions by kind of figure, YAML")
+parser.add_argument("--figures", type=Path, nargs="+", required=True, help="SVG files, in the order of the report")
+parser.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="benchmark files of Snakemake")
+parser.add_argument("--output", type=Path, required=True, help="HTML file to write")
+args = parser.parse_args()
+
+captions = yaml.safe_load(args.captions.read_text())
+html = report(
+    json.loads(args.run_record.read_text()),
+    read_models(args.models),
+    json.loads(args.claims.read_text())["claims"],
+    [figure(path, captions) for path in args.figures],
+    costs(args.benchmarks),
+)
+write_whole(args.output, lambda temporary: temporary.write_text(html))
