@@ -10,7 +10,17 @@ from jaxtyping import Int, install_import_hook
 from torch import Tensor
 
 # Calls into these modules check the shapes that their annotations promise.
-CHECKED = ("ablation", "clean", "clean_run", "corpora", "models.folded", "models.load", "replacements", "selection", "sweep")
+CHECKED = (
+    "ablation",
+    "clean",
+    "clean_run",
+    "corpora",
+    "models.folded",
+    "models.load",
+    "replacements",
+    "selection",
+    "sweep",
+)
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
     import selfrepair.ablation
     import selfrepair.corpora

@@ -1,6 +1,7 @@
 """The report of a run: one HTML file with facts, models, claims, figures and costs, loading nothing from elsewhere."""
 
 import csv
+import html
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from selfrepair.overview import MODELS
 from selfrepair.store import Column
@@ -22,7 +22,7 @@ class Figure:
     """A figure of the report: its name, the SVG element, title and caption."""
 
     name: str
-    svg: Markup
+    svg: str
     title: str
     caption: str
 
@@ -52,7 +52,7 @@ def figure(path: Path, captions: dict[str, dict[str, str]]) -> Figure:
     return Figure(path.stem, inline_svg(path.read_text(), path.stem, title), title, caption)
 
 
-def inline_svg(text: str, name: str, title: str) -> Markup:
+def inline_svg(text: str, name: str, title: str) -> str:
     """Make an SVG file an element of a page: no prologue, ids of its own, named for screen readers.
 
     Raises:
@@ -68,8 +68,7 @@ def inline_svg(text: str, name: str, title: str) -> Markup:
     svg = re.sub(r"\bid=\"", f'id="{prefix}-', svg)
     svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
     svg = re.sub(r"href=\"#", f'href="#{prefix}-', svg)
-    label = Markup('<svg role="img" aria-label="{}"').format(title)
-    return label + Markup(svg.removeprefix("<svg"))
+    return f'<svg role="img" aria-label="{html.escape(title)}"{svg.removeprefix("<svg")}'
 
 
 def costs(benchmarks: list[Path]) -> list[Cost]:

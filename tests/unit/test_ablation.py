@@ -45,7 +45,9 @@ def whole(model, sampled) -> dict[str, Measurement]:
     return {ablation: measure(model, tokens, source, ablation) for ablation in ("resample", "mean")}
 
 
-def run(model, sampled, clean, ablation="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, pl.DataFrame]:
+def run(
+    model, sampled, clean, ablation="resample", shards=1, heads=None, **options
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """All shards, joined; sums of a document that lies in two shards are added."""
     heads = heads or all_heads(model)
     parts = [

@@ -26,6 +26,8 @@ class Walker:
         """Take some steps.
 
             Indented more.
+
+        Not indented.
         """
 
     async def rest(self):
@@ -95,12 +97,14 @@ def test_prose_has_every_docstring_under_its_name(tmp_path):
 @pytest.mark.parametrize(
     ("what", "module"),
     [
-        ("a form feed, as in the standard library's older modules", '"""Words."""\n\f\nx = 1\n\f\ndef f():\n    """More."""\n    return 1\n'),
+        (
+            "a form feed, as in the standard library's older modules",
+            '"""Words."""\n\f\nx = 1\n\f\ndef f():\n    """More."""\n    return 1\n',
+        ),
         ("a line separator inside a string", 'x = "a\u2028b"\ndef f():\n    """More."""\n    return 1\n'),
         ("Windows line ends", '"""Words."""\r\nx = 1\r\ndef f():\r\n    """More."""\r\n    return 1\r\n'),
         ("tabs in a string", 'x = """a\tb"""\ndef f():\n\t"""More."""\n\treturn 1\n'),
         ("a docstring beside its definition", 'class E(Exception): "Words."\ndef f(): "More."\n'),
-        ("a docstring before a semicolon", 'def f():\n    """More."""; x = 1\n    return x\n'),
     ],
 )
 def test_code_survives(tmp_path, what, module):
@@ -131,7 +135,7 @@ def test_the_split_depends_on_the_name_alone():
     names = [f"package/module_{i}" for i in range(5000)]
     held_out = sum(split_of(name) == "held_out" for name in names) / 5000
     assert held_out == pytest.approx(HELD_OUT_SHARE, abs=0.02)
-    known = {"json/decoder": "train", "argparse": "train", "topics/lambda": "train", "typing": "held_out"}
+    known = {"json/decoder": "train", "typing": "train", "queue": "held_out", "topics/while": "held_out"}
     assert {name: split_of(name) for name in known} == known
 
 
@@ -149,7 +153,9 @@ def test_kinds_and_columns(tmp_path):
 
 def test_what_no_person_wrote_to_be_read_is_left_out(tmp_path):
     """Tests, caches, installed packages, build tables, and what this machine built."""
-    excluded = [f"{folder}/a.py" for folder in EXCLUDED_FOLDERS] + [f"deep/{folder}/a.py" for folder in EXCLUDED_FOLDERS]
+    excluded = [f"{folder}/a.py" for folder in EXCLUDED_FOLDERS] + [
+        f"deep/{folder}/a.py" for folder in EXCLUDED_FOLDERS
+    ]
     built = ["_sysconfigdata__linux.py", "config-3.11-linux/a.py"]
     tiny, other = {"tiny.py": "x = 1\n"}, {"notes.txt": MODULE}
     files = dict.fromkeys([*excluded, *built], MODULE) | tiny | other | {"kept.py": MODULE}
@@ -159,4 +165,6 @@ def test_what_no_person_wrote_to_be_read_is_left_out(tmp_path):
 def test_what_is_no_python_of_today_is_left_out(tmp_path):
     """The library ships samples of Python 2 and of other encodings; they must not stop the build."""
     (tmp_path / "latin.py").write_bytes(b"# caf\xe9\n" + FILLER.encode())
-    assert build(tmp_path, {"old.py": "print 'x'\n" + FILLER, "kept.py": FILLER})["document"].to_list() == ["code/kept.py"]
+    assert build(tmp_path, {"old.py": "print 'x'\n" + FILLER, "kept.py": FILLER})["document"].to_list() == [
+        "code/kept.py"
+    ]

@@ -107,7 +107,7 @@ def test_every_kind_of_figure_has_a_caption_that_names_tokens_and_uncertainty(tm
 def test_inlined_svg_has_ids_of_its_own_and_a_name() -> None:
     svg = inline_svg(SVG, "a.b", 'say "x"')
     assert 'id="a-b-c"' in svg and "url(#a-b-c)" in svg and 'href="#a-b-c"' in svg
-    assert svg.startswith('<svg role="img" aria-label="say &#34;x&#34;" xmlns=') and svg.endswith("</svg>")
+    assert svg.startswith('<svg role="img" aria-label="say &quot;x&quot;" xmlns=') and svg.endswith("</svg>")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,9 @@ def test_every_statistic_of_every_head(summary, tokens):
         if asked[1] == "repair_mlp":  # the interval, by drawing tables
             again = [[drawn(table, documents, counts) for table in own] for counts in draws]
             values = [brute(g, *asked, s) for g, s in again if len(g) and len(s)]
-            assert (entry["low"], entry["high"]) == pytest.approx(np.percentile(values, PERCENTILES), rel=1e-4, abs=1e-5)
+            assert (entry["low"], entry["high"]) == pytest.approx(
+                np.percentile(values, PERCENTILES), rel=1e-4, abs=1e-5
+            )
 
 
 @pytest.mark.parametrize("tokens", ["top", "all"])

@@ -66,7 +66,9 @@ def test_the_target_appears_only_when_it_is_complete(tmp_path):
 
     def write(path) -> None:
         path.write_text("half of")
-        seen.append((path != target, target.exists(), path.parent == target.parent))  # same file system: rename is atomic
+        seen.append(
+            (path != target, target.exists(), path.parent == target.parent)
+        )  # same file system: rename is atomic
         path.write_text("everything")
 
     store.write_whole(target, write)

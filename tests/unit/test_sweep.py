@@ -245,7 +245,18 @@ def layer(W_V: list[float], W_O: list[float], W_in: list[float], W_out: list[flo
     W_in, W_out = torch.tensor(W_in)[:, None], torch.tensor(W_out)[None]
     zero = torch.zeros(4)
     return Layer(
-        W_QKV, torch.zeros(3), torch.tensor(W_O)[None, None], zero, W_in, torch.zeros(1), None, None, W_out, zero, 1.0, None
+        W_QKV,
+        torch.zeros(3),
+        torch.tensor(W_O)[None, None],
+        zero,
+        W_in,
+        torch.zeros(1),
+        None,
+        None,
+        W_out,
+        zero,
+        1.0,
+        None,
     )
 
 
@@ -280,7 +291,9 @@ def test_a_later_head_that_erases_by_hand():
     Zero: head 1 reads 0, so r' = (2,0,0,0), S' = 1, logit' = 4.5; norm's share (4.5 - 0.5)(1 - 1/2) = 2.
     Resample from row 1, where z = -2: head 1 reads -1, r' = (2,2,-2,-2), S' = 2, logit' = 6.5.
     """
-    model = micro([2.0, 4, 0, 0], layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], *IDLE), layer([0.0, 1, 0, 0], [0.0, -4, 0, 0], *IDLE))
+    model = micro(
+        [2.0, 4, 0, 0], layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], *IDLE), layer([0.0, 1, 0, 0], [0.0, -4, 0, 0], *IDLE)
+    )
     clean = {"logit": -1.5, "scale": 2, "direct_effect": 4, "repair_mlp": [0, 0]}
     zero = {"delta_logit": 6, "delta_direct_effect": -4, "repair_attention": [0, 8]}
     zero = by_hand(**clean, **zero, repair_norm=2, ablated_scale=1, self_repair=10)

@@ -19,7 +19,15 @@ STEPS = 12
 TEXTS = ["the cat sat on the mat and the dog sat on the log\n" * 3, "a bird in the hand is worth two in the bush\n" * 3]
 TOKENIZER = train_bpe(TEXTS, 270)
 ARCHITECTURES = {
-    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 16, "attn_pdrop": 0, "embd_pdrop": 0, "resid_pdrop": 0},
+    "gpt2": {
+        "n_embd": 16,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 16,
+        "attn_pdrop": 0,
+        "embd_pdrop": 0,
+        "resid_pdrop": 0,
+    },
     "llama": {
         "hidden_size": 16,
         "num_hidden_layers": 2,
@@ -48,7 +56,15 @@ def training(family: str, **changes: object) -> Training:
 
 def run(folder: Path, family: str, **changes: object) -> Path:
     stream = token_stream(TEXTS * 3, TOKENIZER)
-    train(training(family, **changes), TOKENIZER, stream, stream[:100], folder / "model", folder / "state", lambda line: None)
+    train(
+        training(family, **changes),
+        TOKENIZER,
+        stream,
+        stream[:100],
+        folder / "model",
+        folder / "state",
+        lambda line: None,
+    )
     return folder / "model"
 
 

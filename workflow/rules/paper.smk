@@ -5,7 +5,9 @@ rule write_macros:
         record="<results>/report/run.json",
         models="<results>/analysis/models.csv",
         heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-        layers=expand("<results>/analysis/{model}/resample/layers.parquet", model=MODELS),
+        layers=expand(
+            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
+        ),
         claims="<results>/report/claims.json",
     output:
         "<results>/paper/macros.tex",

@@ -6,7 +6,9 @@ rule check_claims:
         schema="workflow/schemas/claims.schema.yaml",
         models="<results>/analysis/models.csv",
         heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-        layers=expand("<results>/analysis/{model}/resample/layers.parquet", model=MODELS),
+        layers=expand(
+            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
+        ),
     output:
         json="<results>/report/claims.json",
         tex="<results>/tables/claims.tex",
@@ -46,7 +48,11 @@ rule write_report:
                 ablation=ABLATIONS,
                 shard=range(SHARDS),
             ),
-            *expand("<benchmarks>/summarise_heads.{model}.{ablation}.tsv", model=MODELS, ablation=ABLATIONS),
+            *expand(
+                "<benchmarks>/summarise_heads.{model}.{ablation}.tsv",
+                model=MODELS,
+                ablation=ABLATIONS,
+            ),
         ],
     output:
         "<results>/report/report.html",

@@ -13,11 +13,11 @@ rule model_overview:
         "<benchmarks>/model_overview.tsv"
     conda:
         "../../envs/analyse.yaml"
-    params:
-        summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
     shell:
         "python {input.code[0]} --model-facts {input.facts} --heads {input.heads} --summaries {params.summaries} "
         "--output {output} 2>&1 | tee {log}"
@@ -48,7 +48,9 @@ rule table_layers:
     """Self-repair of each layer and its split, all models, as LaTeX and CSV."""
     input:
         code=code("table_layers", "analyse"),
-        layers=expand("<results>/analysis/{model}/resample/layers.parquet", model=MODELS),
+        layers=expand(
+            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
+        ),
     output:
         tex="<results>/tables/layers.tex",
         csv="<results>/tables/layers.csv",
