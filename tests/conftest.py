@@ -22,8 +22,7 @@ CHECKED = (
     "sweep",
 )
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
-    import selfrepair.ablation
-    import selfrepair.corpora
+    from selfrepair import ablation, corpora  # noqa: F401
     from selfrepair.models import load
     from selfrepair.models.folded import FoldedModel
 
@@ -31,6 +30,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"  # real models, texts an
 VOCABULARY = 97
 torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 WINDOW = 5  # smaller than the rows of `rows()`
+EPSILON = 0.05  # large enough for its loss to be seen
 
 GPT2 = {"model_type": "gpt2", "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 64}
 WIDE = {
@@ -43,7 +43,8 @@ WIDE = {
 GROUPED = WIDE | {"num_key_value_heads": 2}
 ARCHITECTURES = {
     "gpt2": GPT2,
-    "gpt2_untied": GPT2 | {"tie_word_embeddings": False, "scale_attn_by_inverse_layer_idx": True},
+    "gpt2_untied": GPT2
+    | {"tie_word_embeddings": False, "scale_attn_by_inverse_layer_idx": True, "layer_norm_epsilon": EPSILON},
     "neox_parallel": WIDE | {"model_type": "gpt_neox", "rotary_pct": 0.5},
     "neox_sequential": WIDE | {"model_type": "gpt_neox", "use_parallel_residual": False},
     "llama_gqa": GROUPED | {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
@@ -67,7 +68,7 @@ ARCHITECTURES = {
         "attention_types": [[["global", "local", "global"], 1]],
         "window_size": WINDOW,
     },
-    "mistral": GROUPED | {"model_type": "mistral", "sliding_window": WINDOW},
+    "mistral": GROUPED | {"model_type": "mistral", "sliding_window": WINDOW, "rms_norm_eps": EPSILON},
     "qwen2": GROUPED
     | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
 }

@@ -41,7 +41,7 @@ class Tables:
     @property
     def n_layers(self) -> int:
         """Number of layers."""
-        return self.layers.height
+        return self.layers["n_layers"][0]
 
     @property
     def late(self) -> pl.DataFrame:
@@ -52,6 +52,16 @@ class Tables:
 def tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Tables:
     """Bring `store.STATISTICS` of one model into the form that statistics take."""
     return Tables(wide(heads, "top"), wide(layers, "top"), wide(layers, "all"))
+
+
+def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
+    """Return the tables of models of which every head was measured, by name; claims are about whole models.
+
+    Args:
+        models: `overview.MODELS`.
+    """
+    heads = {name: layers * heads for name, layers, heads in models.select("model", "n_layers", "n_heads").rows()}
+    return {t.heads["model"][0]: t for t in measured if t.heads.height == heads[t.heads["model"][0]]}
 
 
 def late_heads_repaired(t: Tables) -> Measured:
@@ -235,7 +245,7 @@ def _judge(claim: Claim, run: dict[str, Tables], families: dict[str, str]) -> di
     own = [model for model in models if model["role"] == PAPER]
     entry |= {"rule": rule_in_words(claim), "models": models}
     if not own:
-        reason = "none of the claim's models are in the run"
+        reason = "none of the claim's models are in the run with all their heads"
         return entry | {"verdict": UNMEASURED, "reason": reason, "measured": None}
     if claim.combine == "mean":
         mean = _average([found[model["model"]] for model in own])

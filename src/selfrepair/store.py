@@ -64,7 +64,7 @@ EFFECTS = {
     "repair_mlp": Column(pl.Float32, "logits", "part made by MLPs of later layers (own layer's in sequential blocks)"),
 }
 CLIPPED = {
-    f"clipped_{name}": Column(pl.Float64, "ratio", f"{name} / direct_effect clipped to [0, 1] per token")
+    f"clipped_{name}": Column(pl.Float64, "ratio", f"{name} / direct_effect clipped to [0, 1] per token; 0 where direct_effect is")
     for name in ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 }
 
@@ -113,6 +113,7 @@ def document_sums(n_layers: int) -> dict[str, Column]:
 STATISTICS = {
     "model": Column(pl.String, "", "name of the model"),
     "ablation": Column(pl.String, "", "resample, zero or mean"),
+    "n_layers": Column(pl.Int16, "layers", "layers of the model"),
     "layer": Column(pl.Int16, "index", "layer, from 0"),
     "head": Column(pl.Int16, "index", "head, from 0; null in a row about a whole layer"),
     "tokens": Column(pl.String, "", "top: the head's top tokens by clean direct effect; all: every token of the run"),

@@ -18,7 +18,7 @@ def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
         one row per (model, layer, head), sorted, with `<statistic>_<quantity>` (unit as in the table) and the ends of
         its interval, `<statistic>_<quantity>_low` and `_high`.
     """
-    index = ["model", "layer", "head", "n_tokens", "n_documents"]
+    index = ["model", "n_layers", "layer", "head", "n_tokens", "n_documents"]
     named = table.filter(pl.col("tokens") == tokens).with_columns(
         name=pl.col("statistic") + "_" + pl.col("quantity"),
     )

@@ -123,7 +123,7 @@ def judged(one: Claim, run: dict[str, claims.Tables], families: dict[str, str] |
 def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claims.Tables]) -> None:
     entry = judged(claim(), run)
     assert entry["verdict"] == UNMEASURED and entry["measured"] is None
-    assert entry["reason"] == "none of the claim's models are in the run"
+    assert entry["reason"] == "none of the claim's models are in the run with all their heads"
     (model,) = entry["models"]
     assert (model["role"], model["verdict"], model["value"]) == ("other model", "would hold", -0.4)
     assert judged(claim(rule={"above": 0}), run)["models"][0]["verdict"] == "would not hold"

@@ -86,7 +86,7 @@ def test_prose_has_every_docstring_under_its_name(tmp_path):
     for said in (
         "deep.walker\n    The module's own words.",
         "deep.walker.Walker\n    Walks over a thing",
-        "deep.walker.Walker.walk(self, steps: int=3, *, fast: bool=False)\n    Take some steps.\n\n        Indented more.",
+        "deep.walker.Walker.walk(self, steps: int=3, *, fast: bool=False)\n    Take some steps.\n\n        Indented",
         "deep.walker.Walker.rest(self)\n    Do nothing",
         "deep.walker.outer.inner()\n    Words of the inner function.",
     ):
@@ -128,6 +128,8 @@ def test_all_of_a_module_is_in_one_split(tmp_path):
     assert by_module["split"].list.len().to_list() == [1] * 40
     assert by_module["kind"].to_list() == [["code", "prose"]] * 40
     assert set(corpus["split"]) == {"train", "held_out"}
+    origins = corpus["document"].str.split("/").list.slice(1).list.join("/").str.strip_suffix(".py")
+    assert corpus["split"].to_list() == [split_of(origin) for origin in origins]
 
 
 def test_the_split_depends_on_the_name_alone():

@@ -36,7 +36,7 @@ def hash_of(key: tuple) -> int:
 
 def statistics(per_head: bool, models: list[str] = MODELS) -> pl.DataFrame:
     keys = [
-        (model, "resample", layer, head, tokens, quantity, statistic)
+        (model, "resample", N_LAYERS, layer, head, tokens, quantity, statistic)
         for model in models
         for layer in range(N_LAYERS)
         for head in (range(N_HEADS) if per_head else [None])

@@ -64,7 +64,7 @@ def test_the_mean_over_heads_is_taken_within_each_replicate():
 
 
 def test_intervals_cover_the_truth_on_clustered_data():
-    """Tokens of a document share most of their noise: intervals that ignored it would cover about a third of the time."""
+    """Tokens of a document share most of their noise; intervals that ignored it would be several times too narrow."""
     generator, covered = np.random.default_rng(0), 0
     for trial in range(200):
         size = generator.integers(20, 60, size=60)

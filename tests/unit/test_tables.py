@@ -14,6 +14,7 @@ PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]], tokens: str = "top") -> pl.DataFrame:
     """Rows of `store.STATISTICS`: means as given (0 where not), intervals of +-0.1, shares of 0.5, medians of 9."""
     rows = []
+    n_layers = 1 + max(layer for layer, _ in means)
     for (layer, head), given in means.items():
         values = [("mean", name, given.get(name, 0.0)) for name in EFFECTS]
         values += [("median", name, 9.0) for name in EFFECTS]
@@ -21,7 +22,7 @@ def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]]
             (kind, name, given.get(f"{kind}_{name}", 0.5)) for kind in ("share", "clipped_share") for name in PARTS
         ]
         rows += [
-            (model, "resample", layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
+            (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
             for kind, name, value in values
         ]
     return store.frame(dict(zip(store.STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), store.STATISTICS)

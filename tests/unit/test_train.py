@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -160,16 +161,16 @@ def test_checkpoints_are_spaced_by_their_logarithm(steps, count):
         assert chosen[-1] == steps
     if count > 2:
         assert chosen[0] == 1
-        ratios = [b / a for a, b in zip(chosen, chosen[1:], strict=False)]
+        ratios = [b / a for a, b in pairwise(chosen)]
         assert ratios == pytest.approx([steps ** (1 / (count - 1))] * (count - 1), rel=0.35)
 
 
 def brute_bigram_loss(train_tokens: list[int], rows: list[list[int]], vocabulary_size: int) -> float:
     """Witten-Bell: after n sightings of a token with k distinct successors the bigram weighs n / (n + k)."""
-    unigram, pairs = Counter(train_tokens), Counter(zip(train_tokens, train_tokens[1:], strict=False))
+    unigram, pairs = Counter(train_tokens), Counter(pairwise(train_tokens))
     losses = []
     for row in rows:
-        for first, second in zip(row, row[1:], strict=False):
+        for first, second in pairwise(row):
             single = (unigram[second] + 1) / (len(train_tokens) + vocabulary_size)
             n = sum(count for (a, _), count in pairs.items() if a == first)
             k = sum(1 for a, _ in pairs if a == first)

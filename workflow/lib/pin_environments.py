@@ -14,7 +14,7 @@ KINDS = {
     "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
     "transformers",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml",
-    "draw": "altair jaxtyping polars pyyaml vl-convert-python",
+    "draw": "altair jaxtyping numpy polars pyyaml vl-convert-python",
     "typeset": "polars",
     "train": "datasets jaxtyping numpy polars safetensors tokenizers torch transformers",
 }

@@ -8,7 +8,7 @@ import jsonschema
 import polars as pl
 import yaml
 
-from selfrepair.claims import Claim, evaluate, tables
+from selfrepair.claims import Claim, complete, evaluate, tables
 from selfrepair.overview import read_models
 from selfrepair.store import write_whole
 from selfrepair.summaries import write_csv
@@ -27,10 +27,10 @@ args = parser.parse_args()
 
 listed = yaml.safe_load(args.claims.read_text())
 jsonschema.validate(listed, yaml.safe_load(args.schema.read_text()))
-run = {}
-for heads, layers in zip(map(pl.read_parquet, args.heads), map(pl.read_parquet, args.layers), strict=True):
-    run[heads["model"][0]] = tables(heads, layers)
-families = dict(read_models(args.models).select("model", "family").rows())
+pairs = zip(map(pl.read_parquet, args.heads), map(pl.read_parquet, args.layers), strict=True)
+models = read_models(args.models)
+run = complete(models, [tables(heads, layers) for heads, layers in pairs])
+families = dict(models.select("model", "family").rows())
 judged = evaluate([Claim(**entry) for entry in listed["claims"]], run, families)
 rows, tex = claims_table(judged)
 text = json.dumps({"claims": judged}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

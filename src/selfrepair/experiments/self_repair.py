@@ -61,7 +61,8 @@ def summarise(
     for name, table in tables.items():
         dense = _dense(table)
         draws = bootstrap_draws(len(dense.documents), replicates, seed)
-        labels = {"model": model, "ablation": ablation, "tokens": name}
+        n_layers = tokens.schema["repair_mlp_by_layer"].size
+        labels = {"model": model, "ablation": ablation, "n_layers": n_layers, "tokens": name}
         medians = _medians(samples[name], dense, draws)
         per_head.append(_describe(labels, _by_head(dense, draws, medians), dense))
         per_layer.append(_describe(labels, _by_layer(dense, draws, medians), dense))
@@ -145,7 +146,7 @@ def _by_layer(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians
     return averages | {"share": (PARTS, ratio_of_sums(parts, summed[..., :1], draws))}
 
 
-def _describe(labels: dict[str, str], estimates: _Estimates, sums: _Sums) -> pl.DataFrame:
+def _describe(labels: dict[str, str | int], estimates: _Estimates, sums: _Sums) -> pl.DataFrame:
     """Write estimates of each head, or of each layer, as rows of `store.STATISTICS`."""
     n_items = len(estimates["mean"][1].value)
     if n_items == len(sums.heads):
@@ -168,7 +169,7 @@ def _describe(labels: dict[str, str], estimates: _Estimates, sums: _Sums) -> pl.
     return store.frame(columns, store.STATISTICS)
 
 
-def _responders(labels: dict[str, str], table: pl.DataFrame) -> pl.DataFrame:
+def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFrame:
     """Mean response of every later layer to the ablation of every head."""
     n_layers = table.schema["repair_mlp_by_layer"].size
     long = []
@@ -181,7 +182,8 @@ def _responders(labels: dict[str, str], table: pl.DataFrame) -> pl.DataFrame:
                 pl.lit(part).alias("part"), pl.col("later_layer").cast(pl.Int16)
             )
         )
-    rows = pl.concat(long).with_columns(**{name: pl.lit(value) for name, value in labels.items()})
+    named = {name: pl.lit(value) for name, value in labels.items() if name in store.RESPONDERS}
+    rows = pl.concat(long).with_columns(**named)
     ordered = rows.sort("layer", "head", "part", "later_layer").with_columns(
         pl.col("layer", "head").cast(pl.Int16), pl.col("value").cast(pl.Float64)
     )

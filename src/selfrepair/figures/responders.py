@@ -30,7 +30,7 @@ def responders(table: pl.DataFrame) -> alt.ConcatChart:
     panels = []
     for index, model in enumerate(models):
         of_model = means.filter(pl.col("model") == model)
-        n_layers = table.filter(pl.col("model") == model)["layer"].max() + 1
+        n_layers = table.filter(pl.col("model") == model)["later_layer"].max() + 1
         pair = [
             _panel(of_model.filter(pl.col("part") == part), part, n_layers, color, columns, index) for part in PARTS
         ]

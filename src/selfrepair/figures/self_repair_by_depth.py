@@ -47,7 +47,7 @@ def _panel(
     dots: pl.DataFrame, means: pl.DataFrame, columns: int, domain: list[float], y_axis: alt.Axis
 ) -> alt.LayerChart:
     width = theme.panel_width(columns)
-    n_layers = means["layer"].max() + 1
+    n_layers = means["n_layers"][0]
     n_heads = dots["head"].max() + 1
     depth = (100 * pl.col("layer") / n_layers).alias("depth")
     place = (pl.col("head") + 0.5) / n_heads - 0.5

@@ -86,7 +86,7 @@ def pick(table: pl.DataFrame, statistic: str, tokens: str, quantities: Sequence[
     )
     if rows.is_empty():
         raise ValueError(f"the table holds no {statistic} of {', '.join(quantities)} on {tokens} tokens")
-    return rows.select("model", "layer", "head", "quantity", "value", "low", "high")
+    return rows.select("model", "n_layers", "layer", "head", "quantity", "value", "low", "high")
 
 
 def names(table: pl.DataFrame, column: str = "model") -> list[str]:
