@@ -44,6 +44,7 @@ def ablate_heads(
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
     """
+    heads = sorted(heads)  # the order of `sweep`
     matrix = torch.from_numpy(token_matrix(tokens))
     documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
@@ -51,7 +52,8 @@ def ablate_heads(
     chosen = shard_rows(len(matrix), shard, shards)
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
     progress = Progress(what, len(chosen) * documents.shape[1])
-    kept, sums = [], _DocumentSums(len(heads), model.n_layers, documents[chosen].unique())
+    kept = [store.empty(store.ablated_tokens(model.n_layers))]  # all there is in a shard without rows
+    sums = _DocumentSums(len(heads), model.n_layers, documents[chosen].unique())
     means = clean.means.to(model.device)
     for batch, m in sweep_rows(model, matrix, source, chosen, ablation, heads, means, batch_rows):
         values = _quantities(m)
@@ -74,7 +76,7 @@ def _masks(
     return selected, control
 
 
-def _quantities(m: Measurement) -> dict[str, Float[Tensor, "head row pos"]]:
+def _quantities(m: Measurement) -> dict[str, Float[Tensor, "head *layer row pos"]]:
     """The columns of `store.EFFECTS`."""
     return {
         "direct_effect": m.direct_effect,

@@ -7,7 +7,6 @@ docstrings is code, so no sentence stands in it twice.
 
 import ast
 import hashlib
-import inspect
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -104,12 +103,15 @@ def _docstrings(tree: ast.Module, origin: str) -> str:
 
 
 def _without_docstrings(tree: ast.Module, source: str) -> str:
-    lines = source.splitlines()
+    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as the parser counts them: not at form feeds
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             first = node.body[0]
+            before = lines[first.lineno - 1].encode()[: first.col_offset].decode()
+            after = lines[first.end_lineno - 1].encode()[first.end_col_offset :].decode()
+            alone = not before.strip() and not after.partition("#")[0].strip()
             # A body that is only a docstring keeps a statement, so that the text stays valid Python.
-            stand_in = [" " * first.col_offset + "pass"] if len(node.body) == 1 and node is not tree else [None]
-            length = first.end_lineno - first.lineno + 1
-            lines[first.lineno - 1 : first.end_lineno] = (stand_in + [None] * length)[:length]
-    return inspect.cleandoc("\n".join(line for line in lines if line is not None)) + "\n"
+            needed = len(node.body) == 1 and node is not tree
+            stand_in = None if alone and not needed else before + "pass" + ("" if alone else after)
+            lines[first.lineno - 1 : first.end_lineno] = [stand_in] + [None] * (first.end_lineno - first.lineno)
+    return "\n".join(line for line in lines if line is not None).strip() + "\n"

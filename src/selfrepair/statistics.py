@@ -1,7 +1,7 @@
 """Means, ratios of sums, clipped shares and medians, with bootstrap intervals clustered by document.
 
-Tokens of one document are not independent, so the bootstrap draws whole documents. All statistics of a run share
-the same draws: differences between heads or quantities are as precise as the data allow.
+Tokens of one document are not independent, so the bootstrap draws whole documents. All statistics of one set of tokens
+share the same draws: differences between heads or quantities are as precise as the data allow.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def bootstrap_draws(n_documents: int, replicates: int, seed: int) -> Int[np.ndar
 
 def ratio_of_sums(
     numerator: Float[np.ndarray, "document *item"],
-    denominator: Float[np.ndarray, "document *item"],
+    denominator: Float[np.ndarray, "document *#item"],
     draws: Int[np.ndarray, "replicate document"],
 ) -> Estimate:
     """Sum over documents of the numerator divided by that of the denominator; a mean where the latter counts tokens.
@@ -49,7 +49,7 @@ def ratio_of_sums(
     with np.errstate(divide="ignore", invalid="ignore"):
         value = numerator.sum(0) / denominator.sum(0)
         replicates = np.tensordot(draws, numerator, 1) / np.tensordot(draws, denominator, 1)
-    return Estimate(value, np.where(np.isfinite(replicates), replicates, np.nan))
+    return Estimate(np.asarray(value), np.where(np.isfinite(replicates), replicates, np.nan))
 
 
 def median(
@@ -63,4 +63,4 @@ def median(
     weights = draws[:, documents[order]].cumsum(1)
     middle = (weights * 2 >= weights[:, -1:]).argmax(1)
     replicates = np.where(weights[:, -1] > 0, ordered[middle], np.nan)
-    return Estimate(ordered[(len(ordered) - 1) // 2], replicates)
+    return Estimate(np.asarray(ordered[(len(ordered) - 1) // 2]), replicates)

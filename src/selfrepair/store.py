@@ -64,7 +64,9 @@ EFFECTS = {
     "repair_mlp": Column(pl.Float32, "logits", "part made by MLPs of later layers (own layer's in sequential blocks)"),
 }
 CLIPPED = {
-    f"clipped_{name}": Column(pl.Float64, "ratio", f"{name} / direct_effect clipped to [0, 1] per token; 0 where direct_effect is")
+    f"clipped_{name}": Column(
+        pl.Float64, "ratio", f"{name} / direct_effect clipped to [0, 1] per token; 0 where direct_effect is"
+    )
     for name in ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 }
 
@@ -153,12 +155,20 @@ def frame(columns: dict[str, object], schema: dict[str, Column]) -> pl.DataFrame
     return pl.DataFrame({name: columns[name] for name in schema}, schema={n: c.dtype for n, c in schema.items()})
 
 
+def empty(schema: dict[str, Column]) -> pl.DataFrame:
+    """A table of the schema without rows."""
+    return pl.DataFrame(schema={name: column.dtype for name, column in schema.items()})
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file and rename it, so that `path` is complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
-    write(temporary)
-    temporary.rename(path)
+    try:
+        write(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_parquet(table: pl.DataFrame, path: Path) -> None:

@@ -119,7 +119,7 @@ def sweep_rows(
     A batch carries the rows that its replacements come from along as clean runs, so results do not depend on how
     rows are divided into batches or jobs.
     """
-    for batch in rows.split(batch_rows):
+    for batch in rows.split(batch_rows) if len(rows) else ():
         sources = source[batch] if ablation == "resample" else batch
         carried = torch.tensor([row for row in sorted(set(sources.tolist())) if row not in set(batch.tolist())]).long()
         present = torch.cat([batch, carried])

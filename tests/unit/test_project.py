@@ -11,16 +11,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow/lib"))
-
 from closure import closure
 from pin_environments import KINDS, canonical, locked_versions
 
 from selfrepair.documentation import results_readme
 from selfrepair.models.directory import read_model_info
 
+ROOT = Path(__file__).parents[2]
 LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "pyproject.toml")
 RESOURCES = ROOT / "workflow/resources"
 MODELS = sorted(path for path in (RESOURCES / "models").iterdir() if path.is_dir())

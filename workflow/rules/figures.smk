@@ -2,10 +2,21 @@ rule figure_self_repair_by_depth:
     """Self-repair of each head against relative depth, all models (the paper's Figure 1)."""
     input:
         code=code("figure_self_repair_by_depth", "draw"),
-        heads=expand("<results>/analysis/{model}/{{ablation}}/heads.parquet", model=MODELS),
-        layers=expand("<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS),
+        heads=expand(
+            "<results>/analysis/{model}/{{ablation}}/heads.parquet", model=MODELS
+        ),
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        ),
     output:
-        multiext("<results>/figures/self_repair_by_depth.{ablation}", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/self_repair_by_depth.{ablation}",
+            ".json",
+            ".pdf",
+            ".svg",
+            ".png",
+            ".html",
+        ),
     log:
         "<logs>/figure_self_repair_by_depth.{ablation}.log",
     benchmark:
@@ -25,7 +36,14 @@ rule figure_effect_scatter:
         code=code("figure_effect_scatter", "draw"),
         heads="<results>/analysis/{model}/{ablation}/heads.parquet",
     output:
-        multiext("<results>/figures/effect_scatter.{model}.{ablation}", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/effect_scatter.{model}.{ablation}",
+            ".json",
+            ".pdf",
+            ".svg",
+            ".png",
+            ".html",
+        ),
     log:
         "<logs>/figure_effect_scatter.{model}.{ablation}.log",
     benchmark:
@@ -43,9 +61,18 @@ rule figure_repair_split:
     """What repairs the heads of each layer: final norm, later attention and MLPs, in logits."""
     input:
         code=code("figure_repair_split", "draw"),
-        layers=expand("<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS),
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        ),
     output:
-        multiext("<results>/figures/repair_split.{ablation}", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/repair_split.{ablation}",
+            ".json",
+            ".pdf",
+            ".svg",
+            ".png",
+            ".html",
+        ),
     log:
         "<logs>/figure_repair_split.{ablation}.log",
     benchmark:
@@ -63,9 +90,18 @@ rule figure_repair_share:
     """Self-repair and its parts as shares of the direct effect, as ratio of sums and clipped per token."""
     input:
         code=code("figure_repair_share", "draw"),
-        layers=expand("<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS),
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        ),
     output:
-        multiext("<results>/figures/repair_share.{ablation}", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/repair_share.{ablation}",
+            ".json",
+            ".pdf",
+            ".svg",
+            ".png",
+            ".html",
+        ),
     log:
         "<logs>/figure_repair_share.{ablation}.log",
     benchmark:
@@ -83,9 +119,18 @@ rule figure_responders:
     """Who repairs whom: response of later layers to ablating the heads of each layer."""
     input:
         code=code("figure_responders", "draw"),
-        responders=expand("<results>/analysis/{model}/{{ablation}}/responders.parquet", model=MODELS),
+        responders=expand(
+            "<results>/analysis/{model}/{{ablation}}/responders.parquet", model=MODELS
+        ),
     output:
-        multiext("<results>/figures/responders.{ablation}", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/responders.{ablation}",
+            ".json",
+            ".pdf",
+            ".svg",
+            ".png",
+            ".html",
+        ),
     log:
         "<logs>/figure_responders.{ablation}.log",
     benchmark:
@@ -106,7 +151,9 @@ rule figure_training_loss:
         logs=TRAINING_LOGS.values(),
         summaries=TRAINING_SUMMARIES.values(),
     output:
-        multiext("<results>/figures/training_loss", ".json", ".pdf", ".svg", ".png", ".html"),
+        multiext(
+            "<results>/figures/training_loss", ".json", ".pdf", ".svg", ".png", ".html"
+        ),
     log:
         "<logs>/figure_training_loss.log",
     benchmark:

@@ -64,8 +64,9 @@ def summarise(
         n_layers = tokens.schema["repair_mlp_by_layer"].size
         labels = {"model": model, "ablation": ablation, "n_layers": n_layers, "tokens": name}
         medians = _medians(samples[name], dense, draws)
-        per_head.append(_describe(labels, _by_head(dense, draws, medians), dense))
-        per_layer.append(_describe(labels, _by_layer(dense, draws, medians), dense))
+        layers = [(layer, None) for layer in sorted({layer for layer, _ in dense.heads})]
+        per_head.append(_describe(labels, _by_head(dense, draws, medians), dense, dense.heads))
+        per_layer.append(_describe(labels, _by_layer(dense, draws, medians), dense, layers))
         responders.append(_responders(labels, table))
     return Summary(pl.concat(per_head), pl.concat(per_layer), pl.concat(responders))
 
@@ -146,15 +147,12 @@ def _by_layer(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians
     return averages | {"share": (PARTS, ratio_of_sums(parts, summed[..., :1], draws))}
 
 
-def _describe(labels: dict[str, str | int], estimates: _Estimates, sums: _Sums) -> pl.DataFrame:
-    """Write estimates of each head, or of each layer, as rows of `store.STATISTICS`."""
-    n_items = len(estimates["mean"][1].value)
-    if n_items == len(sums.heads):
-        items = sums.heads
-        tokens = sums.n.sum(0)
-    else:
-        items = [(layer, None) for layer in sorted({layer for layer, _ in sums.heads})]
-        tokens = np.full(n_items, sums.n.sum(0)[0])
+def _describe(
+    labels: dict[str, str | int], estimates: _Estimates, sums: _Sums, items: list[tuple[int, int | None]]
+) -> pl.DataFrame:
+    """Write estimates of each item (a head, or a layer with None for the head) as rows of `store.STATISTICS`."""
+    of_layers = items[0][1] is None
+    tokens = np.full(len(items), sums.n.sum(0)[0]) if of_layers else sums.n.sum(0)
     rows = []
     for statistic, (quantities, estimate) in estimates.items():
         low, high = estimate.interval

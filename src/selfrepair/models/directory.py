@@ -73,7 +73,10 @@ def weight_files(folder: Path) -> list[Path]:
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (json.JSONDecodeError, KeyError) as error:
+            raise ModelDirectoryError(f"{index} is corrupt ({error!r}); fetch it again") from error
         for name in names:
             if not (folder / name).is_file():
                 raise ModelDirectoryError(f"{folder / name}, named by {index.name}, is missing; fetch it again")
@@ -154,9 +157,12 @@ def _check_safetensors(file: Path) -> None:
             raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
         try:
             header = json.loads(stream.read(length))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
-    promised = 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    if not ends:
+        raise ModelDirectoryError(f"{file} holds no tensors; fetch it again")
+    promised = 8 + length + max(ends)
     if promised != size:
         raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
 

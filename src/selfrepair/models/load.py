@@ -89,7 +89,10 @@ def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, obj
 def fetch_model(hub_id: str, revision: str | None, folder: Path | None = None) -> Path:
     """Download a model's configuration, tokenizer and safetensors at a full commit hash; return their directory."""
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise ValueError(f"{hub_id}: `revision` must be a full commit hash (40 hexadecimal digits), not {revision!r}")
+        raise ValueError(
+            f"{hub_id}: `revision` must be a full commit hash (40 hexadecimal digits), not {revision!r}; "
+            f"or, if a directory was meant, {hub_id} does not exist here"
+        )
     from huggingface_hub import snapshot_download
 
     return Path(snapshot_download(hub_id, revision=revision, allow_patterns=FETCHED, local_dir=folder))

@@ -35,7 +35,8 @@ class Training:
     """What is trained, and how.
 
     Attributes:
-        architecture: fields of the Hugging Face config, with its `model_type`.
+        architecture: fields of the Hugging Face config, with its `model_type`; without dropout, whose state would
+            be lost on resuming.
         steps: optimiser steps.
         batch_rows: rows of a step.
         row_length: tokens of a row, the beginning-of-text token included.
@@ -55,10 +56,14 @@ class Training:
     seed: int
     checkpoints: int = 0
 
+    def __post_init__(self) -> None:
+        if not 0 < self.warmup_steps < self.steps:
+            raise ValueError(f"warmup_steps must be between 0 and steps ({self.steps}), not {self.warmup_steps}")
+
 
 def checkpoint_steps(steps: int, count: int) -> list[int]:
     """Return `count` steps from 1 to `steps`, evenly spaced in their logarithm."""
-    return sorted({round(steps ** (i / (count - 1))) for i in range(count)}) if count else []
+    return sorted({round(steps ** (i / (count - 1))) for i in range(count)}) if count > 1 else [steps] * count
 
 
 def token_stream(texts: list[str], tokenizer: Tokenizer) -> Int[Tensor, " token"]:
@@ -85,8 +90,8 @@ def bigram_loss(train: Int[Tensor, " token"], rows: Int[Tensor, "row pos"], voca
     pairs = torch.bincount(train[:-1] * vocabulary_size + train[1:], minlength=vocabulary_size**2)
     pairs = pairs.view(vocabulary_size, vocabulary_size).double()
     unigram = (torch.bincount(train, minlength=vocabulary_size).double() + 1) / (len(train) + vocabulary_size)
-    distinct = (pairs > 0).sum(1, keepdim=True)
-    probability = (pairs + distinct * unigram) / (pairs.sum(1, keepdim=True) + distinct).clamp(min=1)
+    distinct = (pairs > 0).sum(1, keepdim=True).clamp(min=1)  # of a token never seen the unigram model speaks
+    probability = (pairs + distinct * unigram) / (pairs.sum(1, keepdim=True) + distinct)
     return -probability[rows[:, :-1], rows[:, 1:]].log().mean().item()
 
 
@@ -101,7 +106,7 @@ def train(
     training: Training,
     tokenizer: Tokenizer,
     train_stream: Int[Tensor, " token"],
-    held_out_stream: Int[Tensor, " token"],
+    held_out_stream: Int[Tensor, " held_out_token"],
     output: Path,
     state: Path,
     log: Callable[[str], None],
