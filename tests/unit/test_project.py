@@ -113,6 +113,14 @@ def test_shipped_models_are_whole_and_trained(model: Path) -> None:
     assert (model / "tokenizer.json").read_bytes() == (MODELS[0] / "tokenizer.json").read_bytes()
 
 
+def test_shipped_weights_have_their_checksums() -> None:
+    listed = [line.split() for line in (RESOURCES / "models/SHA256SUMS").read_text().splitlines()]
+    weights = {str(path.relative_to(RESOURCES / "models")) for path in (RESOURCES / "models").rglob("*.safetensors")}
+    assert weights <= {name for _, name in listed}
+    for expected, name in listed:
+        assert hashlib.sha256((RESOURCES / "models" / name).read_bytes()).hexdigest() == expected, name
+
+
 def test_training_checkpoints_are_shipped_for_one_model() -> None:
     checkpoints = sorted((RESOURCES / "models").glob("*/checkpoints/step-*"))
     assert len(checkpoints) == 12
