@@ -42,6 +42,8 @@ else
 endif
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r envs/requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
+	@$(BIN)/python -c "import torch" || { echo "torch does not start: if $(CPU_INDEX) is out of reach, pip took" \
+		"the GPU build without its libraries; use TORCH=cuda, or bring the CPU build and install it first"; exit 1; }
 	touch $@
 
 lock:

@@ -8,13 +8,15 @@ if not workflow.overwrite_configfiles:
     configfile: "config/demo.yaml"
 
 
-pathvars:
-    results=f"results/{config['run']}",
-    logs=f"results/{config['run']}/logs",
-    benchmarks=f"results/{config['run']}/benchmarks",
-
-
 include: "workflow/rules/common.smk"
+
+
+pathvars:
+    results=SETTINGS.results,
+    logs=f"{SETTINGS.results}/logs",
+    benchmarks=f"{SETTINGS.results}/benchmarks",
+
+
 include: "workflow/rules/tokens.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/ablation.smk"
@@ -36,10 +38,12 @@ rule all:
         ),
         expand("<results>/tables/{table}.{suffix}", table=TABLES, suffix=["tex", "csv"]),
         expand(
-            "<results>/analysis/{model}/{ablation}/{table}.parquet",
+            "<results>/analysis/{model}/{ablation}/{table}.{suffix}",
             model=MODELS,
             ablation=ABLATIONS,
             table=["heads", "layers", "responders"],
+            suffix=["parquet", "csv"],
         ),
+        "<results>/analysis/models.csv",
         REPORT,
         PAPER,

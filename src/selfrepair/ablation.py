@@ -14,10 +14,18 @@ from selfrepair.replacements import Ablation
 from selfrepair.sweep import Measurement, sweep_rows
 from selfrepair.tokens import token_matrix
 
+LIVE_BYTES = 10**9  # of the residual streams of all runs of a batch
+
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
     """Rows of one of `shards` nearly equal shards."""
     return torch.from_numpy(np.array_split(np.arange(n_rows), shards)[shard])
+
+
+def rows_at_once(model: FoldedModel, heads: int, length: int) -> int:
+    """Rows of a batch: as many as `LIVE_BYTES` hold the residual streams of, at least one, at most eight."""
+    row = (1 + heads) * length * model.d_model * model.W_E.element_size()
+    return int(min(8, max(1, LIVE_BYTES // row)))
 
 
 def ablate_heads(
@@ -29,7 +37,6 @@ def ablate_heads(
     heads: list[tuple[int, int]],
     shard: int,
     shards: int,
-    batch_rows: int = 8,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ablate heads, one at a time, in every row of a shard.
 
@@ -55,6 +62,7 @@ def ablate_heads(
     kept = [store.empty(store.ablated_tokens(model.n_layers))]  # all there is in a shard without rows
     sums = _DocumentSums(len(heads), model.n_layers, documents[chosen].unique())
     means = clean.means.to(model.device)
+    batch_rows = rows_at_once(model, len(heads), documents.shape[1])
     for batch, m in sweep_rows(model, matrix, source, chosen, ablation, heads, means, batch_rows):
         values = _quantities(m)
         sums.add(values, documents[batch])

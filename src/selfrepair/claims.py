@@ -1,9 +1,9 @@
 """The paper's claims judged by machine: a statistic, a rule, and a verdict for each claim of `config/claims.yaml`.
 
 A statistic is a function of one model's summary tables. The verdict on a claim is about the paper's own models only;
-other models get the same statistic and the verdict that they would have. Intervals of a statistic that averages
-layers or heads are made of the averaged ends of their 95 % intervals, so they are too wide rather than too narrow;
-weights (direct effects) are taken as known.
+other models get the same statistic and the verdict that they would have, unless the rule compares with a published
+value. Intervals of a statistic that averages layers or heads are approximate: they average the ends of 95 % intervals
+and take denominators as known, and the layer with the largest mean is chosen once, on the whole sample.
 """
 
 import math
@@ -17,6 +17,7 @@ import polars as pl
 from selfrepair.summaries import wide
 
 HELD, FAILED, UNMEASURED = "held", "did not hold", "not measured in this run"
+NOT_COMPARABLE = "not comparable"
 PAPER, OTHER = "paper's model", "other model"
 DECIMALS = 6
 
@@ -60,8 +61,29 @@ def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
     Args:
         models: `overview.MODELS`.
     """
-    heads = {name: layers * heads for name, layers, heads in models.select("model", "n_layers", "n_heads").rows()}
-    return {t.heads["model"][0]: t for t in measured if t.heads.height == heads[t.heads["model"][0]]}
+    names = fully_measured(models, pl.concat([t.heads.select("model") for t in measured]))
+    return {t.heads["model"][0]: t for t in measured if t.heads["model"][0] in names}
+
+
+def fully_measured(models: pl.DataFrame, heads: pl.DataFrame) -> list[str]:
+    """Name the models of which every head was measured.
+
+    Args:
+        models: `overview.MODELS`.
+        heads: one row per measured head.
+    """
+    count = dict(heads["model"].value_counts().rows())
+    rows = models.select("model", "n_layers", "n_heads").rows()
+    return [name for name, n_layers, n_heads in rows if count.get(name) == n_layers * n_heads]
+
+
+def peak_layer(layers: pl.DataFrame) -> dict[str, Any]:
+    """Return the row of the layer with the largest mean self-repair.
+
+    Args:
+        layers: of one model (`summaries.wide`).
+    """
+    return layers.row(layers["mean_self_repair"].arg_max(), named=True)
 
 
 def late_heads_repaired(t: Tables) -> Measured:
@@ -83,12 +105,12 @@ def early_repair(t: Tables) -> Measured:
 
 def peak_depth(t: Tables) -> Measured:
     """Depth (layer / number of layers) of the layer with the largest mean self-repair."""
-    return Measured(_peak(t)["layer"] / t.n_layers)
+    return Measured(peak_layer(t.layers)["layer"] / t.n_layers)
 
 
 def last_layer_drop(t: Tables) -> Measured:
     """Mean self-repair of the best layer minus that of the last, in logits."""
-    peak, last = _peak(t), t.layers.row(-1, named=True)
+    peak, last = peak_layer(t.layers), t.layers.row(-1, named=True)
     name = "mean_self_repair"
     if peak["layer"] == last["layer"]:
         return Measured(0.0)
@@ -183,15 +205,21 @@ class Claim:
     paper_value: float | None
     paper_source: str | None = None
     paper_values: dict[str, float] = field(default_factory=dict)
-    families: list[str] | None = None
+    parallel: bool | None = None
+    identity: bool = False
     unit: str | None = None
     combine: str = "each"
     rule: dict[str, Any] = field(default_factory=dict)
+    bound_reason: str | None = None
     reason: str | None = None
 
 
 def holds(claim: Claim, value: float, model: str | None = None) -> bool:
-    """Tell whether a value of the statistic is as the claim's rule asks; never for a value that is not finite."""
+    """Tell whether a value of the statistic is as the claim's rule asks; never for a value that is not finite.
+
+    Args:
+        model: whose value it is; none for the mean over the claim's models.
+    """
     (kind, bound), *_ = claim.rule.items()
     match kind:
         case _ if not math.isfinite(value):
@@ -203,8 +231,12 @@ def holds(claim: Claim, value: float, model: str | None = None) -> bool:
         case "between":
             return bound[0] <= value <= bound[1]
         case _:
-            published = [claim.paper_values[model]] if model in claim.paper_values else _published(claim)
-            return min(published) - bound <= value <= max(published) + bound
+            return abs(value - claim.paper_values.get(model, claim.paper_value)) <= bound
+
+
+def comparable(claim: Claim, model: str) -> bool:
+    """Tell whether the rule can be applied to a single model: a published value must be that model's own."""
+    return "near_paper" not in claim.rule or model in claim.paper_values
 
 
 def rule_in_words(claim: Claim) -> str:
@@ -217,54 +249,100 @@ def rule_in_words(claim: Claim) -> str:
     return f"{kind} {Decimal(str(bound)):f}"
 
 
-def evaluate(claims: list[Claim], run: dict[str, Tables], families: dict[str, str]) -> list[dict[str, Any]]:
+VERDICT = {
+    "id": "name of the claim",
+    "source": "where the paper says so, and how far that is known",
+    "wording": "the claim in our words",
+    "about": "the paper's models that it is about",
+    "statistic": "function of selfrepair.claims that decides it; null where a run's summaries cannot",
+    "unit": "unit of the values",
+    "combine": "each: every model is judged; mean: the mean over the claim's models is",
+    "identity": "true for what the architecture makes true: a check of the implementation, not counted as a claim",
+    "paper_value": "published value or mean of published values; null where none is published",
+    "paper_source": "where it comes from",
+    "bound_reason": "why the rule's bound, our tolerance, is where it is",
+    "rule": "when the claim holds, in words",
+    "models": "values and verdicts of single models, see below",
+    "verdict": f"{HELD}, {FAILED} or {UNMEASURED}",
+    "reason": "for how many of its models it held, or why it was not measured",
+    "measured": "value, low and high of what was judged, where that is one number; else null",
+}
+MODEL_VERDICT = {
+    "model": "name of the model",
+    "role": f"{PAPER} or {OTHER}",
+    "paper_value": "value published for this model; null where none is",
+    "value": "the statistic; null where it is not finite",
+    "low": "lower end of its 95 % interval; null where it has none",
+    "high": "upper end of it",
+    "holds": "whether the rule is met; null where nothing is published to compare with",
+    "verdict": f"the same in words; {NOT_COMPARABLE} where nothing is published to compare with",
+    "interval_agrees": "whether both ends of the interval give the same answer; null where one is missing",
+}
+
+
+def evaluate(claims: list[Claim], run: dict[str, Tables], parallel: dict[str, bool]) -> list[dict[str, Any]]:
     """Judge every claim.
 
     Args:
         run: tables by model.
-        families: Hugging Face `model_type` by model; a claim may be about some families only.
+        parallel: by model, whether attention and MLP of a block run in parallel; a claim may be about such models only.
 
     Returns:
-        per claim its entry, the rule in words, `verdict`, `measured` (what was compared; null where none of the
-        claim's models are in the run) and `models`: each model's value, interval, role, `holds`, verdict, and whether
-        the whole interval is on the same side (`interval_agrees`).
+        per claim the keys of `VERDICT`, and in `models` per model those of `MODEL_VERDICT`.
     """
-    return [_judge(claim, run, families) for claim in claims]
+    return [_judge(claim, run, parallel) for claim in claims]
 
 
-def _judge(claim: Claim, run: dict[str, Tables], families: dict[str, str]) -> dict[str, Any]:
-    entry = {
-        name: getattr(claim, name) for name in ("id", "source", "wording", "about", "statistic", "unit", "combine")
-    }
-    entry |= {"paper_value": claim.paper_value, "paper_source": claim.paper_source}
+def _judge(claim: Claim, run: dict[str, Tables], parallel: dict[str, bool]) -> dict[str, Any]:
+    copied = ("id", "source", "wording", "about", "statistic", "unit", "combine", "identity")
+    entry = {name: getattr(claim, name) for name in (*copied, "paper_value", "paper_source", "bound_reason")}
     if claim.statistic is None:
-        return entry | {"rule": None, "verdict": UNMEASURED, "reason": claim.reason, "measured": None, "models": []}
-    fitting = [name for name in run if name in claim.about or not claim.families or families[name] in claim.families]
+        return entry | {"rule": None, "models": [], "verdict": UNMEASURED, "reason": claim.reason, "measured": None}
+    fitting = [name for name in run if claim.parallel in (None, parallel[name])]
     found = {name: STATISTICS[claim.statistic](run[name]) for name in fitting}
     models = [_of_model(claim, name, measured) for name, measured in found.items()]
-    own = [model for model in models if model["role"] == PAPER]
     entry |= {"rule": rule_in_words(claim), "models": models}
-    if not own:
+    return entry | (_of_mean(claim, found) if claim.combine == "mean" else _of_each(claim, models))
+
+
+def _of_mean(claim: Claim, found: dict[str, Measured]) -> dict[str, Any]:
+    """Judge the mean over the claim's models, all of which it needs."""
+    missing = [name for name in claim.about if name not in found]
+    if missing:
+        reason = f"the mean needs all heads of all {len(claim.about)} models; not in the run: {', '.join(missing)}"
+        return {"verdict": UNMEASURED, "reason": reason, "measured": None}
+    mean = _average([found[name] for name in claim.about])
+    verdict = HELD if holds(claim, mean.value) else FAILED
+    reason = f"the mean over its {len(claim.about)} models is judged"
+    return {"verdict": verdict, "reason": reason, "measured": _rounded(mean)}
+
+
+def _of_each(claim: Claim, models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Judge by those of the claim's models that are in the run and comparable; every one must hold."""
+    own = [model for model in models if model["role"] == PAPER]
+    judged = [model for model in own if model["holds"] is not None]
+    if not judged:
         reason = "none of the claim's models are in the run with all their heads"
-        return entry | {"verdict": UNMEASURED, "reason": reason, "measured": None}
-    if claim.combine == "mean":
-        mean = _average([found[model["model"]] for model in own])
-        verdict = HELD if holds(claim, mean.value) else FAILED
-        measured = _rounded(mean)
-    else:
-        verdict = HELD if all(model["holds"] for model in own) else FAILED
-        measured = _rounded(found[own[0]["model"]]) if len(own) == 1 else None
-    reason = f"{len(own)} of its {len(claim.about)} models are in the run"
-    return entry | {"verdict": verdict, "reason": reason, "measured": measured}
+        if own:
+            reason = "nothing is published for those of the claim's models that are in the run"
+        return {"verdict": UNMEASURED, "reason": reason, "measured": None}
+    good = sum(model["holds"] for model in judged)
+    measured = {end: judged[0][end] for end in ("value", "low", "high")} if len(judged) == 1 else None
+    reason = f"held for {good} of {len(judged)} models measured, of {len(claim.about)} that the claim is about"
+    if len(own) > len(judged):
+        reason += f"; for {len(own) - len(judged)} more that were measured nothing is published"
+    return {"verdict": HELD if good == len(judged) else FAILED, "reason": reason, "measured": measured}
 
 
 def _of_model(claim: Claim, model: str, measured: Measured) -> dict[str, Any]:
-    good, ends = holds(claim, measured.value, model), (measured.low, measured.high)
     role = PAPER if model in claim.about else OTHER
+    entry = {"model": model, "role": role, "paper_value": claim.paper_values.get(model)} | _rounded(measured)
+    if not comparable(claim, model):
+        return entry | {"holds": None, "verdict": NOT_COMPARABLE, "interval_agrees": None}
+    good, ends = holds(claim, measured.value, model), (measured.low, measured.high)
     words = {PAPER: (FAILED, HELD), OTHER: ("would not hold", "would hold")}[role]
     agrees = None if None in ends else all(holds(claim, end, model) == good for end in ends)
-    labels = {"model": model, "role": role, "paper_value": claim.paper_values.get(model)}
-    return labels | _rounded(measured) | {"holds": good, "verdict": words[good], "interval_agrees": agrees}
+    return entry | {"holds": good, "verdict": words[good], "interval_agrees": agrees}
 
 
 def _rounded(measured: Measured) -> dict[str, float | None]:
@@ -275,15 +353,9 @@ def _rounded(measured: Measured) -> dict[str, float | None]:
     }
 
 
-def _published(claim: Claim) -> list[float]:
-    return list(claim.paper_values.values()) or [claim.paper_value]
-
-
-def _peak(t: Tables) -> dict[str, Any]:
-    return t.layers.row(t.layers["mean_self_repair"].arg_max(), named=True)
-
-
 def _mean(rows: pl.DataFrame, name: str) -> Measured:
+    if rows.is_empty():
+        return Measured(math.nan)  # a model of one layer has no last layer but one
     return Measured(*(rows[f"{name}{end}"].mean() for end in ("", "_low", "_high")))
 
 

@@ -15,3 +15,8 @@ def pick_device(wanted: str) -> str:
     device = "cuda" if available and wanted != "cpu" else "cpu"
     print(f"running on {device}" + ("" if available or wanted == "cpu" else ", as torch sees no GPU"), flush=True)
     return device
+
+
+def describe_device(device: str) -> str:
+    """Name the device: `cpu`, or the GPU's own name."""
+    return torch.cuda.get_device_name() if device == "cuda" else device

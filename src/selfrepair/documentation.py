@@ -1,12 +1,13 @@
 """Documentation that is made from the code, so that the two can't disagree."""
 
-from selfrepair import store
+from selfrepair import overview, store, tables
+from selfrepair.claims import MODEL_VERDICT, VERDICT
 
 INTRODUCTION = """\
 # What a run leaves behind
 
 `results/<run>/` holds everything of one run; `<run>` is the key `run` of its configuration. This page is written by
-`workflow/scripts/document_results.py` from the schemas in `src/selfrepair/store.py`.
+`workflow/scripts/document_results.py` from the schemas in `src/selfrepair/`.
 
 | path | what |
 |---|---|
@@ -14,6 +15,7 @@ INTRODUCTION = """\
 | `models/<model>/folded.safetensors` | the model in its canonical form |
 | `models/<model>/model.json` | its size, the SHA-256 of its weights, its largest error against Hugging Face |
 | `trained/<model>/` | with `retrain: true`: the model trained anew, its log and settings |
+| `trained/<model>.state/` | state of a training in progress, from which it resumes: weights, optimiser, log and step |
 | `ablation/<model>/clean/` | the clean pass: each head's top tokens; `means.safetensors` holds mean z of each head |
 | `ablation/<model>/<ablation>/` | token rows and document sums of each shard |
 | `analysis/<model>/<ablation>/` | statistics per head and layer, and who responds; CSV copies with 6 decimals |
@@ -32,14 +34,53 @@ are defined in `src/selfrepair/sweep.py`. A direct effect is always taken with t
 `self_repair = delta_logit - (ablated_direct_effect - direct_effect) = repair_norm + repair_attention + repair_mlp` on
 every token; a run stops where that fails by more than 1e-4 of the row's largest logit.
 """
+MODEL_FACTS = {
+    "name": "name of the model",
+    "family": "its Hugging Face model_type",
+    "n_layers": "number of layers",
+    "n_heads": "attention heads per layer",
+    "d_model": "width of the residual stream",
+    "d_mlp": "neurons per layer",
+    "d_vocab": "size of the vocabulary",
+    "parallel": overview.MODELS["parallel"].meaning,
+    "parameters": "number of parameters",
+    "weights_sha256": "SHA-256 of each file of weights",
+    "load_error": overview.MODELS["load_error"].meaning,
+}
+RUN_RECORD = {
+    "config": "the whole configuration of the run, with seeds",
+    "commit": "commit of the code; null outside a Git checkout",
+    "modified": "whether tracked files differ from the commit; null outside a Git checkout",
+    "python": "version of Python",
+    "machine": "system, processor, number of cores, and device that the models ran on",
+    "packages": "version of every installed package",
+}
+FILES = {
+    "models/<model>/model.json": MODEL_FACTS,
+    "report/run.json": RUN_RECORD,
+    "report/claims.json": {"claims": "a list, an entry per claim of config/claims.yaml with the keys below"},
+    "report/claims.json: claims": VERDICT,
+    "report/claims.json: models of a claim": MODEL_VERDICT,
+}
 
 
 def results_readme() -> str:
     """Text of results/README.md."""
     parts = [INTRODUCTION]
-    for path, schema in store.tables(n_layers=0).items():
+    csv = {
+        "analysis/models.csv": overview.MODELS,
+        "tables/models.csv": overview.MODELS,
+        "tables/layers.csv": tables.LAYERS,
+        "tables/heads.csv": tables.HEADS,
+        "tables/claims.csv": tables.CLAIMS,
+    }
+    for path, schema in (store.tables(n_layers=0) | csv).items():
         parts.append(f"\n## `{path}`\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
         parts += [f"| `{name}` | {_type(c)} | {c.unit} | {c.meaning} |\n" for name, c in schema.items()]
+    for path, keys in FILES.items():
+        file, _, part = path.partition(": ")
+        parts.append(f"\n## `{file}`{part and f', {part}'}\n\n| key | meaning |\n|---|---|\n")
+        parts += [f"| `{key}` | {meaning} |\n" for key, meaning in keys.items()]
     return "".join(parts)
 
 

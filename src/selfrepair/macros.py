@@ -1,7 +1,8 @@
 """Numbers of the paper's prose as TeX macros, so that none is typed by hand.
 
 A macro's name holds letters only. Prose does not name models: `...ByModel` macros list each model of the run with its
-value, `...Range` macros give the smallest and the largest value.
+value, `...Range` macros give the smallest and the largest value. What is said of layers, heads or claims is said of
+models of which every head was measured.
 """
 
 import re
@@ -10,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair.claims import FAILED, HELD, PAPER, UNMEASURED
+from selfrepair.claims import FAILED, HELD, PAPER, UNMEASURED, fully_measured, peak_layer
 from selfrepair.latex import escape, interval, number, scientific, whole
 from selfrepair.overview import LARGE_EFFECT
 from selfrepair.statistics import PERCENTILES
@@ -18,12 +19,10 @@ from selfrepair.statistics import PERCENTILES
 RANGES = {
     "LayerRange": "n_layers",
     "HeadRange": "n_heads",
-    "WidthRange": "d_model",
     "ParameterRange": "parameters",
     "TokenRange": "tokens",
     "DocumentRange": "documents",
     "TopTokenRange": "top_tokens",
-    "LargeHeadRange": "heads_above_1",
 }
 FACTS = {
     "RunName": "config.run",
@@ -31,8 +30,8 @@ FACTS = {
     "RowLength": "config.tokens.row_length",
     "Replicates": "config.analysis.bootstrap_replicates",
     "Seed": "config.seed",
-    "PythonVersion": "python",
 }
+NONE = "not measured"
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of depth": 2}
 
 
@@ -48,15 +47,16 @@ def macros(
     Args:
         record: of the run; `FACTS` says which keys are read.
         models: `overview.MODELS`.
-        heads: on top tokens, of all models (`summaries.wide`).
+        heads: on top tokens, of all models (`summaries.wide`); those with heads left out are passed over.
         layers: the same of layers.
         claims: of `claims.evaluate`.
     """
+    whole_models = pl.col("model").is_in(fully_measured(models, heads))
     return (
         _of_run(record)
         | _of_models(models)
-        | _of_layers(layers)
-        | _of_heads(heads)
+        | _of_layers(layers.filter(whole_models))
+        | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
         | {"EffectScatterPanels": _panels("effect_scatter", models["model"].to_list())}
     )
@@ -115,27 +115,26 @@ def _of_models(models: pl.DataFrame) -> dict[str, str]:
 def _of_layers(layers: pl.DataFrame) -> dict[str, str]:
     peaks, firsts = [], []
     for table in layers.partition_by("model", maintain_order=True):
-        peak = table.row(table["mean_self_repair"].arg_max(), named=True)
+        peak, first = peak_layer(table), table.row(by_predicate=pl.col("layer") == 0, named=True)
         peaks.append(f"{_repair(peak)} in layer {whole(peak['layer'])} of {_code(peak['model'])}")
-        firsts.append(f"{_repair(table.row(0, named=True))} ({_code(peak['model'])})")
-    return {"PeakLayerByModel": _listed(peaks), "FirstLayerByModel": _listed(firsts)}
+        firsts.append(f"{_repair(first)} ({_code(peak['model'])})")
+    return {"PeakLayerByModel": _listed(peaks) or NONE, "FirstLayerByModel": _listed(firsts) or NONE}
 
 
 def _of_heads(heads: pl.DataFrame) -> dict[str, str]:
-    largest, best = [], []
+    best = []
     for table in heads.partition_by("model", maintain_order=True):
-        for column, found in (("mean_direct_effect", largest), ("mean_self_repair", best)):
-            row = table.row(table[column].arg_max(), named=True)
-            head = f"L{row['layer']}H{row['head']}"
-            found.append(f"{head} of {_code(row['model'])} ({number(row['mean_direct_effect'], 2)}, {_repair(row)})")
-    return {"LargestHeadByModel": _listed(largest), "MostRepairedHeadByModel": _listed(best)}
+        row = table.row(table["mean_self_repair"].arg_max(), named=True)
+        head = f"L{row['layer']}H{row['head']} of {_code(row['model'])}"
+        best.append(f"{head} ({number(row['mean_direct_effect'], 2)}, {_repair(row)})")
+    return {"MostRepairedHeadByModel": _listed(best) or NONE}
 
 
 def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
+    claims = [claim for claim in claims if not claim["identity"]]
     judged = [claim for claim in claims if claim["statistic"] is not None]
     verdicts = [claim["verdict"] for claim in judged]
     entries = [entry for claim in judged for entry in claim["models"]]
-    others = [entry for entry in entries if entry["role"] != PAPER]
     counts = {
         "ClaimCount": len(claims),
         "ClaimsWithStatistic": len(judged),
@@ -143,8 +142,6 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ClaimsHeld": verdicts.count(HELD),
         "ClaimsNotHeld": verdicts.count(FAILED),
         "ClaimsWithoutModel": verdicts.count(UNMEASURED),
-        "OtherModelVerdicts": len(others),
-        "OtherModelVerdictsHeld": sum(entry["holds"] for entry in others),
         "PaperModelsMeasured": len({entry["model"] for entry in entries if entry["role"] == PAPER}),
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
@@ -153,7 +150,7 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]
         values = [entry["value"] for entry in claim["models"] if entry["value"] is not None]
-        found[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or "not measured"
+        found[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or NONE
         found[f"{name}Range"] = _span(values, decimals)
         found[f"{name}Paper"] = number(claim["paper_value"], decimals)
     return found
@@ -166,7 +163,7 @@ def _entry(entry: dict[str, Any], decimals: int) -> str:
 
 def _span(values: list[float], decimals: int) -> str:
     if not values:
-        return "not measured"
+        return NONE
     low, high = number(min(values), decimals), number(max(values), decimals)
     return low if low == high else f"{low} to {high}"
 

@@ -16,6 +16,9 @@ MODELS = {
     "n_heads": Column(pl.Int64, "heads", "attention heads per layer"),
     "d_model": Column(pl.Int64, "dimensions", "width of the residual stream"),
     "d_mlp": Column(pl.Int64, "neurons", "neurons per layer"),
+    "parallel": Column(
+        pl.Boolean, "", "whether the MLP of a block reads the block's input, beside attention, and not its output"
+    ),
     "d_vocab": Column(pl.Int64, "tokens", "size of the vocabulary"),
     "parameters": Column(pl.Int64, "parameters", "number of parameters"),
     "held_out_loss": Column(pl.Float64, "nats per token", "loss on held-out documents, where known"),

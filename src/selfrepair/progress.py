@@ -10,7 +10,8 @@ class Progress:
     def __init__(self, what: str, total: int, every: float = 10.0) -> None:
         self.what, self.total, self.every = what, total, every
         self.done = 0
-        self.started = self.printed = time.monotonic()
+        self.started = time.monotonic()
+        self.printed = self.started - every  # the first line comes with the first tokens
 
     def advance(self, tokens: int) -> None:
         self.done += tokens

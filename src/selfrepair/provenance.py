@@ -15,7 +15,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def run_record(config: dict[str, Any]) -> dict[str, Any]:
+def run_record(config: dict[str, Any], device: str) -> dict[str, Any]:
     """Describe a run: its configuration, the code's commit, the machine, and the version of every package.
 
     `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from the commit.
@@ -26,7 +26,12 @@ def run_record(config: dict[str, Any]) -> dict[str, Any]:
         "commit": _git("rev-parse", "HEAD"),
         "modified": None if status is None else bool(status),
         "python": platform.python_version(),
-        "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+            "device": device,
+        },
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
 

@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of a rule took: seconds of wall clock and of processor, largest memory (MB) of a job."""
+    """What the jobs of a rule took: their seconds of wall clock and of processor added up, largest memory (MB)."""
 
     rule: str
     jobs: int
@@ -137,9 +137,15 @@ def report(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {"whole": _whole, "fixed": _fixed, "small": _small, "duration": duration}
+    environment.filters |= {
+        "whole": _whole,
+        "sentence": _sentence,
+        "fixed": _fixed,
+        "small": _small,
+        "duration": duration,
+    }
     facts = {name: value for name, value in record.items() if name != "packages"}
-    verdicts = [claim["verdict"] for claim in claims]
+    verdicts = [claim["verdict"] for claim in claims if not claim["identity"]]
     return environment.get_template("report.html.j2").render(
         title=f"Self-repair in language models: run {record['config']['run']}",
         facts=flatten(facts),
@@ -176,6 +182,11 @@ def _float(text: str) -> float:
 
 def _whole(value: int | None) -> str:
     return MISSING if value is None else f"{value:,}".replace(",", "\u202f")
+
+
+def _sentence(text: str) -> str:
+    """Begin with a capital letter and end with a full stop."""
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."
 
 
 def _fixed(value: float | None, decimals: int = 3) -> str:

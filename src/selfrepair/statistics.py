@@ -1,7 +1,7 @@
 """Means, ratios of sums, clipped shares and medians, with bootstrap intervals clustered by document.
 
-Tokens of one document are not independent, so the bootstrap draws whole documents. All statistics of one set of tokens
-share the same draws: differences between heads or quantities are as precise as the data allow.
+Tokens of one document are not independent, so the bootstrap draws whole documents. All statistics of a run share
+the same draws: differences between heads or quantities are as precise as the data allow.
 """
 
 from dataclasses import dataclass

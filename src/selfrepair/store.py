@@ -129,7 +129,9 @@ STATISTICS = {
     "value": Column(pl.Float64, "logits or ratio", "the statistic; shares are ratios, the rest logits"),
     "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
     "high": Column(pl.Float64, "as value", "upper end of it"),
-    "n_tokens": Column(pl.Int64, "tokens", "tokens behind the value, per head"),
+    "n_tokens": Column(
+        pl.Int64, "tokens", "tokens behind the value, per head; a median over all tokens is of the control sample"
+    ),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
 }
 RESPONDERS = {

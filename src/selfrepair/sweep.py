@@ -125,7 +125,7 @@ def sweep_rows(
         present = torch.cat([batch, carried])
         position = {row: index for index, row in enumerate(present.tolist())}
         local = torch.tensor([position[row] for row in sources.tolist()])
-        yield batch, sweep(model, tokens[present], local, ablation, heads, means)
+        yield batch, sweep(model, tokens[present], local, ablation, heads, means, batch)
 
 
 @torch.no_grad()
@@ -136,13 +136,20 @@ def sweep(
     ablation: Ablation,
     heads: list[tuple[int, int]],
     means: Float[Tensor, "layer n_heads d_head"],
+    numbers: Int[Tensor, " row"] | None = None,
 ) -> Measurement:
     """Ablate the given heads, one at a time, in the first `len(source)` rows; the other rows are only sources.
 
+    Args:
+        numbers: of the ablated rows, for messages; counted from 0 by default.
+
     Raises:
+        ValueError: the model lacks a head.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
     heads = sorted(heads)
+    if absent := set(heads) - set(all_heads(model)):
+        raise ValueError(f"{model.name} has {model.n_layers} layers of {model.n_heads} heads, so not {sorted(absent)}")
     rows, source = len(source), source.to(model.device)
     tokens = tokens.to(model.device)
     length = tokens.shape[1] - 1
@@ -163,7 +170,9 @@ def sweep(
             _join(model, index, joining, clean, attention, mlp, z, z_new, live[runs], v, runs, account)
             joined = runs.stop
         clean = resid_post
-    return _close(model, heads, clean[:rows], live, v, model.b_U[tokens[:rows, 1:]], account)
+    measurement = _close(model, clean[:rows], live, v, model.b_U[tokens[:rows, 1:]], account)
+    check_decomposition(measurement, heads, numbers)
+    return measurement
 
 
 def no_means(model: FoldedModel) -> Float[Tensor, "layer n_heads d_head"]:
@@ -246,18 +255,17 @@ def _change(
 
 def _close(
     model: FoldedModel,
-    heads: list[tuple[int, int]],
     clean: Float[Tensor, "row pos d_model"],
     live: Float[Tensor, "head row pos d_model"],
     v: Float[Tensor, "row pos d_model"],
     b: Float[Tensor, "row pos"],
     account: _Account,
 ) -> Measurement:
-    """Divide by the clean scale, add the share of the final norm, and check the sum on every token."""
+    """Divide by the clean scale and add the part of the final norm."""
     scale, ablated_scale = model.scale(clean), model.scale(live)
     unbiased = (clean * v).sum(-1) / scale
     ablated_unbiased = (live * v).sum(-1) / ablated_scale
-    measurement = Measurement(
+    return Measurement(
         logit=unbiased + b,
         scale=scale,
         direct_effect=account.direct / scale,
@@ -268,11 +276,11 @@ def _close(
         repair_norm=ablated_unbiased * (1 - ablated_scale / scale),
         ablated_scale=ablated_scale,
     )
-    check_decomposition(measurement, heads)
-    return measurement
 
 
-def check_decomposition(m: Measurement, heads: list[tuple[int, int]]) -> None:
+def check_decomposition(
+    m: Measurement, heads: list[tuple[int, int]], numbers: Int[Tensor, " row"] | None = None
+) -> None:
     """Check on every token that the parts of self-repair sum to it.
 
     Raises:
@@ -285,8 +293,8 @@ def check_decomposition(m: Measurement, heads: list[tuple[int, int]]) -> None:
         run, row = broken.nonzero()[0].tolist()
         layer, head = heads[run]
         size = error[run, row].item()
+        number = row if numbers is None else int(numbers[row])
         what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
         raise DecompositionError(
-            f"layer {layer}, head {head}, row {row} of the batch: "
-            f"the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
+            f"layer {layer}, head {head}, row {number}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
         )

@@ -7,12 +7,63 @@ from typing import Any
 
 import polars as pl
 
+from selfrepair import store
 from selfrepair.latex import Column, escape, number, table
 
 TOP_HEADS = 10
 Table = tuple[pl.DataFrame, str]
 
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
+
+
+def _means(*names: str) -> dict[str, store.Column]:
+    return {n: store.Column(pl.Float64, "logits", f"mean over top tokens: {store.EFFECTS[n].meaning}") for n in names}
+
+
+def _with_interval(name: str, column: store.Column) -> dict[str, store.Column]:
+    low, high = (
+        store.Column(column.dtype, column.unit, f"{end} end of the 95 % interval of {name}")
+        for end in ("lower", "upper")
+    )
+    return {name: column, f"{name}_low": low, f"{name}_high": high}
+
+
+_MODEL = {"model": store.Column(pl.String, "", "name of the model")}
+_SPLIT = {
+    name: column
+    for part, mean in _means("self_repair", *PARTS).items()
+    for name, column in _with_interval(part, mean).items()
+}
+LAYERS = (
+    _MODEL
+    | {"layer": store.Column(pl.Int16, "index", "layer of the ablated heads, over which means are taken")}
+    | _means("direct_effect", "delta_logit")
+    | _SPLIT
+    | _with_interval("share", store.Column(pl.Float64, "ratio", "sum of self_repair divided by sum of direct_effect"))
+    | {"clipped_share": store.Column(pl.Float64, "ratio", "mean of their ratio clipped to [0, 1] on each token")}
+)
+HEADS = (
+    _MODEL
+    | {"name": store.Column(pl.String, "", "layer and head, such as L3H5; largest mean direct effect first")}
+    | _means("direct_effect", "ablated_direct_effect", "delta_logit")
+    | _SPLIT
+)
+CLAIMS = {
+    "id": store.Column(pl.String, "", "name of the claim; one row per claim and model"),
+    "source": store.Column(pl.String, "", "where the paper says so"),
+    "identity": store.Column(pl.Boolean, "", "a check of the implementation, not counted as a claim"),
+    "statistic": store.Column(pl.String, "", "function of selfrepair.claims that decides it; null where none does"),
+    "unit": store.Column(pl.String, "", "unit of the values"),
+    "rule": store.Column(pl.String, "", "when the claim holds"),
+    "paper_value": store.Column(pl.Float64, "as unit", "published value, or mean of published values"),
+    "verdict": store.Column(pl.String, "", "on the claim, by the paper's models"),
+    "model": store.Column(pl.String, "", "model of the run; null where the claim was measured on none"),
+    "role": store.Column(pl.String, "", "paper's model or other model"),
+    "value": store.Column(pl.Float64, "as unit", "the statistic"),
+    "low": store.Column(pl.Float64, "as unit", "lower end of its 95 % interval"),
+    "high": store.Column(pl.Float64, "as unit", "upper end of it"),
+    "model_verdict": store.Column(pl.String, "", "on this model alone"),
+}
 
 
 def models(overview: pl.DataFrame) -> Table:
@@ -42,20 +93,9 @@ def layers(wide: pl.DataFrame) -> Table:
     Args:
         wide: layers of all models, from `summaries.wide`.
     """
-    rows = wide.select(
-        "model",
-        "layer",
-        direct_effect="mean_direct_effect",
-        delta_logit="mean_delta_logit",
-        self_repair="mean_self_repair",
-        self_repair_low="mean_self_repair_low",
-        self_repair_high="mean_self_repair_high",
-        **{part: f"mean_{part}" for part in PARTS},
-        share="share_self_repair",
-        share_low="share_self_repair_low",
-        share_high="share_self_repair_high",
-        clipped_share="clipped_share_self_repair",
-    )
+    renamed = {"model": "model", "layer": "layer", "clipped_share": "clipped_share_self_repair"}
+    renamed |= {f"share{end}": f"share_self_repair{end}" for end in ("", "_low", "_high")}
+    rows = _renamed(wide, LAYERS, renamed)
     columns = [
         Column("layer", "Layer", "whole"),
         Column("direct_effect", "DE"),
@@ -82,17 +122,8 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
     largest = pl.concat(
         [wide.filter(pl.col("model") == name).sort("mean_direct_effect", descending=True).head(count) for name in order]
     )
-    rows = largest.select(
-        "model",
-        name=pl.format("L{}H{}", "layer", "head"),
-        direct_effect="mean_direct_effect",
-        ablated_direct_effect="mean_ablated_direct_effect",
-        delta_logit="mean_delta_logit",
-        self_repair="mean_self_repair",
-        self_repair_low="mean_self_repair_low",
-        self_repair_high="mean_self_repair_high",
-        **{part: f"mean_{part}" for part in PARTS},
-    )
+    named = largest.with_columns(name=pl.format("L{}H{}", "layer", "head"))
+    rows = _renamed(named, HEADS, {"model": "model", "name": "name"})
     columns = [
         Column("name", "Head", "code", align="l"),
         Column("direct_effect", "clean"),
@@ -109,22 +140,19 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
 
 
 def claims(judged: list[dict[str, Any]]) -> Table:
-    """Claims and verdicts (`claims.evaluate`): one row per claim in LaTeX, one per claim and model in the CSV."""
-    fields = ["id", "source", "statistic", "unit", "rule", "paper_value", "verdict"]
-    of_model = {
-        "model": "model",
-        "role": "role",
-        "value": "value",
-        "low": "low",
-        "high": "high",
-        "model_verdict": "verdict",
-    }
+    """Claims and verdicts (`claims.evaluate`): one row per claim in LaTeX, one per claim and model in the CSV.
+
+    Checks of the implementation and claims that no statistic decides are in the CSV only.
+    """
     long = [
-        {name: claim[name] for name in fields} | {name: entry.get(key) for name, key in of_model.items()}
+        claim
+        | {name: entry.get(name) for name in ("model", "role", "value", "low", "high")}
+        | {"model_verdict": entry.get("verdict")}
         for claim in judged
         for entry in claim["models"] or [{}]
     ]
-    decided = [claim for claim in judged if claim["statistic"] is not None]
+    rows_of_csv = store.frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
+    decided = [claim for claim in judged if claim["statistic"] is not None and not claim["identity"]]
     names = list(dict.fromkeys(entry["model"] for claim in decided for entry in claim["models"]))
     columns = [
         Column("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.36\linewidth}"),
@@ -140,14 +168,17 @@ def claims(judged: list[dict[str, Any]]) -> Table:
         | {entry["model"]: _judged(entry) for entry in claim["models"]}
         for claim in decided
     ]
-    return pl.DataFrame(long, infer_schema_length=None), table(
-        columns, [(None, [row]) for row in rows], environment="longtable"
-    )
+    return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")
 
 
 def _judged(entry: dict[str, Any]) -> str:
-    mark = r"$\checkmark$" if entry["holds"] else r"$\times$"
+    mark = {True: r"$\checkmark$", False: r"$\times$", None: ""}[entry["holds"]]
     return rf"{number(entry['value'], 3)}\,\makebox[0.9em][l]{{{mark}}}"
+
+
+def _renamed(wide: pl.DataFrame, schema: dict[str, store.Column], renamed: dict[str, str]) -> pl.DataFrame:
+    """Take the columns of a schema; those that `renamed` does not find are means."""
+    return wide.select(pl.col(renamed.get(name, f"mean_{name}")).alias(name) for name in schema)
 
 
 def _by_model(rows: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:

@@ -47,9 +47,13 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         raise CorpusError(f"corpus {path}: `{path.suffix}` is not supported; use one of {', '.join(formats)}")
     whole = {"sample_by": "document"} if path.suffix == ".txt" else {}
     loaded = load_dataset(formats[path.suffix], data_files=str(path), split="train", streaming=True, **whole)
-    documents = pl.DataFrame(list(loaded))
-    if text_column not in documents.columns:
-        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(documents.columns)}")
+    first = next(iter(loaded), {})
+    if text_column not in first:
+        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(first) or 'no rows'}")
+    wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]
+    documents = pl.DataFrame(list(loaded.select_columns(wanted_columns)), infer_schema_length=None)
+    if missing := documents[text_column].null_count():
+        raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
     for column, wanted in (("split", [split] if split else []), ("kind", kinds)):
         if wanted:
             if column not in documents.columns:

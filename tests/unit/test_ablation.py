@@ -8,8 +8,9 @@ import polars.testing
 import pytest
 import torch
 
+from selfrepair import ablation as ablation_module
 from selfrepair import store
-from selfrepair.ablation import ablate_heads, shard_rows
+from selfrepair.ablation import ablate_heads, rows_at_once, shard_rows
 from selfrepair.clean_run import CleanRun, run_clean
 from selfrepair.sweep import Measurement, all_heads, measure
 from selfrepair.tokens import SampledTokens, sample_tokens, token_matrix
@@ -91,9 +92,12 @@ def test_shards_make_no_difference(model, sampled, clean, shards):
         assert_equal(found, expected)
 
 
-def test_batches_make_no_difference(model, sampled, clean):
+def test_batches_make_no_difference(model, sampled, clean, monkeypatch):
     expected = run(model, sampled, clean)
-    for found, table in zip(run(model, sampled, clean, batch_rows=2), expected, strict=True):
+    assert rows_at_once(model, 12, 11) == 8
+    monkeypatch.setattr(ablation_module, "LIVE_BYTES", 1)
+    assert rows_at_once(model, 12, 11) == 1
+    for found, table in zip(run(model, sampled, clean), expected, strict=True):
         assert_equal(found, table)
 
 

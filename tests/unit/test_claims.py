@@ -9,7 +9,7 @@ import yaml
 from test_tables import statistics
 
 from selfrepair import claims
-from selfrepair.claims import FAILED, HELD, UNMEASURED, Claim, evaluate, holds
+from selfrepair.claims import FAILED, HELD, NOT_COMPARABLE, UNMEASURED, Claim, evaluate, holds
 
 ROOT = Path(__file__).parents[2]
 LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
@@ -107,16 +107,48 @@ def test_rules(rule: dict, good: float, bad: float) -> None:
     assert not holds(claim(rule=rule), float("nan"))
 
 
-def test_a_model_is_compared_with_its_own_published_value_and_others_with_the_range() -> None:
+def test_a_model_is_compared_with_its_own_published_value_and_a_mean_with_the_published_mean() -> None:
     published = claim(rule={"near_paper": 0.05}, paper_values={"paper-a": 0.1, "paper-b": 0.5})
-    assert holds(published, 0.3) and holds(published, 0.3, "other")
-    assert not holds(published, 0.3, "paper-a")
-    assert holds(published, 0.12, "paper-a")
-    assert not holds(published, 0.56, "other")
+    assert holds(published, 0.12, "paper-a") and not holds(published, 0.3, "paper-a")
+    assert holds(published, 0.34) and not holds(published, 0.36)
 
 
-def judged(one: Claim, run: dict[str, claims.Tables], families: dict[str, str] | None = None) -> dict:
-    (entry,) = evaluate([one], run, families or dict.fromkeys(run, "gpt2"))
+def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str, claims.Tables]) -> None:
+    near = claim(rule={"near_paper": 0.05}, paper_values={"paper-a": -0.4})
+    found = judged(near, {"paper-a": run["m"], "paper-b": run["m"], "other": run["m"]})
+    assert [(model["holds"], model["verdict"]) for model in found["models"]] == [
+        (True, HELD),
+        (None, NOT_COMPARABLE),
+        (None, NOT_COMPARABLE),
+    ]
+    assert found["verdict"] == HELD and found["reason"].startswith("held for 1 of 1 models measured, of 2 ")
+    assert found["reason"].endswith("; for 1 more that were measured nothing is published")
+    alone = judged(near, {"paper-b": run["m"]})
+    assert (alone["verdict"], alone["measured"], alone["models"][0]["value"]) == (UNMEASURED, None, -0.4)
+    assert alone["reason"] == "nothing is published for those of the claim's models that are in the run"
+
+
+def test_a_mean_over_models_needs_all_of_them(run: dict[str, claims.Tables]) -> None:
+    mean = claim(combine="mean", rule={"near_paper": 0.05}, paper_value=-0.4)
+    some = judged(mean, {"paper-a": run["m"], "other": run["m"]})
+    assert (some["verdict"], some["measured"]) == (UNMEASURED, None)
+    assert some["reason"] == "the mean needs all heads of all 2 models; not in the run: paper-b"
+    every = judged(mean, {"paper-b": run["m"], "paper-a": run["m"], "other": run["m"]})
+    assert every["verdict"] == HELD and every["measured"]["value"] == -0.4
+    assert {model["verdict"] for model in every["models"]} == {NOT_COMPARABLE}
+
+
+def test_a_model_of_one_layer_has_no_last_layer_but_one() -> None:
+    one = {(0, 0): {"self_repair": 0.1}}
+    layers = pl.concat([statistics("m", {(0, None): {}}, tokens=tokens) for tokens in ("top", "all")])
+    found = judged(claim(statistic="penultimate_norm_share"), {"m": claims.tables(statistics("m", one), layers)})
+    assert (found["models"][0]["value"], found["models"][0]["holds"]) == (None, False)
+
+
+def judged(one: Claim, run: dict[str, claims.Tables], parallel: dict[str, bool] | None = None) -> dict:
+    (entry,) = evaluate([one], run, parallel or dict.fromkeys(run, False))
+    assert list(entry) == [name for name in claims.VERDICT], "documented keys, in their order"
+    assert all(set(model) == set(claims.MODEL_VERDICT) for model in entry["models"])
     return entry
 
 
@@ -138,6 +170,8 @@ def test_every_model_of_the_paper_must_hold(run: dict[str, claims.Tables]) -> No
     assert judged(claim(), {"paper-a": bad})["verdict"] == FAILED
     assert judged(claim(), {"paper-a": good, "paper-b": bad})["verdict"] == FAILED
     assert judged(claim(), {"paper-a": good, "elsewhere": bad})["verdict"] == HELD, "other models decide nothing"
+    both = judged(claim(), {"paper-a": good, "paper-b": bad})
+    assert both["reason"] == "held for 1 of 2 models measured, of 2 that the claim is about"
     mean = judged(claim(combine="mean", rule={"between": [-0.01, 0.01]}), {"paper-a": good, "paper-b": bad})
     assert mean["verdict"] == HELD and mean["measured"] == {"value": 0.0, "low": -0.1, "high": 0.1}
 
@@ -149,10 +183,16 @@ def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, claims.T
     assert judged(depth, run)["models"][0]["interval_agrees"] is None
 
 
-def test_a_claim_about_families_leaves_other_families_out(run: dict[str, claims.Tables]) -> None:
-    parallel = claim(families=["gpt_neox"])
+def test_a_claim_about_parallel_blocks_leaves_other_models_out(run: dict[str, claims.Tables]) -> None:
+    parallel = claim(parallel=True)
     assert judged(parallel, run)["models"] == []
-    assert len(judged(parallel, run, {"m": "gpt_neox"})["models"]) == 1
+    assert len(judged(parallel, run, {"m": True})["models"]) == 1
+
+
+def test_models_with_heads_left_out_are_not_whole(run: dict[str, claims.Tables]) -> None:
+    models = pl.DataFrame({"model": ["m"], "n_layers": [4], "n_heads": [2]})
+    assert claims.complete(models, [run["m"]]) == run
+    assert claims.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
 
 
 def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claims.Tables]) -> None:
@@ -166,7 +206,7 @@ def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, cla
     assert len({entry.id for entry in entries}) == len(entries)
     assert all(set(entry.about) <= set(LISTED["paper_models"]) for entry in entries)
     assert all(set(entry.paper_values) <= set(entry.about) for entry in entries)
-    found = evaluate(entries, run, {"m": "gpt_neox"})
+    found = evaluate(entries, run, {"m": True})
     assert {entry["verdict"] for entry in found} == {UNMEASURED}
     assert {entry.statistic for entry in entries} - {None} == set(claims.STATISTICS), "each statistic serves a claim"
 
@@ -176,6 +216,11 @@ def test_a_published_mean_is_the_mean_of_the_published_values() -> None:
         values = list(entry.get("paper_values", {}).values())
         if values:
             assert entry["paper_value"] == pytest.approx(sum(values) / len(values), abs=0.001), entry["id"]
+
+
+def test_every_bound_has_a_reason_and_the_identity_is_not_a_claim() -> None:
+    assert all(entry["bound_reason"] for entry in LISTED["claims"] if entry["statistic"])
+    assert [entry["id"] for entry in LISTED["claims"] if entry.get("identity")] == ["parallel-last-layer"]
 
 
 def test_schema_and_statistics_are_in_step() -> None:
@@ -192,6 +237,7 @@ def test_schema_and_statistics_are_in_step() -> None:
         {"id": "claim-2"},
         {"statistic": None},
         {"rule": {"near_paper": 0.1}, "paper_value": None},
+        {"bound_reason": None},
         {"extra": 1},
     ],
 )

@@ -310,6 +310,16 @@ def test_responders_are_means_over_the_heads_of_a_layer(model, part):
     assert f"layer of the {name}" in [tip["title"] for tip in cells["encoding"]["tooltip"]]
 
 
+@pytest.mark.parametrize(("silent_heads", "drawn_cells"), [(range(N_HEADS), 5), ([0], 6)])
+def test_the_own_mlp_of_a_parallel_block_is_left_empty(silent_heads, drawn_cells):
+    own = (pl.col("part") == "mlp") & (pl.col("later_layer") == 1) & (pl.col("layer") == 1)
+    own &= pl.col("head").is_in(list(silent_heads))
+    table = responder_table().with_columns(pl.when(own).then(0.0).otherwise("value").alias("value"))
+    spec = responders(table).to_dict()
+    for model in MODELS:
+        assert len([v for v in views(spec) if model in v["titles"]][1]["rows"]) == drawn_cells
+
+
 def test_responders_have_zero_in_the_middle_of_the_colours():
     for view in views(responders(responder_table()).to_dict()):
         low, high = view["encoding"]["color"]["scale"]["domain"]

@@ -16,7 +16,7 @@ from test_tables import statistics
 from selfrepair import tables, typeset
 from selfrepair.claims import Claim, evaluate
 from selfrepair.claims import tables as claim_tables
-from selfrepair.macros import definitions, macros
+from selfrepair.macros import RANGES, definitions, macros
 from selfrepair.overview import overview
 from selfrepair.summaries import wide
 
@@ -31,6 +31,7 @@ RECORD = {
     },
     "python": "3.11.7",
 }
+WHOLE = overview([FACT | {"name": "m", "n_layers": 4}], {"m": overview_heads()}, {})
 LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
 
 
@@ -38,13 +39,12 @@ LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
 def judged() -> list[dict]:
     layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
     run = {"m": claim_tables(statistics("m", HEADS), layers)}
-    return evaluate([Claim(**entry) for entry in LISTED], run, {"m": "gpt_neox"})
+    return evaluate([Claim(**entry) for entry in LISTED], run, {"m": True})
 
 
 @pytest.fixture(scope="module")
 def values(judged: list[dict]) -> dict[str, str]:
-    models = overview([FACT | {"name": "m"}], {"m": overview_heads()}, {})
-    return macros(RECORD, models, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+    return macros(RECORD, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
 
 
 def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
@@ -60,8 +60,10 @@ def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
 
 
 def test_claims_are_counted_once(values: dict[str, str]) -> None:
+    listed = [entry for entry in LISTED if not entry.get("identity")]
+    assert len(listed) == len(LISTED) - 1
     count = {name: int(values[name].strip("$")) for name in values if name.startswith("Claims") or name == "ClaimCount"}
-    assert count["ClaimCount"] == len(LISTED) == count["ClaimsWithStatistic"] + count["ClaimsWithoutStatistic"]
+    assert count["ClaimCount"] == len(listed) == count["ClaimsWithStatistic"] + count["ClaimsWithoutStatistic"]
     assert count["ClaimsWithStatistic"] == count["ClaimsHeld"] + count["ClaimsNotHeld"] + count["ClaimsWithoutModel"]
 
 
@@ -81,6 +83,21 @@ def test_no_number_is_typed_in_the_prose() -> None:
     assert re.findall(r"[^\n]*\d[^\n]*", body) == []
 
 
+def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judged: list[dict]) -> None:
+    heads, layers = wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top")
+    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged)
+    for name in ("PeakLayerByModel", "FirstLayerByModel", "MostRepairedHeadByModel"):
+        assert partial[name] == "not measured"
+    with pytest.raises(pl.exceptions.NoRowsReturnedError):
+        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged)
+
+
+def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
+    of_claims = {name for name in values if name.endswith(("ByModel", "Range", "Paper"))}
+    assert {name for name in set(values) - of_claims if f"\\{name}" not in MAIN} == set()
+    assert all(f"\\{name}" in MAIN for name in RANGES)
+
+
 def test_definitions_are_tex_and_refuse_digits() -> None:
     assert definitions({"Seed": "1"}) == "\\newcommand{\\Seed}{1}\n"
     with pytest.raises(ValueError, match="letters only: Layer2"):
@@ -89,9 +106,8 @@ def test_definitions_are_tex_and_refuse_digits() -> None:
 
 def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
     short = RECORD | {"config": {key: value for key, value in RECORD["config"].items() if key != "seed"}}
-    models = overview([FACT], {"m": overview_heads()}, {})
     with pytest.raises(KeyError, match=r"config\.seed"):
-        macros(short, models, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+        macros(short, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
 
 
 def blank_pdf() -> bytes:

@@ -8,10 +8,13 @@ import polars as pl
 import pytest
 from test_tables import statistics
 
+from selfrepair import claims, tables
+from selfrepair.documentation import MODEL_FACTS, RUN_RECORD, results_readme
 from selfrepair.overview import MODELS, overview, read_models, write_models
+from selfrepair.provenance import run_record
 
 FACT = {"name": "m", "family": "gpt2", "n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 64, "d_vocab": 100}
-FACT |= {"parameters": 12345, "load_error": 3.14159e-7, "weights_sha256": {}}
+FACT |= {"parameters": 12345, "load_error": 3.14159e-7, "weights_sha256": {}, "parallel": False}
 
 
 def heads(model: str = "m") -> pl.DataFrame:
@@ -27,6 +30,15 @@ def test_heads_above_one_logit_are_counted_strictly_and_on_top_tokens() -> None:
     assert row["heads_above_1"] == 1
     assert (row["tokens"], row["top_tokens"], row["documents"]) == (100, 20, 5)
     assert (row["parameters"], row["family"], row["load_error"]) == (12345, "gpt2", 3.14159e-7)
+
+
+def test_documentation_has_every_key_and_column() -> None:
+    assert set(MODEL_FACTS) == set(FACT)
+    assert set(RUN_RECORD) == set(run_record({}, "cpu"))
+    text = results_readme()
+    named = [*MODELS, *tables.LAYERS, *tables.HEADS, *tables.CLAIMS, *claims.VERDICT, *claims.MODEL_VERDICT]
+    assert all(f"| `{name}` |" in text for name in named)
+    assert "`trained/<model>.state/`" in text
 
 
 def test_losses_are_null_where_training_is_not_known() -> None:

@@ -25,6 +25,7 @@ def claim(**changes) -> dict:
     entry = {"id": "early-breakage", "source": "Figure 1", "wording": "a < b & c", "about": ["gpt2-small"]}
     entry |= {"statistic": "early_repair", "unit": "logits", "combine": "each", "rule": "below 0"}
     entry |= {"paper_value": None, "paper_source": None, "verdict": "did not hold", "reason": "1 of its 1 models"}
+    entry |= {"identity": False, "bound_reason": "our tolerance; <reason>"}
     entry |= {"measured": {"value": -0.25, "low": -0.5, "high": 0.125}, "models": []}
     return entry | changes
 
@@ -41,6 +42,8 @@ def page(tmp_path: Path) -> str:
         path.write_text(SVG)
     claims = [
         claim(models=[other("m")]),
+        claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not comparable"}]),
+        claim(id="check", verdict="held", identity=True),
         claim(id="b", statistic=None, verdict="not measured in this run", measured=None),
     ]
     models = overview([FACT], {"m": heads()}, {})
@@ -84,7 +87,10 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "a &lt; b &amp; c" in page and "a < b" not in page
     assert re.search(r'class="badge failed">did not hold<', page)
     assert re.search(r'class="badge open">not measured in this run<', page)
-    assert "1 did not hold; 1 not measured in this run." in page
+    assert "1 did not hold; 1 held; 1 not measured in this run." in page, "a check is not counted"
+    assert "A check of the implementation" in page
+    assert "Why this bound: Our tolerance; &lt;reason&gt;." in page
+    assert "not comparable" in page and re.search(r"0\.500 *</td>", page), "a value without a mark"
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
     assert "0.500 ✓" in page
 

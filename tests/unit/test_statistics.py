@@ -125,6 +125,15 @@ def drawn(table: pl.DataFrame, documents: list[int], counts: np.ndarray) -> pl.D
     return pl.concat(parts)
 
 
+def brute_layer(statistic: str, quantity: str, group: pl.DataFrame) -> float:
+    """The layer's statistic in a replicate; NaN where a head lost all its tokens."""
+    if statistic == "share":
+        return brute(group, statistic, quantity, group)
+    heads = [h for layer, h in HEADS if layer == group["layer"][0]]
+    means = [group.filter(head=h)[quantity].cast(pl.Float64).mean() for h in heads]
+    return float("nan") if None in means else np.mean(means)
+
+
 HEADS = [(0, 0), (0, 1), (2, 0), (2, 3)]
 
 
@@ -149,14 +158,15 @@ def test_every_statistic_of_every_head(summary, tokens):
     heads = result.heads.filter(tokens=tokens)
     assert heads.schema == {name: column.dtype for name, column in store.STATISTICS.items()}
     assert len(heads) == len(HEADS) * (2 * len(EFFECTS) + 2 * len(PARTS))
-    documents = sorted(group["document"].unique())
+    documents = sorted(whole["document"].unique())
     draws = bootstrap_draws(len(documents), REPLICATES, SEED)
     for entry in heads.iter_rows(named=True):
         own = [table.filter(layer=entry["layer"], head=entry["head"]) for table in (group, sample)]
         asked = entry["statistic"], entry["quantity"]
         assert (entry["model"], entry["ablation"]) == ("m", "zero")
-        assert entry["n_tokens"] == len(own[0])
-        assert entry["n_documents"] == len(documents)
+        behind = own[1] if asked[0] == "median" else own[0]
+        assert entry["n_tokens"] == len(behind)
+        assert entry["n_documents"] == behind["document"].n_unique()
         assert entry["value"] == pytest.approx(brute(own[0], *asked, own[1]), rel=1e-5, abs=1e-6), asked
         if asked[1] == "repair_mlp":  # the interval, by drawing tables
             again = [[drawn(table, documents, counts) for table in own] for counts in draws]
@@ -172,6 +182,8 @@ def test_every_statistic_of_every_layer(summary, tokens):
     whole, _, result = summary
     group, sample = select(whole, tokens)
     layers = result.layers.filter(tokens=tokens)
+    documents = sorted(whole["document"].unique())
+    draws = bootstrap_draws(len(documents), REPLICATES, SEED)
     assert layers["layer"].unique().sort().to_list() == [0, 2]
     assert layers["head"].is_null().all()
     for entry in layers.iter_rows(named=True):
@@ -180,7 +192,11 @@ def test_every_statistic_of_every_layer(summary, tokens):
         of_heads = [brute(group.filter(**here, head=h), *asked, sample.filter(**here, head=h)) for h in members]
         expected = brute(group.filter(**here), *asked, sample) if asked[0] == "share" else np.mean(of_heads)
         assert entry["value"] == pytest.approx(expected, rel=1e-5, abs=1e-6), asked
-        assert entry["low"] <= entry["high"]
+        if asked in (("mean", "repair_mlp"), ("share", "repair_mlp")):  # the interval, by drawing tables
+            values = [brute_layer(*asked, drawn(group.filter(**here), documents, counts)) for counts in draws]
+            assert (entry["low"], entry["high"]) == pytest.approx(
+                np.nanpercentile(values, PERCENTILES), rel=1e-4, abs=1e-5
+            )
 
 
 def test_one_head_in_every_layer_still_gives_rows_about_layers():

@@ -220,7 +220,7 @@ def test_a_broken_decomposition_is_named(zoo, rows, source, wrong):
     tampered = m.repair_mlp.clone()
     tampered[6, 2, 3, 4] += wrong
     said = "is not finite" if wrong != wrong else "misses self-repair by"
-    with pytest.raises(DecompositionError, match=f"layer 1, head 2, row 3 of the batch: .*{said}"):
+    with pytest.raises(DecompositionError, match=f"layer 1, head 2, row 3: .*{said}"):
         check_decomposition(replace(m, repair_mlp=tampered), all_heads(model))
 
 

@@ -65,6 +65,8 @@ def test_layers_table_says_the_same_in_latex_and_rows() -> None:
     rows, tex = tables.layers(wide(statistics("tiny_a", {(0, None): one}), "top"))
     assert rows.row(0, named=True) | {"share": 0.5} == rows.row(0, named=True)
     assert rows["self_repair_low"][0] == pytest.approx(0.15)
+    assert rows["repair_norm_high"][0] == pytest.approx(0.6), "the parts have intervals too"
+    assert rows.schema == {name: column.dtype for name, column in tables.LAYERS.items()}
     line = next(line for line in tex.splitlines() if line.startswith("$0$"))
     assert line == (
         r"$0$ & $1.000$ & $-0.750$ & $0.250$ & [$0.150$, $0.350$] & $0.500$ & $0.000$ & $-0.250$ & $0.50$ & $0.50$ \\"
@@ -79,6 +81,7 @@ def test_heads_table_takes_the_largest_direct_effects_of_each_model() -> None:
     assert rows["name"].to_list() == ["L2H7", "L2H6", "L2H5"] * 2
     assert rows["model"].to_list() == ["b"] * 3 + ["a"] * 3, "models stay in the order of the run"
     assert tex.count(r"\texttt{L2H7}") == 2 and "L1H7" not in tex
+    assert rows.schema == {name: column.dtype for name, column in tables.HEADS.items()}
 
 
 @pytest.mark.parametrize("function", [tables.layers, tables.heads])
@@ -93,12 +96,21 @@ def test_every_line_has_as_many_cells_as_the_table_has_columns(function) -> None
 def test_claims_table_escapes_wording_and_marks_each_model() -> None:
     entry = {"model": "m", "role": "other model", "value": -0.5, "low": None, "high": None, "holds": False}
     claim = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "below 1", "paper_value": 0.3}
+    claim |= {"identity": False}
     claim |= {"wording": "5 % & more", "verdict": "not measured in this run", "models": [entry | {"verdict": "no"}]}
     unmeasured = claim | {"statistic": None, "rule": None, "models": [], "wording": "never shown", "id": "b"}
-    rows, tex = tables.claims([claim, unmeasured])
+    check = claim | {"identity": True, "wording": "true by construction", "id": "c"}
+    bare = claim | {"models": [entry | {"holds": None, "verdict": "not comparable"}], "id": "d"}
+    rows, tex = tables.claims([claim, unmeasured, check, bare])
     assert r"5 \% \& more" in tex and r"$-0.500$\,\makebox[0.9em][l]{$\times$}" in tex
-    assert "never shown" not in tex
-    assert rows.select("id", "model", "value").rows() == [("a", "m", -0.5), ("b", None, None)]
+    assert r"$-0.500$\,\makebox[0.9em][l]{}" in tex, "no mark where nothing can be compared"
+    assert "never shown" not in tex and "true by construction" not in tex
+    assert rows.select("id", "model", "value").rows() == [
+        ("a", "m", -0.5),
+        ("b", None, None),
+        ("c", "m", -0.5),
+        ("d", "m", -0.5),
+    ]
 
 
 def test_csv_has_fixed_decimals(tmp_path) -> None:

@@ -110,12 +110,20 @@ def test_a_killed_training_resumes_to_the_same_model(tmp_path, monkeypatch, fami
     assert logs[0].equals(logs[1])
 
 
-def test_a_finished_training_is_only_written_again(tmp_path, monkeypatch):
-    """Otherwise a second run would train past the end of the schedule."""
-    first = load_file(run(tmp_path, "gpt2") / "model.safetensors")
-    monkeypatch.setattr(train_module, "_schedule", None)  # not one step more
-    again = load_file(run(tmp_path, "gpt2") / "model.safetensors")
-    assert all(torch.equal(first[name], again[name]) for name in first)
+def test_a_training_never_resumes_from_the_state_of_another(tmp_path, monkeypatch):
+    """Otherwise changed settings would be written beside weights that they did not make."""
+    monkeypatch.setattr(train_module, "_finish", stop)
+    with pytest.raises(KilledError):
+        run(tmp_path, "gpt2")
+    monkeypatch.undo()
+    after = load_file(run(tmp_path, "gpt2", seed=77) / "model.safetensors")
+    alone = load_file(run(tmp_path / "alone", "gpt2", seed=77) / "model.safetensors")
+    assert all(torch.equal(after[name], alone[name]) for name in alone)
+    assert not (tmp_path / "state").exists()
+
+
+def stop(*arguments: object) -> None:
+    raise KilledError
 
 
 def test_what_training_writes_is_a_model_that_learned(tmp_path):
@@ -141,7 +149,7 @@ def test_what_training_writes_is_a_model_that_learned(tmp_path):
 
 def test_a_diverging_training_stops(tmp_path):
     with pytest.raises(FloatingPointError, match=r"training diverged at step \d+: loss .*; lower learning_rate"):
-        run(tmp_path, "gpt2", learning_rate=1e38, warmup_steps=0)
+        run(tmp_path, "gpt2", learning_rate=1e38, warmup_steps=1)
 
 
 def test_the_rate_warms_up_and_falls_to_zero():

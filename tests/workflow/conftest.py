@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,13 +21,14 @@ class Clone:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def command(self, *arguments: str, config: str = CONFIG) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--configfile", config]
+    def command(self, *arguments: str, config: str = CONFIG, retrain: bool = False) -> list[str]:
+        settings = ["--configfile", config, *(["--config", "retrain=true"] if retrain else [])]
+        return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, *settings]
 
-    def run(self, *arguments: str, config: str = CONFIG) -> subprocess.CompletedProcess:
+    def run(self, *arguments: str, config: str = CONFIG, retrain: bool = False) -> subprocess.CompletedProcess:
         """Run Snakemake; standard output and error come together in `stdout`."""
         return subprocess.run(
-            self.command(*arguments, config=config),
+            self.command(*arguments, config=config, retrain=retrain),
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -35,9 +36,9 @@ class Clone:
             env=environment(),
         )
 
-    def plan(self, config: str = CONFIG) -> dict[str, int]:
+    def plan(self, config: str = CONFIG, targets: Sequence[str] = (), retrain: bool = False) -> dict[str, int]:
         """Number of jobs of each rule that Snakemake would run."""
-        done = self.run("--dry-run", config=config)
+        done = self.run("--dry-run", *targets, config=config, retrain=retrain)
         assert done.returncode == 0, done.stdout
         table = re.search(r"^job +count\n-+ +-+\n(.*?)^total", done.stdout, re.MULTILINE | re.DOTALL)
         if table is None:

@@ -58,6 +58,16 @@ CONFIGS = {
         lambda c: c["models"]["tiny-gpt2"].update(heads=["L6H0"]),
         ["models.tiny-gpt2.heads", "L6H0 is out of range", "0 to 5"],
     ),
+    "reserved run name": (lambda c: c.update(run="hub"), ["run", "not hub or built"]),
+    "no run name": (lambda c: c.pop("run"), ["'run' is a required property"]),
+    "model name that is a number": (
+        lambda c: c["models"].update({1: c["models"]["tiny-gpt2"]}),
+        ["models.1", "quotes"],
+    ),
+    "model name with a space": (
+        lambda c: c["models"].update({"my model": c["models"]["tiny-gpt2"]}),
+        ["models: unknown key my model;", "letters, digits"],
+    ),
     "rows too long": (lambda c: c["tokens"].update(row_length=129), ["tokens.row_length", "128 positions"]),
     "unknown training": (
         lambda c: c["models"]["tiny-gpt2"].update(training="huge"),
@@ -106,10 +116,10 @@ def test_a_results_path_that_is_no_folder_is_refused(project: Clone) -> None:
 
 
 def test_a_corpus_with_too_few_tokens_is_refused_before_anything_long(project: Clone) -> None:
-    config = project.configure("few.yaml", lambda c: c["tokens"].update(rows=1_000_000))
+    config = project.configure("few.yaml", lambda c: c["tokens"].update(rows=10_000))
     done = project.run("results/test/tokens/tiny-gpt2/tokens.parquet", config=config)
     assert done.returncode != 0
-    assert "1,000,000 rows were asked for; lower `tokens.rows`" in done.stdout
+    assert "10,000 rows were asked for; lower `tokens.rows`" in done.stdout
 
 
 def test_a_corpus_with_another_checksum_is_refused(project: Clone) -> None:

@@ -5,9 +5,9 @@ import shutil
 import tarfile
 from pathlib import Path
 
-from tests.workflow.conftest import Clone, fresh_clone
+from tests.workflow.conftest import CONFIG, Clone, fresh_clone
 
-BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean", "train_model", "train_tokenizer"}
+BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
 CITING = {"write_report", "paper_source", "typeset_paper", "all"}
 
 
@@ -34,7 +34,7 @@ def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> N
     config = finished.configure("top.yaml", lambda c: c["analysis"].update(top_fraction=0.05))
     plan = finished.plan(config)
     assert plan["measure_clean"] == 2 and plan["ablate_heads"] == 8
-    assert not {"sample_tokens", "fold_model", "train_model", "train_tokenizer"} & set(plan)
+    assert not {"sample_tokens", "fold_model"} & set(plan)
 
 
 def test_adding_a_model_runs_that_model_and_what_spans_models(finished: Clone) -> None:
@@ -65,6 +65,42 @@ def test_an_archive_unpacked_in_a_fresh_clone_reruns_nothing(finished_run: Clone
     assert clone.plan() == {}
 
 
+def test_retrained_models_are_trained_once_and_by_nothing_that_is_measured(clone: Clone) -> None:
+    """The rule that trains the shipped models, for a few steps, and that no change of the measurement calls it."""
+    short = {"steps: 6500": "steps: 12", "warmup_steps: 300": "warmup_steps: 3", "checkpoints: 12": "checkpoints: 3"}
+    for old, new in short.items():
+        clone.edit("config/training.yaml", lambda text, old=old, new=new: text.replace(old, new))
+    target = "results/test/analysis/tiny-gpt2/resample/heads.parquet"
+    training = {"train_tokenizer", "train_model"}
+    assert training < set(clone.plan(targets=[target], retrain=True))
+    done = clone.run(target, retrain=True)
+    assert done.returncode == 0, done.stdout
+    checkpoints = (clone.root / "results/test/trained/tiny-gpt2/checkpoints").iterdir()
+    assert sorted(path.name for path in checkpoints) == ["step-000001", "step-000003", "step-000012"]
+    assert clone.plan(targets=[target], retrain=True) == {}
+
+    clone.edit("src/selfrepair/sweep.py", append)
+    clone.edit(CONFIG, lambda text: text.replace("top_fraction: 0.02", "top_fraction: 0.05"))
+    plan = clone.plan(targets=[target], retrain=True)
+    assert "measure_clean" in plan and not (training | {"sample_tokens", "fold_model"}) & set(plan)
+
+    clone.edit("config/training.yaml", lambda text: text.replace("learning_rate: 0.003", "learning_rate: 0.002"))
+    assert "train_model" in clone.plan(targets=[target], retrain=True)
+
+
+def test_a_model_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:
+    hub = {"hub": "owner/some.model", "revision": "0" * 40}
+    config = clone.configure("hub.yaml", lambda c: c["models"].update({"some.model": hub}))
+    plan = clone.plan(config)
+    assert plan["fetch_model"] == 1 and plan["sample_tokens"] == 3 and plan["fold_model"] == 3
+
+
 def test_a_deleted_figure_is_made_again(finished: Clone) -> None:
     shutil.rmtree(finished.root / "results/test/figures")
     assert finished.plan()["figure_responders"] == 2
+
+
+def test_a_deleted_table_is_made_again(finished: Clone) -> None:
+    (finished.root / "results/test/analysis/models.csv").unlink()
+    (finished.root / "results/test/analysis/tiny-gpt2/zero/heads.csv").unlink()
+    assert {"model_overview", "summarise_heads"} <= set(finished.plan())

@@ -48,9 +48,11 @@ def test_tables_have_the_documented_schema(finished_run: Clone, pattern: str) ->
 def test_kept_tokens_split_exactly_on_disk(finished_run: Clone) -> None:
     for path in (finished_run.root / RESULTS).glob("ablation/*/*/tokens-*.parquet"):
         rows = pl.read_parquet(path)
-        parts = rows["repair_norm"] + rows["repair_attention"] + rows["repair_mlp"]
-        largest = pl.read_parquet(path.parents[1] / "clean/tokens.parquet")["logit"].abs().max()
-        assert (parts - rows["self_repair"]).abs().max() <= 1e-4 * largest
+        clean = pl.read_parquet(path.parents[1] / "clean/tokens.parquet")
+        largest = clean.group_by("row").agg(largest=pl.col("logit").abs().max())
+        parts = pl.col("repair_norm") + pl.col("repair_attention") + pl.col("repair_mlp")
+        error = (parts - pl.col("self_repair")).abs() / pl.col("largest")
+        assert rows.join(largest, on="row").select(error.max()).item() <= 1e-4
 
 
 def test_each_head_has_its_top_tokens(finished_run: Clone) -> None:
@@ -59,6 +61,12 @@ def test_each_head_has_its_top_tokens(finished_run: Clone) -> None:
     )
     counts = rows.filter("selected").group_by("layer", "head").len()
     assert counts.height == 48 and set(counts["len"]) == {int(0.02 * 24 * 63)}
+
+
+def test_only_the_named_heads_are_measured(finished_run: Clone) -> None:
+    heads = pl.read_parquet(finished_run.root / RESULTS / "analysis/tiny-pythia/resample/heads.parquet")
+    assert set(heads.select("layer", "head").unique().rows()) == {(2, 1), (3, 5), (3, 6)}
+    assert set(heads["n_layers"]) == {6}
 
 
 def test_the_run_is_recorded(finished_run: Clone) -> None:

@@ -6,6 +6,7 @@ Only the standard library and what Snakemake brings are imported here.
 import json
 import math
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.models.directory import check_heads, read_model_info, weight_files
+from selfrepair.models.directory import check_heads, model_info, read_model_info, weight_files
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 TRAINING = Path("config/training.yaml")
@@ -26,14 +27,8 @@ RENAMED = {
     "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
     "batch_size": "batches are chosen by the program; shards by `ablation.tokens_per_shard`",
 }
-TRAINED_FILES = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "training.csv",
-    "training.json",
-)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+TRAINED_FILES = ("config.json", "model.safetensors", *TOKENIZER_FILES, "training.csv", "training.json")
 
 
 @dataclass(frozen=True)
@@ -97,6 +92,10 @@ class Settings:
             return f"{self.results}/trained/{name}"
         return self.config["models"][name].get("path") or f"results/hub/models/{name}"
 
+    def tokenizer_directory(self, name: str) -> str:
+        """Where a model's tokenizer is; that of retrained models is there before they are."""
+        return f"{self.results}/trained/tokenizer" if self.retrained(name) else self.directory(name)
+
     def model_files(self, name: str) -> list[str]:
         """Files of a model that a rule depends on; of a fetched one, the directory."""
         folder = Path(self.directory(name))
@@ -108,9 +107,9 @@ class Settings:
 
     def tokenizer_files(self, name: str) -> list[str]:
         """Files of a model's tokenizer that a rule depends on; of a fetched one, the directory."""
-        folder = Path(self.directory(name))
+        folder = Path(self.tokenizer_directory(name))
         if self.retrained(name):
-            return [str(folder / file) for file in TRAINED_FILES if file.startswith("tokenizer")]
+            return [str(folder / file) for file in TOKENIZER_FILES]
         if "hub" in self.config["models"][name]:
             return [str(folder)]
         named = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
@@ -134,7 +133,9 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         WorkflowError: something in it can't be used; the message names the key or the file, and the fix.
     """
     for file in configfiles:
-        _refuse_duplicates(file)
+        _check_keys(file)
+    # On the command line Snakemake reads `retrain=true` as text.
+    config["retrain"] = {"true": True, "false": False}.get(config.get("retrain"), config.get("retrain"))
     _check_schema(config)
     settings = Settings(config, f"results/{config['run']}")
     _check_writable(Path(settings.results))
@@ -153,10 +154,13 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
     if "training" in model and model["training"] not in settings.training["models"]:
         known = ", ".join(settings.training["models"])
         raise WorkflowError(f"models.{name}.training: `{model['training']}` is not in {TRAINING}; it lists {known}")
-    if settings.retrained(name) or "hub" in model:
-        return  # not there yet; checked when it is loaded
+    if "hub" in model:
+        return  # not there yet; checked when it is fetched and measured
     try:
-        info = read_model_info(Path(model["path"]))
+        if settings.retrained(name):
+            info = model_info(settings.training["models"][model["training"]]["architecture"])
+        else:
+            info = read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
     except ValueError as error:
         raise WorkflowError(f"models.{name}: {error}") from None
@@ -165,7 +169,7 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         raise WorkflowError(
             f"tokens.row_length: {length} is more than the {info.max_positions} positions of {name}; lower it"
         )
-    if not settings.tokenizer_files(name):
+    if not settings.retrained(name) and not settings.tokenizer_files(name):
         raise WorkflowError(f"models.{name}: {model['path']} holds no tokenizer; put its tokenizer.json there")
 
 
@@ -177,21 +181,27 @@ def _check_schema(config: dict[str, Any]) -> None:
     place = ".".join(map(str, error.absolute_path)) or "configuration"
     if error.validator == "additionalProperties" and error.validator_value is False:
         known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - set(known))
+        patterns = error.schema.get("patternProperties", {})
+        unknown = [key for key in error.instance if key not in known and not any(re.search(p, key) for p in patterns)]
         hints = [f"`{key}`: {RENAMED[key]}" for key in unknown if key in RENAMED]
         allowed = f"allowed are {', '.join(known)}" if known else "names may hold letters, digits, `.`, `_` and `-`"
         raise WorkflowError(f"{place}: unknown key {', '.join(unknown)}; {allowed}. {' '.join(hints)}".rstrip())
     raise WorkflowError(f"{place}: {error.message}. {error.schema.get('description', '')}".rstrip())
 
 
-def _refuse_duplicates(file: Path) -> None:
-    """YAML keeps the last of two equal keys in silence: two models of one name would become one."""
+def _check_keys(file: Path) -> None:
+    """Refuse keys that are no text, and equal keys, of which YAML keeps the last in silence.
+
+    Two models of one name would become one.
+    """
 
     def check(node: yaml.Node, place: str) -> None:
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
-                here = f"{place}.{key.value}" if place else key.value
+                here = f"{place}.{key.value}" if place else str(key.value)
+                if key.tag != "tag:yaml.org,2002:str":
+                    raise WorkflowError(f"{file}: the key `{here}` is no text; put it in quotes")
                 if key.value in seen:
                     raise WorkflowError(f"{file}: `{here}` is there twice; rename or remove one")
                 seen.add(key.value)
@@ -216,11 +226,11 @@ def closing_message(settings: Settings) -> str:
     """Say where the results of a finished run are."""
     results = settings.results
     hint = "no TeX engine was found; on Debian: apt-get install texlive-latex-recommended latexmk, then run again"
-    paper = f"{results}/paper/paper.pdf" if settings.typeset else f"{results}/paper/source.zip ({hint})"
-    lines = {
-        "Paper": paper,
-        "Figures": f"{results}/figures/",
-        "Tables": f"{results}/tables/",
+    places = {
+        "Paper": f"{results}/paper/paper.pdf" if settings.typeset else f"{results}/paper/source.zip",
+        "Figures": f"{results}/figures",
+        "Tables": f"{results}/tables",
         "Claims and report": f"{results}/report/report.html",
     }
-    return "\n" + "\n".join(f"{what + ':':<19} {where}" for what, where in lines.items()) + "\n"
+    lines = [f"{what + ':':<19} {where}" for what, where in places.items() if Path(where).exists()]
+    return "\n".join(["", *lines, *([] if settings.typeset else [f"Paper as PDF: {hint}"]), ""])

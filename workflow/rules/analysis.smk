@@ -38,9 +38,16 @@ rule summarise_heads:
 
 
 rule record_run:
-    """Configuration, seeds, versions and machine of the run."""
+    """Configuration, seeds, versions, device and machine of the measurement."""
     input:
-        code=code("record_run", "analyse"),
+        code=code("record_run", "measure"),
+        # What was measured: a record is as old as the measurement that it is about.
+        sums=expand(
+            "<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
+            model=MODELS,
+            ablation=ABLATIONS,
+            shard=range(SHARDS),
+        ),
     output:
         "<results>/report/run.json",
     log:
@@ -48,7 +55,7 @@ rule record_run:
     benchmark:
         "<benchmarks>/record_run.tsv"
     conda:
-        "../../envs/analyse.yaml"
+        "../../envs/measure.yaml"
     resources:
         mem_mb=500,
         runtime=5,

@@ -7,7 +7,7 @@ sys.path[:0] = [f"{workflow.basedir}/workflow/lib", f"{workflow.basedir}/src"]
 from closure import code
 from environment import command_prefix
 from locking import hold_lock
-from settings import TRAINED_FILES, closing_message, read_settings
+from settings import TOKENIZER_FILES, TRAINED_FILES, closing_message, read_settings
 
 shell.prefix(command_prefix(workflow.basedir))
 

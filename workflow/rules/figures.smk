@@ -9,13 +9,9 @@ rule figure_self_repair_by_depth:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        multiext(
-            "<results>/figures/self_repair_by_depth.{ablation}",
-            ".json",
-            ".pdf",
-            ".svg",
-            ".png",
-            ".html",
+        expand(
+            "<results>/figures/self_repair_by_depth.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
         ),
     log:
         "<logs>/figure_self_repair_by_depth.{ablation}.log",
@@ -27,7 +23,7 @@ rule figure_self_repair_by_depth:
         mem_mb=1500,
         runtime=10,
     shell:
-        "python {input.code[0]} --heads {input.heads} --layers {input.layers} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --heads {input.heads:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_effect_scatter:
@@ -36,13 +32,9 @@ rule figure_effect_scatter:
         code=code("figure_effect_scatter", "draw"),
         heads="<results>/analysis/{model}/{ablation}/heads.parquet",
     output:
-        multiext(
-            "<results>/figures/effect_scatter.{model}.{ablation}",
-            ".json",
-            ".pdf",
-            ".svg",
-            ".png",
-            ".html",
+        expand(
+            "<results>/figures/effect_scatter.{{model}}.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
         ),
     log:
         "<logs>/figure_effect_scatter.{model}.{ablation}.log",
@@ -54,7 +46,7 @@ rule figure_effect_scatter:
         mem_mb=1500,
         runtime=10,
     shell:
-        "python {input.code[0]} --heads {input.heads} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --heads {input.heads:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_repair_split:
@@ -65,13 +57,9 @@ rule figure_repair_split:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        multiext(
-            "<results>/figures/repair_split.{ablation}",
-            ".json",
-            ".pdf",
-            ".svg",
-            ".png",
-            ".html",
+        expand(
+            "<results>/figures/repair_split.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
         ),
     log:
         "<logs>/figure_repair_split.{ablation}.log",
@@ -83,7 +71,7 @@ rule figure_repair_split:
         mem_mb=1500,
         runtime=10,
     shell:
-        "python {input.code[0]} --layers {input.layers} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_repair_share:
@@ -94,13 +82,9 @@ rule figure_repair_share:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        multiext(
-            "<results>/figures/repair_share.{ablation}",
-            ".json",
-            ".pdf",
-            ".svg",
-            ".png",
-            ".html",
+        expand(
+            "<results>/figures/repair_share.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
         ),
     log:
         "<logs>/figure_repair_share.{ablation}.log",
@@ -112,7 +96,7 @@ rule figure_repair_share:
         mem_mb=1500,
         runtime=10,
     shell:
-        "python {input.code[0]} --layers {input.layers} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_responders:
@@ -123,13 +107,9 @@ rule figure_responders:
             "<results>/analysis/{model}/{{ablation}}/responders.parquet", model=MODELS
         ),
     output:
-        multiext(
-            "<results>/figures/responders.{ablation}",
-            ".json",
-            ".pdf",
-            ".svg",
-            ".png",
-            ".html",
+        expand(
+            "<results>/figures/responders.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
         ),
     log:
         "<logs>/figure_responders.{ablation}.log",
@@ -141,7 +121,7 @@ rule figure_responders:
         mem_mb=1500,
         runtime=10,
     shell:
-        "python {input.code[0]} --responders {input.responders} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --responders {input.responders:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_training_loss:
@@ -151,9 +131,7 @@ rule figure_training_loss:
         logs=TRAINING_LOGS.values(),
         summaries=TRAINING_SUMMARIES.values(),
     output:
-        multiext(
-            "<results>/figures/training_loss", ".json", ".pdf", ".svg", ".png", ".html"
-        ),
+        expand("<results>/figures/training_loss.{suffix}", suffix=FIGURE_SUFFIXES),
     log:
         "<logs>/figure_training_loss.log",
     benchmark:
@@ -167,5 +145,5 @@ rule figure_training_loss:
         logs=[f"{name}={path}" for name, path in TRAINING_LOGS.items()],
         summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
     shell:
-        "python {input.code[0]} --logs {params.logs} --summaries {params.summaries} --output {output} "
-        "2>&1 | tee {log}"
+        "python {input.code[0]:q} --logs {params.logs:q} --summaries {params.summaries:q} --output {output:q} "
+        "2>&1 | tee {log:q}"

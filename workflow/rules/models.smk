@@ -7,7 +7,7 @@ rule train_tokenizer:
         code=code("train_tokenizer", "train"),
         corpus=TRAINING["corpus"],
     output:
-        "<results>/trained/tokenizer.json",
+        [f"<results>/trained/tokenizer/{file}" for file in TOKENIZER_FILES],
     log:
         "<logs>/train_tokenizer.log",
     benchmark:
@@ -19,9 +19,10 @@ rule train_tokenizer:
         runtime=20,
     params:
         vocabulary_size=TRAINING["vocabulary_size"],
+        folder=subpath(output[0], parent=True),
     shell:
-        "python {input.code[0]} --corpus {input.corpus} --vocabulary-size {params.vocabulary_size} "
-        "--output {output} 2>&1 | tee {log}"
+        "python {input.code[0]} --corpus {input.corpus:q} --vocabulary-size {params.vocabulary_size} "
+        "--output {params.folder} 2>&1 | tee {log}"
 
 
 rule train_model:
@@ -29,7 +30,7 @@ rule train_model:
     input:
         code=code("train_model", "train"),
         corpus=TRAINING["corpus"],
-        tokenizer="<results>/trained/tokenizer.json",
+        tokenizer="<results>/trained/tokenizer/tokenizer.json",
     output:
         [
             f"<results>/trained/{{model}}/{file}"
@@ -51,7 +52,7 @@ rule train_model:
         training=lambda wildcards: SETTINGS.training_of(wildcards.model),
         folder=subpath(output.weights, parent=True),
     shell:
-        "python {input.code[0]} --corpus {input.corpus} --tokenizer {input.tokenizer} --training {params.training:q} "
+        "python {input.code[0]} --corpus {input.corpus:q} --tokenizer {input.tokenizer} --training {params.training:q} "
         "--threads {threads} --output {params.folder} 2>&1 | tee -a {log}"
 
 
@@ -95,7 +96,6 @@ rule fold_model:
         runtime=60,
     params:
         directory=lambda wildcards: SETTINGS.directory(wildcards.model),
-        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
     shell:
-        "python {input.code[0]} --directory {params.directory} --name {wildcards.model} --heads {params.heads} "
+        "python {input.code[0]} --directory {params.directory:q} --name {wildcards.model} "
         "--output {output.model} --facts {output.facts} 2>&1 | tee {log}"

@@ -21,8 +21,8 @@ rule write_macros:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --run-record {input.record} --models {input.models} --heads {input.heads} "
-        "--layers {input.layers} --claims {input.claims} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
+        "--layers {input.layers:q} --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule paper_source:
@@ -46,8 +46,8 @@ rule paper_source:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --main {input.main} --bibliography {input.bibliography} --macros {input.macros} "
-        "--tables {input.tables} --figures {input.figures} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --main {input.main:q} --bibliography {input.bibliography:q} --macros {input.macros:q} "
+        "--tables {input.tables:q} --figures {input.figures:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule typeset_paper:
@@ -67,4 +67,4 @@ rule typeset_paper:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --source {input.source} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --source {input.source:q} --output {output:q} 2>&1 | tee {log:q}"

@@ -1,3 +1,6 @@
+RETRAINED = [name for name in MODELS if SETTINGS.retrained(name)]
+
+
 rule check_claims:
     """Verdicts on the paper's claims, as JSON, LaTeX and CSV."""
     input:
@@ -23,9 +26,9 @@ rule check_claims:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --claims {input.claims} --schema {input.schema} --models {input.models} "
-        "--heads {input.heads} --layers {input.layers} --json {output.json} --tex {output.tex} --csv {output.csv} "
-        "2>&1 | tee {log}"
+        "python {input.code[0]:q} --claims {input.claims:q} --schema {input.schema:q} --models {input.models:q} "
+        "--heads {input.heads:q} --layers {input.layers:q} --json {output.json:q} --tex {output.tex:q} --csv {output.csv:q} "
+        "2>&1 | tee {log:q}"
 
 
 rule write_report:
@@ -39,6 +42,8 @@ rule write_report:
         claims="<results>/report/claims.json",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         benchmarks=[
+            *(["<benchmarks>/train_tokenizer.tsv"] if RETRAINED else []),
+            *expand("<benchmarks>/train_model.{model}.tsv", model=RETRAINED),
             *expand("<benchmarks>/sample_tokens.{model}.tsv", model=MODELS),
             *expand("<benchmarks>/fold_model.{model}.tsv", model=MODELS),
             *expand("<benchmarks>/measure_clean.{model}.tsv", model=MODELS),
@@ -53,6 +58,13 @@ rule write_report:
                 model=MODELS,
                 ablation=ABLATIONS,
             ),
+            *expand("<benchmarks>/figure_{figure}.tsv", figure=FIGURES),
+            "<benchmarks>/record_run.tsv",
+            "<benchmarks>/model_overview.tsv",
+            *expand(
+                "<benchmarks>/table_{table}.tsv", table=["models", "layers", "heads"]
+            ),
+            "<benchmarks>/check_claims.tsv",
         ],
     output:
         "<results>/report/report.html",
@@ -66,6 +78,6 @@ rule write_report:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --run-record {input.record} --models {input.models} --claims {input.claims} "
-        "--captions {input.captions} --figures {input.figures} --benchmarks {input.benchmarks} --output {output} "
-        "2>&1 | tee {log}"
+        "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --claims {input.claims:q} "
+        "--captions {input.captions:q} --figures {input.figures:q} --benchmarks {input.benchmarks:q} --output {output:q} "
+        "2>&1 | tee {log:q}"

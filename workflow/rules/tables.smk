@@ -19,8 +19,8 @@ rule model_overview:
     params:
         summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
     shell:
-        "python {input.code[0]} --model-facts {input.facts} --heads {input.heads} --summaries {params.summaries} "
-        "--output {output} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --model-facts {input.facts:q} --heads {input.heads:q} --summaries {params.summaries:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
 
 
 rule table_models:
@@ -41,7 +41,7 @@ rule table_models:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --models {input.models} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --models {input.models:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
 
 
 rule table_layers:
@@ -64,7 +64,7 @@ rule table_layers:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --layers {input.layers} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --layers {input.layers:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
 
 
 rule table_heads:
@@ -85,4 +85,4 @@ rule table_heads:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python {input.code[0]} --heads {input.heads} --tex {output.tex} --csv {output.csv} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --heads {input.heads:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"

@@ -62,12 +62,12 @@ rule sample_tokens:
         text=SETTINGS.corpus["text"],
         split=config["tokens"].get("split", ""),
         kinds=config["tokens"].get("kinds", []),
-        directory=lambda wildcards: SETTINGS.directory(wildcards.model),
+        directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
         rows=config["tokens"]["rows"],
         row_length=config["tokens"]["row_length"],
         seed=config["seed"],
         folder=subpath(output.tokens, parent=True),
     shell:
-        "python {input.code[0]} --corpus {input.corpus} --sha256={params.sha256} --text {params.text} "
-        "--split={params.split} --kinds {params.kinds} --tokenizer {params.directory} --rows {params.rows} "
+        "python {input.code[0]} --corpus {input.corpus:q} --sha256={params.sha256:q} --text {params.text:q} "
+        "--split={params.split:q} --kinds {params.kinds:q} --tokenizer {params.directory:q} --rows {params.rows} "
         "--row-length {params.row_length} --seed {params.seed} --output {params.folder} 2>&1 | tee {log}"

@@ -1,9 +1,10 @@
-"""Record what a run was made with: configuration, seeds, versions, machine, code."""
+"""Record what a run was made with: configuration, seeds, versions, device, machine, code."""
 
 import argparse
 import json
 from pathlib import Path
 
+from selfrepair.device import describe_device, pick_device
 from selfrepair.provenance import run_record
 from selfrepair.store import write_whole
 
@@ -12,5 +13,6 @@ parser.add_argument("--config", required=True, help="configuration as JSON")
 parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
 args = parser.parse_args()
 
-record = json.dumps(run_record(json.loads(args.config)), indent=2)
+config = json.loads(args.config)
+record = json.dumps(run_record(config, describe_device(pick_device(config["device"]))), indent=2)
 write_whole(args.output, lambda path: path.write_text(record + "\n"))

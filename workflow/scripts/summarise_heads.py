@@ -1,12 +1,14 @@
 """Summarise the ablation of a model's heads: per head, per layer, and which later layers respond."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 
 from selfrepair.experiments.self_repair import summarise
-from selfrepair.store import write_parquet
+from selfrepair.store import write_parquet, write_whole
+from selfrepair.summaries import write_csv
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--tokens", nargs="+", required=True, help="token rows of all shards")
@@ -23,4 +25,4 @@ summary = summarise(args.model, args.ablation, tokens, sums, args.replicates, ar
 for name in ("heads", "layers", "responders"):
     table = getattr(summary, name)
     write_parquet(table, args.output / f"{name}.parquet")
-    table.write_csv(args.output / f"{name}.csv", float_precision=6)
+    write_whole(args.output / f"{name}.csv", partial(write_csv, table))

@@ -3,16 +3,14 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.store import write_whole
-from selfrepair.tokenizers import train_bpe
+from selfrepair.tokenizers import save_tokenizer, train_bpe
 from selfrepair.tokens import read_corpus
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--corpus", type=Path, required=True, help="corpus with the columns split and text")
 parser.add_argument("--vocabulary-size", type=int, required=True, help="tokens of the vocabulary")
-parser.add_argument("--output", type=Path, required=True, help="tokenizer.json to write")
+parser.add_argument("--output", type=Path, required=True, help="folder to write")
 args = parser.parse_args()
 
 texts = read_corpus(args.corpus, "text", "train", kinds=[])["text"].to_list()
-tokenizer = train_bpe(texts, args.vocabulary_size)
-write_whole(args.output, lambda path: tokenizer.save(str(path)))
+save_tokenizer(train_bpe(texts, args.vocabulary_size), args.output)

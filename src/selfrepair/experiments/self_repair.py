@@ -5,6 +5,7 @@ since clipping turns noise into repair (experiments.md P6).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -38,6 +39,14 @@ class _Sums:
     clipped: Float[np.ndarray, "document head part"]
 
 
+class _Described(NamedTuple):
+    """A statistic of some quantities, per item, and the tokens behind each item by document."""
+
+    quantities: list[str]
+    estimate: Estimate
+    n: Float[np.ndarray, "document item"]
+
+
 def summarise(
     model: str, ablation: str, tokens: pl.DataFrame, sums: pl.DataFrame, replicates: int, seed: int
 ) -> Summary:
@@ -50,23 +59,26 @@ def summarise(
 
     Returns:
         for the top tokens and for all tokens: mean, median, share (ratio of sums) and clipped share of each effect,
-        with 95 % intervals clustered by document. The median over all tokens is that of the control sample. In a
+        with 95 % intervals clustered by document; documents are drawn from all of the run, the choice of the top tokens
+        is held fixed. The median over all tokens is that of the control sample. In a
         layer, means, medians and clipped shares are unweighted means over its heads, a share is the ratio of the sums
         over its heads.
     """
     top = tokens.filter("selected")
     tables = {"top": _sum_by_document(top), "all": sums}
     samples = {"top": top, "all": tokens.filter("control")}
+    documents = np.sort(sums["document"].unique().to_numpy())
+    draws = bootstrap_draws(len(documents), replicates, seed)
+    n_layers = tokens.schema["repair_mlp_by_layer"].size
     per_head, per_layer, responders = [], [], []
     for name, table in tables.items():
-        dense = _dense(table)
-        draws = bootstrap_draws(len(dense.documents), replicates, seed)
-        n_layers = tokens.schema["repair_mlp_by_layer"].size
+        dense = _dense(table, documents)
         labels = {"model": model, "ablation": ablation, "n_layers": n_layers, "tokens": name}
-        medians = _medians(samples[name], dense, draws)
-        layers = [(layer, None) for layer in sorted({layer for layer, _ in dense.heads})]
-        per_head.append(_describe(labels, _by_head(dense, draws, medians), dense, dense.heads))
-        per_layer.append(_describe(labels, _by_layer(dense, draws, medians), dense, layers))
+        layers = sorted({layer for layer, _ in dense.heads})
+        of_heads = _by_head(dense, draws, _medians(samples[name], dense, draws))
+        per_head.append(_describe(labels, of_heads, dense.heads))
+        of_layers = _by_layer(dense, draws, of_heads, layers)
+        per_layer.append(_describe(labels, of_layers, [(layer, None) for layer in layers]))
         responders.append(_responders(labels, table))
     return Summary(pl.concat(per_head), pl.concat(per_layer), pl.concat(responders))
 
@@ -88,10 +100,9 @@ def _sum_by_document(top: pl.DataFrame) -> pl.DataFrame:
     return grouped.agg(pl.len().cast(pl.Int64).alias("n"), *summed, *layered)
 
 
-def _dense(table: pl.DataFrame) -> _Sums:
+def _dense(table: pl.DataFrame, documents: Int[np.ndarray, " document"]) -> _Sums:
     table = table.sort("layer", "head", "document")
     heads = table.select("layer", "head").unique(maintain_order=True).rows()
-    documents = np.sort(table["document"].unique().to_numpy())
     place = {head: index for index, head in enumerate(heads)}
     columns = [place[head] for head in table.select("layer", "head").rows()]
     at = np.searchsorted(documents, table["document"].to_numpy()), columns
@@ -104,67 +115,66 @@ def _dense(table: pl.DataFrame) -> _Sums:
     return _Sums(heads, documents, spread(["n"])[..., 0], spread(EFFECTS), spread(CLIPPED))
 
 
-def _medians(tokens: pl.DataFrame, sums: _Sums, draws: Int[np.ndarray, "replicate document"]) -> Estimate:
+def _medians(tokens: pl.DataFrame, sums: _Sums, draws: Int[np.ndarray, "replicate document"]) -> _Described:
     by_head = tokens.partition_by("layer", "head", as_dict=True)
-    values, replicates = [], []
-    for head in sums.heads:
+    values, replicates, counts = [], [], np.zeros((len(sums.documents), len(sums.heads)))
+    for index, head in enumerate(sums.heads):
         rows = by_head[head]
         documents = np.searchsorted(sums.documents, rows["document"].to_numpy())
+        np.add.at(counts, (documents, index), 1)
         found = [median(rows[name].to_numpy(), documents, draws) for name in EFFECTS]
         values.append([m.value for m in found])
         replicates.append([m.replicates for m in found])
-    return Estimate(np.array(values), np.moveaxis(np.array(replicates), -1, 0))
+    return _Described(EFFECTS, Estimate(np.array(values), np.moveaxis(np.array(replicates), -1, 0)), counts)
 
 
-_Estimates = dict[str, tuple[list[str], Estimate]]
-
-
-def _by_head(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians: Estimate) -> _Estimates:
+def _by_head(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians: _Described) -> dict[str, _Described]:
     parts = sums.effects[..., [EFFECTS.index(part) for part in PARTS]]
     return {
-        "mean": (EFFECTS, ratio_of_sums(sums.effects, sums.n[..., None], draws)),
-        "median": (EFFECTS, medians),
-        "share": (PARTS, ratio_of_sums(parts, sums.effects[..., :1], draws)),
-        "clipped_share": (PARTS, ratio_of_sums(sums.clipped, sums.n[..., None], draws)),
+        "mean": _Described(EFFECTS, ratio_of_sums(sums.effects, sums.n[..., None], draws), sums.n),
+        "median": medians,
+        "share": _Described(PARTS, ratio_of_sums(parts, sums.effects[..., :1], draws), sums.n),
+        "clipped_share": _Described(PARTS, ratio_of_sums(sums.clipped, sums.n[..., None], draws), sums.n),
     }
 
 
-def _by_layer(sums: _Sums, draws: Int[np.ndarray, "replicate document"], medians: Estimate) -> _Estimates:
-    layers = np.array([layer for layer, _ in sums.heads])
-    starts = np.flatnonzero(np.diff(layers, prepend=-1))
-    per_head = _by_head(sums, draws, medians)
+def _by_layer(
+    sums: _Sums,
+    draws: Int[np.ndarray, "replicate document"],
+    per_head: dict[str, _Described],
+    layers: list[int],
+) -> dict[str, _Described]:
+    members = [[index for index, (at, _) in enumerate(sums.heads) if at == layer] for layer in layers]
 
-    def averaged(estimate: Estimate) -> Estimate:
-        members = [np.flatnonzero(layers == layers[start]) for start in starts]
-        return Estimate(
-            np.stack([estimate.value[m].mean(0) for m in members]),
-            np.stack([estimate.replicates[:, m].mean(1) for m in members], axis=1),
-        )
+    def averaged(described: _Described) -> _Described:
+        means = [Estimate(described.estimate.value[m], described.estimate.replicates[:, m]).mean(0) for m in members]
+        estimate = Estimate(np.stack([e.value for e in means]), np.stack([e.replicates for e in means], axis=1))
+        # Of a layer's heads each has its own tokens: their number is that of one head, their documents are all.
+        counts = np.stack([described.n[:, m].sum(1) / len(m) for m in members], axis=1)
+        return _Described(described.quantities, estimate, counts)
 
-    summed = np.add.reduceat(sums.effects, starts, axis=1)
+    by_layer = {name: averaged(described) for name, described in per_head.items()}
+    summed = np.stack([sums.effects[:, m].sum(1) for m in members], axis=1)
     parts = summed[..., [EFFECTS.index(part) for part in PARTS]]
-    averages = {name: (columns, averaged(e)) for name, (columns, e) in per_head.items() if name != "share"}
-    return averages | {"share": (PARTS, ratio_of_sums(parts, summed[..., :1], draws))}
+    share = ratio_of_sums(parts, summed[..., :1], draws)
+    return by_layer | {"share": _Described(PARTS, share, by_layer["share"].n)}
 
 
 def _describe(
-    labels: dict[str, str | int], estimates: _Estimates, sums: _Sums, items: list[tuple[int, int | None]]
+    labels: dict[str, str | int], described: dict[str, _Described], items: list[tuple[int, int | None]]
 ) -> pl.DataFrame:
     """Write estimates of each item (a head, or a layer with None for the head) as rows of `store.STATISTICS`."""
-    of_layers = items[0][1] is None
-    tokens = np.full(len(items), sums.n.sum(0)[0]) if of_layers else sums.n.sum(0)
     rows = []
-    for statistic, (quantities, estimate) in estimates.items():
+    for statistic, (quantities, estimate, n) in described.items():
         low, high = estimate.interval
+        tokens, documents = n.sum(0).round().astype(int).tolist(), (n > 0).sum(0).tolist()
         for index, (layer, head) in enumerate(items):
             for column, quantity in enumerate(quantities):
                 numbers = (float(estimate.value[index, column]), float(low[index, column]), float(high[index, column]))
-                rows.append((layer, head, quantity, statistic, *numbers, int(tokens[index])))
-    names = ("layer", "head", "quantity", "statistic", "value", "low", "high", "n_tokens")
+                rows.append((layer, head, quantity, statistic, *numbers, tokens[index], documents[index]))
+    names = ("layer", "head", "quantity", "statistic", "value", "low", "high", "n_tokens", "n_documents")
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    constant = labels | {"n_documents": len(sums.documents)}
-    columns |= {name: [value] * len(rows) for name, value in constant.items()}
-    return store.frame(columns, store.STATISTICS)
+    return store.frame(columns | {name: [value] * len(rows) for name, value in labels.items()}, store.STATISTICS)
 
 
 def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFrame:

@@ -17,7 +17,11 @@ def responders(table: pl.DataFrame) -> alt.ConcatChart:
     top = table.filter((pl.col("tokens") == "top") & _can_respond())
     if top.is_empty():
         raise ValueError("the table holds no response on top tokens")
-    means = top.group_by("model", "part", "layer", "later_layer", maintain_order=True).agg(pl.col("value").mean())
+    means = (
+        top.filter(~_silent_own_mlp())
+        .group_by("model", "part", "layer", "later_layer", maintain_order=True)
+        .agg(pl.col("value").mean())
+    )
     models = theme.names(table)
     columns = theme.columns_of(len(models))
     extent = means["value"].abs().max() or 1.0
@@ -41,7 +45,8 @@ def responders(table: pl.DataFrame) -> alt.ConcatChart:
         f"and MLP after ablating a head, by layer of the head, for {', '.join(models)}.",
         [
             f"{theme.describe_ablation(table)}; means over the heads of a layer, on each head's top tokens by direct "
-            "effect. Empty: not downstream of the head."
+            "effect.",
+            "Empty: not downstream of the head; in parallel blocks, this holds of the MLP of its own layer too.",
         ],
     )
 
@@ -50,6 +55,12 @@ def _can_respond() -> pl.Expr:
     """Whether a layer lies downstream of the ablated head: later, or the MLP of its own layer."""
     own_mlp = (pl.col("part") == "mlp") & (pl.col("later_layer") == pl.col("layer"))
     return (pl.col("later_layer") > pl.col("layer")) | own_mlp
+
+
+def _silent_own_mlp() -> pl.Expr:
+    """Whether a row is about the MLP of the head's own layer in a parallel block: exactly zero for every head."""
+    silent = (pl.col("value") == 0).all().over("model", "ablation", "part", "layer", "later_layer")
+    return (pl.col("later_layer") == pl.col("layer")) & silent
 
 
 def _panel(means: pl.DataFrame, part: str, n_layers: int, color: alt.Color, columns: int, index: int) -> alt.LayerChart:

@@ -38,7 +38,6 @@ class ModelInfo:
     n_layers: int
     n_heads: int
     max_positions: int
-    config: dict
 
 
 def read_model_info(folder: Path) -> ModelInfo:
@@ -60,9 +59,12 @@ def read_model_info(folder: Path) -> ModelInfo:
     _check_architecture(config, config_file)
     for file in weight_files(folder):
         _check_safetensors(file)
-    return ModelInfo(
-        config["model_type"], _first(config, LAYERS), _first(config, HEADS), _first(config, POSITIONS), config
-    )
+    return model_info(config)
+
+
+def model_info(config: dict) -> ModelInfo:
+    """Read family and size from the fields of a Hugging Face config."""
+    return ModelInfo(config["model_type"], *(_first(config, names) for names in (LAYERS, HEADS, POSITIONS)))
 
 
 def weight_files(folder: Path) -> list[Path]:

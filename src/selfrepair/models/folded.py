@@ -65,7 +65,6 @@ class FoldedModel:
             stream after attention.
         inverse_frequencies: of the rotary embedding, radians per token; None without one.
         rotary_factor: factor of the rotary cosines and sines (1 but for YaRN).
-        vocabulary: entries of the vocabulary, `d_vocab`.
         max_positions: longest row that the model was made for.
     """
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from torch import Tensor
 
-from selfrepair.models.directory import ModelInfo, check_heads, count_parameters, read_model_info, weight_files
+from selfrepair.models.directory import ModelInfo, count_parameters, read_model_info, weight_files
 from selfrepair.models.folded import ACTIVATIONS, FoldedModel, Layer
 from selfrepair.provenance import sha256
 
@@ -46,20 +46,16 @@ def load_model(
     return model.to(device, dtype)
 
 
-def load_checked(folder: Path, name: str, heads: list[str] | None = None) -> tuple[FoldedModel, float]:
+def load_checked(folder: Path, name: str) -> tuple[FoldedModel, float]:
     """Load and fold a model directory; return the model and its largest error against Hugging Face.
-
-    Args:
-        heads: heads that the model must have, written as L9H11.
 
     Returns:
         the model in float32, and the error of its log-probabilities relative to the largest logit.
 
     Raises:
-        ModelDirectoryError, ValueError: as `load_model`; or a head is out of range.
+        ModelDirectoryError, ValueError: as `load_model`.
     """
     info = read_model_info(folder)
-    check_heads(info, heads or [], name)
     model, error = _fold_with_error(folder, info, name)
     if not error <= TOLERANCE:
         raise ValueError(
@@ -80,6 +76,7 @@ def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, obj
         "d_model": model.d_model,
         "d_mlp": model.layers[0].W_out.shape[0],
         "d_vocab": model.W_E.shape[0],
+        "parallel": model.parallel,
         "parameters": sum(count_parameters(file) for file in files),
         "weights_sha256": {file.name: sha256(file) for file in files},
         "load_error": error,

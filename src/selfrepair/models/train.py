@@ -4,6 +4,7 @@ The batch of a step depends on the seed and the step alone, so a run that was ki
 checkpoint goes through the same batches as one that was not.
 """
 
+import hashlib
 import json
 import math
 import shutil
@@ -21,9 +22,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from selfrepair.tokenizers import END_OF_TEXT
+from selfrepair.tokenizers import END_OF_TEXT, save_tokenizer
 
 LOG_EVERY = 100
 EVALUATE_EVERY = 1000
@@ -113,6 +114,9 @@ def train(
 ) -> None:
     """Train, resuming from `state` where it holds a checkpoint, and write the finished model to `output`.
 
+    The folder `state` keeps the state of one training by its settings, tokenizer and text, so that another training
+    never resumes from it; it is removed when the model is written.
+
     `output` gets `config.json`, `model.safetensors`, the tokenizer, `training.csv` (step, tokens, rate, train and
     held-out loss in nats per token, seconds), `training.json` (the exact settings and the baselines) and
     `checkpoints/step-N/`. The held-out loss of the log is of a fixed tenth of the held-out rows; the final one of all.
@@ -126,7 +130,8 @@ def train(
     optimiser = _optimiser(model, training)
     length = training.row_length
     held_out = rows_at(held_out_stream, torch.arange(0, len(held_out_stream) - length, length - 1), length, bos)
-    history, first = _resume(model, optimiser, state)
+    resumable = state / fingerprint(training, tokenizer, train_stream, held_out_stream)
+    history, first = _resume(model, optimiser, resumable)
     keep = checkpoint_steps(training.steps, training.checkpoints)
     started, running = time.monotonic(), []
     spent = history[-1]["seconds"] if history else 0.0
@@ -166,10 +171,19 @@ def train(
                 f"{left / 60:.0f} min left"
             )
         if step in keep:
-            _save_model(model, state / "checkpoints" / f"step-{step:06d}", torch.float16)
+            _save_model(model, resumable / "checkpoints" / f"step-{step:06d}", torch.float16)
         if step % SAVE_EVERY == 0 or step == training.steps:
-            _save_state(model, optimiser, history, step, state)
-    _finish(model, tokenizer, training, history, train_stream, held_out, output, state)
+            _save_state(model, optimiser, history, step, resumable)
+    _finish(model, tokenizer, training, history, train_stream, held_out, output, resumable)
+    shutil.rmtree(state)
+
+
+def fingerprint(training: Training, tokenizer: Tokenizer, *streams: Int[Tensor, "..."]) -> str:
+    """Return a hash of all that a training depends on but the code."""
+    digest = hashlib.sha256(json.dumps(training.__dict__, sort_keys=True).encode() + tokenizer.to_str().encode())
+    for stream in streams:
+        digest.update(stream.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _loss(model: PreTrainedModel, rows: Int[Tensor, "row pos"], reduction: str = "mean") -> Float[Tensor, ""]:
@@ -242,15 +256,15 @@ def _finish(
     state: Path,
 ) -> None:
     model.eval()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
     folders = [output]
     _save_model(model, output, torch.float32)
+    shutil.rmtree(output / "checkpoints", ignore_errors=True)  # of an earlier training
     for checkpoint in sorted((state / "checkpoints").glob("step-*")):
         folder = output / "checkpoints" / checkpoint.name
         shutil.copytree(checkpoint, folder, dirs_exist_ok=True)
         folders.append(folder)
     for folder in folders:
-        wrapped.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
     pl.DataFrame(history).write_csv(output / "training.csv")
     vocabulary_size = tokenizer.get_vocab_size()
     summary = {
