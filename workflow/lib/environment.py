@@ -9,11 +9,17 @@ from pathlib import Path
 def command_prefix(base: str) -> str:
     """Shell lines that come before every command, in place of Snakemake's own.
 
-    A failure anywhere in a pipe is a failure. The package is imported from `src`, nothing is fetched, and `python` is the one that runs Snakemake unless a conda
-    environment, activated later than this path is set, brings its own.
+    A failure anywhere in a pipe is a failure. The package is imported from `src`, nothing is fetched, and `python` is
+    the one that runs Snakemake unless a conda environment, activated after this path is set, brings its own.
     """
     here = str(Path(sys.executable).parent)
     if os.environ["PATH"].split(os.pathsep)[0] != here:
         os.environ["PATH"] = os.pathsep.join([here, os.environ["PATH"]])
-    source = shlex.quote(f"{base}/src")
-    return f"set -euo pipefail; export PYTHONPATH={source} HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONUNBUFFERED=1; "
+    variables = {
+        "PYTHONPATH": f"{base}/src",
+        "PYTHONUNBUFFERED": "1",
+        "HF_HUB_OFFLINE": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"set -euo pipefail; export {exports}; "
