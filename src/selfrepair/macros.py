@@ -11,7 +11,8 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair.claims import FAILED, HELD, PAPER, UNMEASURED, fully_measured, peak_layer
+from selfrepair.claim_statistics import fully_measured, peak_layer
+from selfrepair.claims import FAILED, HELD, PAPER, UNMEASURED
 from selfrepair.latex import escape, interval, number, scientific, whole
 from selfrepair.overview import LARGE_EFFECT
 from selfrepair.statistics import PERCENTILES

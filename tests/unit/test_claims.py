@@ -8,7 +8,7 @@ import pytest
 import yaml
 from test_tables import statistics
 
-from selfrepair import claims
+from selfrepair import claim_statistics, claims
 from selfrepair.claims import FAILED, HELD, NOT_COMPARABLE, UNMEASURED, Claim, evaluate, holds
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +42,9 @@ UNFILTERED = {(0, None): {"self_repair": -0.3}, (1, None): {"self_repair": 0.1}}
 
 
 @pytest.fixture
-def run() -> dict[str, claims.Tables]:
+def run() -> dict[str, claim_statistics.Tables]:
     layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
-    return {"m": claims.tables(statistics("m", HEADS), layers)}
+    return {"m": claim_statistics.tables(statistics("m", HEADS), layers)}
 
 
 @pytest.mark.parametrize(
@@ -67,22 +67,22 @@ def run() -> dict[str, claims.Tables]:
         ("loss_exceeds_drop", 4 / 8),
     ],
 )
-def test_statistic_of_hand_worked_tables(run: dict[str, claims.Tables], name: str, value: float) -> None:
-    assert claims.STATISTICS[name](run["m"]).value == pytest.approx(value, abs=1e-12)
+def test_statistic_of_hand_worked_tables(run: dict[str, claim_statistics.Tables], name: str, value: float) -> None:
+    assert claim_statistics.STATISTICS[name](run["m"]).value == pytest.approx(value, abs=1e-12)
 
 
-def test_intervals_are_made_of_the_ends(run: dict[str, claims.Tables]) -> None:
-    drop = claims.last_layer_drop(run["m"])
+def test_intervals_are_made_of_the_ends(run: dict[str, claim_statistics.Tables]) -> None:
+    drop = claim_statistics.last_layer_drop(run["m"])
     assert (drop.low, drop.high) == pytest.approx((0.5 - 0.3, 0.7 - 0.1))
-    share = claims.late_self_repair_share(run["m"])
+    share = claim_statistics.late_self_repair_share(run["m"])
     assert (share.low, share.high) == pytest.approx((0.6 / 4, 1.0 / 4))
-    assert claims.peak_depth(run["m"]).low is None
+    assert claim_statistics.peak_depth(run["m"]).low is None
 
 
 def test_best_layer_in_last_place_has_no_drop() -> None:
     layers = statistics("m", {(0, None): {"self_repair": 0.1}, (1, None): {"self_repair": 0.2}})
     every = pl.concat([layers, statistics("m", UNFILTERED, tokens="all")])
-    drop = claims.last_layer_drop(claims.tables(statistics("m", HEADS), every))
+    drop = claim_statistics.last_layer_drop(claim_statistics.tables(statistics("m", HEADS), every))
     assert drop.value == 0 and not holds(claim(rule={"above": 0}), drop.value)
 
 
@@ -113,7 +113,7 @@ def test_a_model_is_compared_with_its_own_published_value_and_a_mean_with_the_pu
     assert holds(published, 0.34) and not holds(published, 0.36)
 
 
-def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str, claims.Tables]) -> None:
+def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str, claim_statistics.Tables]) -> None:
     near = claim(rule={"near_paper": 0.05}, paper_values={"paper-a": -0.4})
     found = judged(near, {"paper-a": run["m"], "paper-b": run["m"], "other": run["m"]})
     assert [(model["holds"], model["verdict"]) for model in found["models"]] == [
@@ -128,7 +128,7 @@ def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str,
     assert alone["reason"] == "nothing is published for those of the claim's models that are in the run"
 
 
-def test_a_mean_over_models_needs_all_of_them(run: dict[str, claims.Tables]) -> None:
+def test_a_mean_over_models_needs_all_of_them(run: dict[str, claim_statistics.Tables]) -> None:
     mean = claim(combine="mean", rule={"near_paper": 0.05}, paper_value=-0.4)
     some = judged(mean, {"paper-a": run["m"], "other": run["m"]})
     assert (some["verdict"], some["measured"]) == (UNMEASURED, None)
@@ -141,18 +141,20 @@ def test_a_mean_over_models_needs_all_of_them(run: dict[str, claims.Tables]) -> 
 def test_a_model_of_one_layer_has_no_last_layer_but_one() -> None:
     one = {(0, 0): {"self_repair": 0.1}}
     layers = pl.concat([statistics("m", {(0, None): {}}, tokens=tokens) for tokens in ("top", "all")])
-    found = judged(claim(statistic="penultimate_norm_share"), {"m": claims.tables(statistics("m", one), layers)})
+    found = judged(
+        claim(statistic="penultimate_norm_share"), {"m": claim_statistics.tables(statistics("m", one), layers)}
+    )
     assert (found["models"][0]["value"], found["models"][0]["holds"]) == (None, False)
 
 
-def judged(one: Claim, run: dict[str, claims.Tables], parallel: dict[str, bool] | None = None) -> dict:
+def judged(one: Claim, run: dict[str, claim_statistics.Tables], parallel: dict[str, bool] | None = None) -> dict:
     (entry,) = evaluate([one], run, parallel or dict.fromkeys(run, False))
     assert list(entry) == [name for name in claims.VERDICT], "documented keys, in their order"
     assert all(set(model) == set(claims.MODEL_VERDICT) for model in entry["models"])
     return entry
 
 
-def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claims.Tables]) -> None:
+def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claim_statistics.Tables]) -> None:
     entry = judged(claim(), run)
     assert entry["verdict"] == UNMEASURED and entry["measured"] is None
     assert entry["reason"] == "none of the claim's models are in the run with all their heads"
@@ -161,10 +163,12 @@ def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claims.T
     assert judged(claim(rule={"above": 0}), run)["models"][0]["verdict"] == "would not hold"
 
 
-def test_every_model_of_the_paper_must_hold(run: dict[str, claims.Tables]) -> None:
+def test_every_model_of_the_paper_must_hold(run: dict[str, claim_statistics.Tables]) -> None:
     good = run["m"]
     broken = statistics("b", LAYERS | {(0, None): {"self_repair": 0.4}})
-    bad = claims.tables(statistics("b", HEADS), pl.concat([broken, statistics("b", UNFILTERED, tokens="all")]))
+    bad = claim_statistics.tables(
+        statistics("b", HEADS), pl.concat([broken, statistics("b", UNFILTERED, tokens="all")])
+    )
     assert judged(claim(), {"paper-a": good})["verdict"] == HELD
     assert judged(claim(), {"paper-a": good})["measured"]["value"] == -0.4
     assert judged(claim(), {"paper-a": bad})["verdict"] == FAILED
@@ -176,31 +180,31 @@ def test_every_model_of_the_paper_must_hold(run: dict[str, claims.Tables]) -> No
     assert mean["verdict"] == HELD and mean["measured"] == {"value": 0.0, "low": -0.1, "high": 0.1}
 
 
-def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, claims.Tables]) -> None:
+def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, claim_statistics.Tables]) -> None:
     assert judged(claim(rule={"below": -0.2}), run)["models"][0]["interval_agrees"] is True
     assert judged(claim(rule={"below": -0.35}), run)["models"][0]["interval_agrees"] is False
     depth = claim(statistic="peak_depth", rule={"above": 0.1})
     assert judged(depth, run)["models"][0]["interval_agrees"] is None
 
 
-def test_a_claim_about_parallel_blocks_leaves_other_models_out(run: dict[str, claims.Tables]) -> None:
+def test_a_claim_about_parallel_blocks_leaves_other_models_out(run: dict[str, claim_statistics.Tables]) -> None:
     parallel = claim(parallel=True)
     assert judged(parallel, run)["models"] == []
     assert len(judged(parallel, run, {"m": True})["models"]) == 1
 
 
-def test_models_with_heads_left_out_are_not_whole(run: dict[str, claims.Tables]) -> None:
+def test_models_with_heads_left_out_are_not_whole(run: dict[str, claim_statistics.Tables]) -> None:
     models = pl.DataFrame({"model": ["m"], "n_layers": [4], "n_heads": [2]})
-    assert claims.complete(models, [run["m"]]) == run
-    assert claims.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
+    assert claim_statistics.complete(models, [run["m"]]) == run
+    assert claim_statistics.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
 
 
-def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claims.Tables]) -> None:
+def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claim_statistics.Tables]) -> None:
     entry = judged(claim(statistic=None, rule={}, reason="needs neurons"), {"paper-a": run["m"]})
     assert (entry["verdict"], entry["reason"], entry["models"]) == (UNMEASURED, "needs neurons", [])
 
 
-def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, claims.Tables]) -> None:
+def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, claim_statistics.Tables]) -> None:
     jsonschema.validate(LISTED, SCHEMA)
     entries = [Claim(**entry) for entry in LISTED["claims"]]
     assert len({entry.id for entry in entries}) == len(entries)
@@ -208,7 +212,9 @@ def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, cla
     assert all(set(entry.paper_values) <= set(entry.about) for entry in entries)
     found = evaluate(entries, run, {"m": True})
     assert {entry["verdict"] for entry in found} == {UNMEASURED}
-    assert {entry.statistic for entry in entries} - {None} == set(claims.STATISTICS), "each statistic serves a claim"
+    assert {entry.statistic for entry in entries} - {None} == set(claim_statistics.STATISTICS), (
+        "each statistic serves a claim"
+    )
 
 
 def test_a_published_mean_is_the_mean_of_the_published_values() -> None:
@@ -225,7 +231,7 @@ def test_every_bound_has_a_reason_and_the_identity_is_not_a_claim() -> None:
 
 def test_schema_and_statistics_are_in_step() -> None:
     named = SCHEMA["properties"]["claims"]["items"]["properties"]["statistic"]["enum"]
-    assert named == [None, *claims.STATISTICS]
+    assert named == [None, *claim_statistics.STATISTICS]
 
 
 @pytest.mark.parametrize(

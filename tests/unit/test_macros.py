@@ -14,8 +14,8 @@ from test_overview import heads as overview_heads
 from test_tables import statistics
 
 from selfrepair import tables, typeset
+from selfrepair.claim_statistics import tables as claim_tables
 from selfrepair.claims import Claim, evaluate
-from selfrepair.claims import tables as claim_tables
 from selfrepair.macros import RANGES, definitions, macros
 from selfrepair.overview import overview
 from selfrepair.summaries import wide

@@ -8,7 +8,8 @@ import jsonschema
 import polars as pl
 import yaml
 
-from selfrepair.claims import Claim, complete, evaluate, tables
+from selfrepair.claim_statistics import complete, tables
+from selfrepair.claims import Claim, evaluate
 from selfrepair.overview import read_models
 from selfrepair.store import write_whole
 from selfrepair.summaries import write_csv

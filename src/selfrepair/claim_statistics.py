@@ -1,0 +1,196 @@
+"""The statistics that decide claims: each a function of one model's summary tables.
+
+Intervals of a statistic that averages layers or heads are approximate: they average the ends of 95 % intervals and take
+denominators as known, and the layer with the largest mean is chosen once, on the whole sample.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from selfrepair.summaries import wide
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A statistic with the ends of its 95 % interval, where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Summaries of one model, one row per head or layer, layers ascending (`summaries.wide`)."""
+
+    heads: pl.DataFrame
+    layers: pl.DataFrame
+    unfiltered: pl.DataFrame
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return self.layers["n_layers"][0]
+
+    @property
+    def late(self) -> pl.DataFrame:
+        """Layers of the second half."""
+        return self.layers.filter(pl.col("layer") * 2 >= self.n_layers)
+
+
+def tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Tables:
+    """Bring `store.STATISTICS` of one model into the form that statistics take."""
+    return Tables(wide(heads, "top"), wide(layers, "top"), wide(layers, "all"))
+
+
+def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
+    """Return the tables of models of which every head was measured, by name; claims are about whole models.
+
+    Args:
+        models: `overview.MODELS`.
+    """
+    names = fully_measured(models, pl.concat([t.heads.select("model") for t in measured]))
+    return {t.heads["model"][0]: t for t in measured if t.heads["model"][0] in names}
+
+
+def fully_measured(models: pl.DataFrame, heads: pl.DataFrame) -> list[str]:
+    """Name the models of which every head was measured.
+
+    Args:
+        models: `overview.MODELS`.
+        heads: one row per measured head.
+    """
+    count = dict(heads["model"].value_counts().rows())
+    rows = models.select("model", "n_layers", "n_heads").rows()
+    return [name for name, n_layers, n_heads in rows if count.get(name) == n_layers * n_heads]
+
+
+def peak_layer(layers: pl.DataFrame) -> dict[str, Any]:
+    """Return the row of the layer with the largest mean self-repair.
+
+    Args:
+        layers: of one model (`summaries.wide`).
+    """
+    return layers.row(layers["mean_self_repair"].arg_max(), named=True)
+
+
+def late_heads_repaired(t: Tables) -> Measured:
+    """Fraction of heads in the second half of the layers whose mean self-repair on top tokens is positive."""
+    late = t.heads.filter(pl.col("layer") * 2 >= t.n_layers)
+    return Measured((late["mean_self_repair"] > 0).mean())
+
+
+def late_repair_of_loss(t: Tables) -> Measured:
+    """Self-repair divided by the direct effect lost, second half of the layers; 1 is perfect repair."""
+    loss = (t.late["mean_direct_effect"] - t.late["mean_ablated_direct_effect"]).sum()
+    return Measured(*(t.late[f"mean_self_repair{end}"].sum() / loss for end in ("", "_low", "_high")))
+
+
+def early_repair(t: Tables) -> Measured:
+    """Mean self-repair of the first quarter of the layers, in logits."""
+    return _mean(t.layers.filter(pl.col("layer") * 4 < t.n_layers), "mean_self_repair")
+
+
+def peak_depth(t: Tables) -> Measured:
+    """Depth (layer / number of layers) of the layer with the largest mean self-repair."""
+    return Measured(peak_layer(t.layers)["layer"] / t.n_layers)
+
+
+def last_layer_drop(t: Tables) -> Measured:
+    """Mean self-repair of the best layer minus that of the last, in logits."""
+    peak, last = peak_layer(t.layers), t.layers.row(-1, named=True)
+    name = "mean_self_repair"
+    if peak["layer"] == last["layer"]:
+        return Measured(0.0)
+    return Measured(
+        peak[name] - last[name], peak[f"{name}_low"] - last[f"{name}_high"], peak[f"{name}_high"] - last[f"{name}_low"]
+    )
+
+
+def late_self_repair_share(t: Tables) -> Measured:
+    """Sum of self-repair divided by the sum of direct effects, second half of the layers."""
+    return _late_share(t, "self_repair")
+
+
+def late_norm_share(t: Tables) -> Measured:
+    """The same of the final norm's part."""
+    return _late_share(t, "repair_norm")
+
+
+def late_attention_share(t: Tables) -> Measured:
+    """The same of the part of later attention."""
+    return _late_share(t, "repair_attention")
+
+
+def late_mlp_share(t: Tables) -> Measured:
+    """The same of the part of MLPs."""
+    return _late_share(t, "repair_mlp")
+
+
+def penultimate_norm_share(t: Tables) -> Measured:
+    """Norm's part divided by direct effect (ratio of token means) for each head of the last layer but one, averaged."""
+    return _mean(t.heads.filter(pl.col("layer") == t.n_layers - 2), "share_repair_norm")
+
+
+def last_norm_share(t: Tables) -> Measured:
+    """The same for the last layer."""
+    return _mean(t.heads.filter(pl.col("layer") == t.n_layers - 1), "share_repair_norm")
+
+
+def clipped_norm_share(t: Tables) -> Measured:
+    """Norm's part divided by direct effect, clipped to [0, 1] on each token; mean over tokens, then over all heads."""
+    return _mean(t.layers, "clipped_share_repair_norm")
+
+
+def last_layer_responders(t: Tables) -> Measured:
+    """Largest size of what later attention and MLPs do about a head of the last layer, in logits."""
+    last = t.heads.filter(pl.col("layer") == t.n_layers - 1)
+    return Measured((last["mean_repair_attention"].abs() + last["mean_repair_mlp"].abs()).max())
+
+
+def unfiltered_repair(t: Tables) -> Measured:
+    """Mean self-repair over all heads and all tokens, in logits."""
+    return _mean(t.unfiltered, "mean_self_repair")
+
+
+def loss_exceeds_drop(t: Tables) -> Measured:
+    """Fraction of heads whose mean direct effect changes by more than the mean logit does, top tokens."""
+    change = (t.heads["mean_ablated_direct_effect"] - t.heads["mean_direct_effect"]).abs()
+    return Measured((change > t.heads["mean_delta_logit"].abs()).mean())
+
+
+STATISTICS: dict[str, Callable[[Tables], Measured]] = {
+    function.__name__: function
+    for function in (
+        late_heads_repaired,
+        late_repair_of_loss,
+        early_repair,
+        peak_depth,
+        last_layer_drop,
+        late_self_repair_share,
+        late_norm_share,
+        late_attention_share,
+        late_mlp_share,
+        penultimate_norm_share,
+        last_norm_share,
+        clipped_norm_share,
+        last_layer_responders,
+        unfiltered_repair,
+        loss_exceeds_drop,
+    )
+}
+
+
+def _mean(rows: pl.DataFrame, name: str) -> Measured:
+    if rows.is_empty():
+        return Measured(math.nan)  # a model of one layer has no last layer but one
+    return Measured(*(rows[f"{name}{end}"].mean() for end in ("", "_low", "_high")))
+
+
+def _late_share(t: Tables, part: str) -> Measured:
+    effect = t.late["mean_direct_effect"]
+    return Measured(*(t.late[f"mean_{part}{end}"].sum() / effect.sum() for end in ("", "_low", "_high")))
