@@ -17,7 +17,7 @@ class Estimate:
     """A statistic of each item, and the same in every bootstrap replicate (NaN where it is not defined)."""
 
     value: Float[np.ndarray, " *item"]
-    replicates: Float[np.ndarray, "replicate *item"]
+    replicates: Float[np.ndarray, " replicate *item"]
 
     @property
     def interval(self) -> tuple[Float[np.ndarray, " *item"], Float[np.ndarray, " *item"]]:
@@ -37,7 +37,7 @@ def bootstrap_draws(n_documents: int, replicates: int, seed: int) -> Int[np.ndar
 
 
 def ratio_of_sums(
-    numerator: Float[np.ndarray, "document *item"],
+    numerator: Float[np.ndarray, " document *item"],
     denominator: Float[np.ndarray, "document *#item"],
     draws: Int[np.ndarray, "replicate document"],
 ) -> Estimate:

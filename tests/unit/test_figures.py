@@ -7,6 +7,8 @@ import polars as pl
 import pytest
 from drawings import (
     FIGURES,
+    HEADS,
+    LAYERS,
     MODELS,
     N_HEADS,
     N_LAYERS,
