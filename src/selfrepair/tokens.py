@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from selfrepair.provenance import sha256
 
+TEXT_SEPARATOR = "\n<|endoftext|>\n"
 MAX_REPAIRS = 200  # rounds of swapping before a derangement is given up
 
 
@@ -35,6 +36,8 @@ class SampledTokens:
 def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str]) -> pl.DataFrame:
     """Read a corpus of Parquet, JSON-lines or plain text with `datasets`; return columns name, kind, text.
 
+    In plain text a line `<|endoftext|>` separates documents; in the others each record is one.
+
     Raises:
         CorpusError: the file or a column is missing, or no document is left.
     """
@@ -54,6 +57,9 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
     documents = pl.DataFrame(list(loaded.select_columns(wanted_columns)), infer_schema_length=None)
     if missing := documents[text_column].null_count():
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
+    if path.suffix == ".txt":
+        texts = pl.col(text_column).str.split(TEXT_SEPARATOR)
+        documents = documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
     for column, wanted in (("split", [split] if split else []), ("kind", kinds)):
         if wanted:
             if column not in documents.columns:
@@ -172,7 +178,7 @@ def derange(documents: list[frozenset[int]], generator: np.random.Generator) -> 
                 source[row], source[other] = source[other], source[row]
     raise CorpusError(
         f"{len(clashing)} of {n} rows can't be paired with a row of another document; "
-        "use more documents, or more rows from different ones"
+        "use more documents (a plain text is one, unless lines `<|endoftext|>` divide it), or more rows"
     )
 
 

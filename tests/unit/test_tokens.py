@@ -194,6 +194,13 @@ def test_a_text_file_is_one_document(tmp_path):
     assert read_corpus(path, "text", None, [])["text"].to_list() == ["Call me Ishmael.\n\nSome years ago\n"]
 
 
+def test_marked_lines_divide_a_text_file(tmp_path):
+    """Otherwise a text file could not be measured: all its rows would be of one document."""
+    path = tmp_path / "stories.txt"
+    path.write_text("One.\nMore.\n<|endoftext|>\nTwo.\n<|endoftext|>\n")
+    assert read_corpus(path, "text", None, [])["text"].to_list() == ["One.\nMore.", "Two."]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

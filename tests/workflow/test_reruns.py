@@ -95,6 +95,14 @@ def test_a_model_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:
     assert plan["fetch_model"] == 1 and plan["sample_tokens"] == 3 and plan["fold_model"] == 3
 
 
+def test_a_corpus_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:
+    def change(config: dict) -> None:
+        config["corpora"]["some-text"] = {"hub": "owner/text", "revision": "0" * 40, "text": "text"}
+        config["tokens"] = {"corpus": "some-text", "rows": 24, "row_length": 64}
+
+    assert clone.plan(clone.configure("hub.yaml", change))["fetch_corpus"] == 1
+
+
 def test_a_deleted_figure_is_made_again(finished: Clone) -> None:
     shutil.rmtree(finished.root / "results/test/figures")
     assert finished.plan()["figure_responders"] == 2
