@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import sys
+import sysconfig
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from closure import closure
 from pin_environments import KINDS, canonical, locked_versions
 
+from selfrepair.corpora import build_python_corpus, standard_library_topics
 from selfrepair.documentation import results_readme
 from selfrepair.models.directory import read_model_info
 
@@ -92,6 +94,12 @@ def test_shipped_corpus_holds_out_a_tenth_and_labels_prose_and_code() -> None:
         of_kind = size.filter(kind=kind)
         assert of_kind.filter(split="held_out")["size"].sum() >= 0.1 * of_kind["size"].sum()
     assert corpus["document"].is_unique().all()
+
+
+@pytest.mark.skipif(sys.version_info[:3] != (3, 11, 7), reason="the corpus is of Python 3.11.7's library")
+def test_shipped_corpus_is_what_its_rule_builds() -> None:
+    built = build_python_corpus(Path(sysconfig.get_path("stdlib")), standard_library_topics())
+    assert built.equals(pl.read_parquet(RESOURCES / "corpora/python-stdlib/corpus.parquet"))
 
 
 def test_three_models_are_shipped_one_per_family() -> None:
