@@ -65,6 +65,14 @@ CLAIMS = {
     "model_verdict": store.Column(pl.String, "", "on this model alone"),
 }
 
+REPAIR = [  # self-repair and its split, as LaTeX columns
+    Column("self_repair", "SR"),
+    Column("self_repair", r"95\,\% interval", "interval"),
+    Column("repair_norm", "norm"),
+    Column("repair_attention", "attention"),
+    Column("repair_mlp", "MLP"),
+]
+
 
 def models(overview: pl.DataFrame) -> Table:
     """Models of the run (`overview.MODELS`)."""
@@ -100,11 +108,7 @@ def layers(wide: pl.DataFrame) -> Table:
         Column("layer", "Layer", "whole"),
         Column("direct_effect", "DE"),
         Column("delta_logit", r"$\Delta\ell$"),
-        Column("self_repair", "SR"),
-        Column("self_repair", r"95\,\% interval", "interval"),
-        Column("repair_norm", "norm"),
-        Column("repair_attention", "attention"),
-        Column("repair_mlp", "MLP"),
+        *REPAIR,
         Column("share", "SR/DE", decimals=2),
         Column("clipped_share", "clipped", decimals=2),
     ]
@@ -129,11 +133,7 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
         Column("direct_effect", "clean"),
         Column("ablated_direct_effect", "ablated"),
         Column("delta_logit", r"$\Delta\ell$"),
-        Column("self_repair", "SR"),
-        Column("self_repair", r"95\,\% interval", "interval"),
-        Column("repair_norm", "norm"),
-        Column("repair_attention", "attention"),
-        Column("repair_mlp", "MLP"),
+        *REPAIR,
     ]
     spans = [("", 1), ("DE (logits)", 2), ("Mean (logits)", 3), ("Split of SR (logits)", 3)]
     return rows, table(columns, _by_model(rows), spans, environment="longtable")

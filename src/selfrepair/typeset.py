@@ -11,12 +11,14 @@ ENGINES = {  # by program, in order of preference
     "latexmk": ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
     "tectonic": ["tectonic", "main.tex"],
 }
-HOW_TO = """How to typeset this paper
+INSTALL = "apt-get install texlive-latex-recommended latexmk"
+NO_ENGINE = f"no TeX engine ({' or '.join(ENGINES)}) was found; on Debian: {INSTALL}"
+HOW_TO = f"""How to typeset this paper
 
 With TeX Live:   latexmk -pdf main.tex
 With tectonic:   tectonic main.tex
 
-On Debian and its relatives: apt-get install texlive-latex-recommended latexmk
+On Debian and its relatives: {INSTALL}
 """
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that ZIP can hold
 
@@ -49,10 +51,7 @@ def typeset(source: Path, pdf: Path) -> None:
     """
     engine = next((name for name in ENGINES if shutil.which(name)), None)
     if engine is None:
-        raise TypesetError(
-            f"no TeX engine ({' or '.join(ENGINES)}) was found; on Debian: "
-            f"apt-get install texlive-latex-recommended latexmk. The sources, ready to compile, are in {source}"
-        )
+        raise TypesetError(f"{NO_ENGINE}. The sources, ready to compile, are in {source}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with zipfile.ZipFile(source) as archive:

@@ -17,6 +17,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.models.directory import check_heads, model_info, read_model_info, weight_files
+from selfrepair.typeset import ENGINES, NO_ENGINE
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 TRAINING = Path("config/training.yaml")
@@ -123,7 +124,7 @@ class Settings:
     @property
     def typeset(self) -> bool:
         """Whether a TeX engine is there to compile the paper."""
-        return bool(shutil.which("latexmk") or shutil.which("tectonic"))
+        return any(shutil.which(engine) for engine in ENGINES)
 
 
 def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
@@ -135,7 +136,8 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     for file in configfiles:
         _check_keys(file)
     # On the command line Snakemake reads `retrain=true` as text.
-    config["retrain"] = {"true": True, "false": False}.get(config.get("retrain"), config.get("retrain"))
+    if config.get("retrain") in ("true", "false"):
+        config["retrain"] = config["retrain"] == "true"
     _check_schema(config)
     settings = Settings(config, f"results/{config['run']}")
     _check_writable(Path(settings.results))
@@ -225,7 +227,6 @@ def _check_writable(folder: Path) -> None:
 def closing_message(settings: Settings) -> str:
     """Say where the results of a finished run are."""
     results = settings.results
-    hint = "no TeX engine was found; on Debian: apt-get install texlive-latex-recommended latexmk, then run again"
     places = {
         "Paper": f"{results}/paper/paper.pdf" if settings.typeset else f"{results}/paper/source.zip",
         "Figures": f"{results}/figures",
@@ -233,4 +234,4 @@ def closing_message(settings: Settings) -> str:
         "Claims and report": f"{results}/report/report.html",
     }
     lines = [f"{what + ':':<19} {where}" for what, where in places.items() if Path(where).exists()]
-    return "\n".join(["", *lines, *([] if settings.typeset else [f"Paper as PDF: {hint}"]), ""])
+    return "\n".join(["", *lines, *([] if settings.typeset else [f"Paper as PDF: {NO_ENGINE}, then run again"]), ""])

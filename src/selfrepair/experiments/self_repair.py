@@ -60,9 +60,8 @@ def summarise(
     Returns:
         for the top tokens and for all tokens: mean, median, share (ratio of sums) and clipped share of each effect,
         with 95 % intervals clustered by document; documents are drawn from all of the run, the choice of the top tokens
-        is held fixed. The median over all tokens is that of the control sample. In a
-        layer, means, medians and clipped shares are unweighted means over its heads, a share is the ratio of the sums
-        over its heads.
+        is held fixed. The median over all tokens is that of the control sample. In a layer, means, medians and clipped
+        shares are unweighted means over its heads, a share is the ratio of the sums over its heads.
     """
     top = tokens.filter("selected")
     tables = {"top": _sum_by_document(top), "all": sums}

@@ -14,7 +14,7 @@ GAP = 12  # px between panels
 
 INK, MUTED, GRID = "#222222", "#595959", "#e6e6e6"
 # Okabe and Ito (2008)
-ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
+ORANGE, SKY, GREEN, BLUE, VERMILION = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 CONFIG = {
