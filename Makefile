@@ -1,5 +1,7 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
 # make test        set up, run the tests and the linters
+# make cluster     add what Snakemake needs to submit to Slurm (docs/cluster.md)
+# make test-slurm  set up, run the workflow through a Slurm of one node (root, on Debian)
 # make lock        pin all dependencies anew (needs uv)
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 to 3.13), TORCH=cuda the GPU build of torch.
@@ -10,13 +12,14 @@ RUN_FLAGS ?=
 
 BIN := .venv/bin
 TORCH_PIN := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
+SLURM_PIN := $(shell sed -n 's/.*"\(snakemake-executor-plugin-slurm==[^"]*\)".*/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Packages that depend on the machine: they come with torch.
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate test lock
+.PHONY: replicate test cluster test-slurm lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
@@ -28,6 +31,13 @@ test: .venv/installed-$(TORCH)
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+cluster: .venv/installed-$(TORCH)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r envs/cluster.lock
+
+test-slurm: cluster
+	trap 'tests/slurm/one_node_slurm.sh stop' EXIT; \
+		tests/slurm/one_node_slurm.sh start && $(BIN)/python -m pytest tests/slurm
 
 .venv/installed-$(TORCH): envs/requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f'Python {v} is not supported; choose 3.11 to 3.13 with PYTHON=')"
@@ -49,5 +59,7 @@ endif
 lock:
 	uv pip compile --quiet pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header $(UNLOCKED:%=--no-emit-package %) --output-file envs/requirements.lock
+	echo "$(SLURM_PIN)" | uv pip compile --quiet - --constraint envs/requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-annotate --no-header --output-file envs/cluster.lock
 	$(MAKE) .venv/installed-$(TORCH)
 	$(BIN)/python workflow/lib/pin_environments.py

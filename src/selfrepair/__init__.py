@@ -7,7 +7,7 @@ from importlib import import_module
 
 _HOME = {
     "FoldedModel": "selfrepair.models.folded",
-    "Measurement": "selfrepair.sweep",
+    "Measurement": "selfrepair.measurement",
     "clean_pass": "selfrepair.clean",
     "load_model": "selfrepair.models.load",
     "measure": "selfrepair.sweep",

@@ -1,5 +1,8 @@
 """Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
 
+from dataclasses import dataclass
+from typing import Literal, get_args
+
 import numpy as np
 import polars as pl
 import torch
@@ -8,24 +11,22 @@ from torch import Tensor
 
 from selfrepair import store
 from selfrepair.clean_run import CleanRun
+from selfrepair.measurement import Swept
+from selfrepair.memory import allowance, tokens_at_once
 from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
 from selfrepair.replacements import Ablation
-from selfrepair.sweep import Measurement, sweep_rows
+from selfrepair.runs import Runs
+from selfrepair.sweep import sweep
 from selfrepair.tokens import token_matrix
 
-LIVE_BYTES = 10**9  # of the residual streams of all runs of a batch
+Measured = Literal["all", "selected"]
+MEASURED: tuple[str, ...] = get_args(Measured)
 
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
     """Rows of one of `shards` nearly equal shards."""
     return torch.from_numpy(np.array_split(np.arange(n_rows), shards)[shard])
-
-
-def rows_at_once(model: FoldedModel, heads: int, length: int) -> int:
-    """Rows of a batch: as many as `LIVE_BYTES` hold the residual streams of, at least one, at most eight."""
-    row = (1 + heads) * length * model.d_model * model.W_E.element_size()
-    return int(min(8, max(1, LIVE_BYTES // row)))
 
 
 def ablate_heads(
@@ -37,56 +38,50 @@ def ablate_heads(
     heads: list[tuple[int, int]],
     shard: int,
     shards: int,
+    measured: Measured = "all",
+    memory_mb: int | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ablate heads, one at a time, in every row of a shard.
+    """Ablate heads, one at a time, in the rows of a shard.
 
     Args:
         tokens, rows: tables of `store.TOKENS` and `store.ROWS`.
         heads: (layer, head) of each head to ablate.
+        measured: `all` tokens; or for each head only the rows that hold one of its `selected` tokens or a control
+            token, up to the last of them.
+        memory_mb: of the whole process (on a GPU, of the GPU); None for what is free.
 
     Returns:
-        the token rows of selected and control tokens (`store.ablated_tokens`), and the sums over all tokens by head
-        and document (`store.document_sums`).
+        the token rows of selected and control tokens (`store.ablated_tokens`), and sums by head and document
+        (`store.document_sums`): over all tokens, or over the control tokens where only the selected are measured.
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
+        ValueError: the memory does not hold a single run.
     """
-    heads = sorted(heads)  # the order of `sweep`
     matrix = torch.from_numpy(token_matrix(tokens))
     documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
-    selected, control = _masks(clean, heads, documents.shape)
     chosen = shard_rows(len(matrix), shard, shards)
+    kept = Kept(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
+    runs = kept.runs(measured)
+    counted = torch.ones_like(kept.control) if measured == "all" else kept.control
+    sums = _DocumentSums(len(heads), model.n_layers, kept.documents, counted)
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
-    progress = Progress(what, len(chosen) * documents.shape[1])
-    kept = [store.empty(store.ablated_tokens(model.n_layers))]  # all there is in a shard without rows
-    sums = _DocumentSums(len(heads), model.n_layers, documents[chosen].unique())
+    progress = Progress(what, runs.n_tokens, "ablated tokens")
+    room = allowance(model.device, memory_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
-    batch_rows = rows_at_once(model, len(heads), documents.shape[1])
-    for batch, m in sweep_rows(model, matrix, source, chosen, ablation, heads, means, batch_rows):
-        values = _quantities(m)
-        sums.add(values, documents[batch])
-        keep = selected[:, batch] | control[batch]
-        kept.append(_token_rows(values, m, keep, selected[:, batch], control[batch], batch, documents[batch], heads))
-        progress.advance(len(batch) * documents.shape[1])
-    return pl.concat(kept), sums.table(heads)
+    for batch in runs.batches(tokens_at_once(model, runs, documents.shape[1], room, sums.nbytes + kept.nbytes)):
+        m = sweep(model, matrix, source, ablation, batch, means)
+        values, at = _quantities(m), kept.where(m.runs)
+        sums.add(values, at)
+        kept.add(m, values, at)
+        progress.advance(batch.n_tokens)
+    return pl.concat(kept.tables), sums.table(kept.heads)
 
 
-def _masks(
-    clean: CleanRun, heads: list[tuple[int, int]], shape: tuple[int, int]
-) -> tuple[Bool[Tensor, "head row pos"], Bool[Tensor, "row pos"]]:
-    selected = torch.zeros(len(heads), *shape, dtype=torch.bool)
-    by_head = clean.selected.partition_by("layer", "head", as_dict=True)
-    for index, head in enumerate(heads):
-        chosen = by_head[head]
-        selected[index, chosen["row"].to_torch().long(), chosen["pos"].to_torch().long()] = True
-    control = torch.from_numpy(clean.tokens.sort("row", "pos")["control"].to_numpy().copy()).view(shape)
-    return selected, control
-
-
-def _quantities(m: Measurement) -> dict[str, Float[Tensor, "head *layer row pos"]]:
-    """The columns of `store.EFFECTS`."""
-    return {
+def _quantities(m: Swept) -> dict[str, Float[Tensor, " token *layer"]]:
+    """The columns of `store.EFFECTS`, and those by layer."""
+    values = {
         "direct_effect": m.direct_effect,
         "ablated_direct_effect": m.direct_effect + m.delta_direct_effect,
         "delta_logit": m.delta_logit,
@@ -97,64 +92,118 @@ def _quantities(m: Measurement) -> dict[str, Float[Tensor, "head *layer row pos"
         "repair_attention_by_layer": m.repair_attention,
         "repair_mlp_by_layer": m.repair_mlp,
     }
+    return {name: value.cpu() for name, value in values.items()}
 
 
-def _token_rows(
-    values: dict[str, Float[Tensor, "head *layer row pos"]],
-    m: Measurement,
-    keep: Bool[Tensor, "head row pos"],
-    selected: Bool[Tensor, "head row pos"],
-    control: Bool[Tensor, "row pos"],
-    batch: Int[Tensor, " row"],
-    documents: Int[Tensor, "row pos"],
-    heads: list[tuple[int, int]],
-) -> pl.DataFrame:
-    run, row, pos = keep.nonzero(as_tuple=True)
-    place = torch.tensor(heads)[run]
-    at = tuple(index.to(m.logit.device) for index in (run, row, pos))
-    columns = {
-        "layer": place[:, 0],
-        "head": place[:, 1],
-        "row": batch[row],
-        "pos": pos,
-        "document": documents[row, pos],
-        "selected": selected[run, row, pos],
-        "control": control[row, pos],
-        "logit": m.logit[at[1:]],
-        "ablated_logit": m.logit[at[1:]] + m.delta_logit[at],
-        "scale": m.scale[at[1:]],
-        "ablated_scale": m.ablated_scale[at],
-    }
-    for name, value in values.items():
-        columns[name] = value.movedim(1, -1)[at] if value.ndim == 4 else value[at]
-    return store.frame({n: c.cpu().numpy() for n, c in columns.items()}, store.ablated_tokens(m.repair_mlp.shape[1]))
+@dataclass(frozen=True)
+class _Where:
+    """Of each ablated token: its head and row, as numbered within the shard, and its position."""
+
+    head: Int[Tensor, " token"]
+    row: Int[Tensor, " token"]
+    pos: Int[Tensor, " token"]
+
+
+class Kept:
+    """Which tokens of a shard are kept, and the table rows of those measured so far."""
+
+    def __init__(
+        self,
+        clean: CleanRun,
+        heads: list[tuple[int, int]],
+        rows: Int[Tensor, " row"],
+        documents: Int[Tensor, "row pos"],
+        n_layers: int,
+    ) -> None:
+        self.heads, self.rows, self.documents = heads, rows, documents
+        self.schema = store.ablated_tokens(n_layers)
+        self.tables = [store.empty(self.schema)]  # all there is in a shard without rows
+        here = pl.col("row").is_in(rows.tolist())
+        self.selected = torch.zeros(len(heads), *documents.shape, dtype=torch.bool)
+        by_head = clean.selected.filter(here).partition_by("layer", "head", as_dict=True)
+        for index, head in enumerate(heads):
+            if head in by_head:
+                row, pos = (by_head[head][name].to_torch().long() for name in ("row", "pos"))
+                self.selected[index, torch.searchsorted(rows, row), pos] = True
+        control = clean.tokens.filter(here).sort("row", "pos")["control"]
+        self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tables in the end, while they are joined."""
+        single = sum(getattr(column.dtype, "size", 1) for column in self.schema.values())
+        return 2 * 4 * single * int((self.selected | self.control).sum())
+
+    def runs(self, measured: Measured) -> Runs:
+        """What has to be ablated: everything, or each head's rows as far as the last token that is kept."""
+        if measured == "all":
+            return Runs.every(self.heads, self.rows, self.control.shape[1])
+        return Runs.reaching(self.selected | self.control, self.heads, self.rows)
+
+    def where(self, runs: Runs) -> _Where:
+        """Where the tokens of the runs are in this shard."""
+        place = {head: index for index, head in enumerate(self.heads)}
+        head = torch.tensor([place[pair] for pair in zip(runs.layer.tolist(), runs.head.tolist(), strict=True)])
+        return _Where(runs.spread(head), runs.spread(torch.searchsorted(self.rows, runs.row)), runs.pos)
+
+    def add(self, m: Swept, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+        """Take in what is kept of a sweep."""
+        selected, control = self.selected[at.head, at.row, at.pos], self.control[at.row, at.pos]
+        keep = (selected | control).nonzero()[:, 0]
+        head, row, pos = (index[keep] for index in (at.head, at.row, at.pos))
+        on_device = keep.to(m.logit.device)
+        clean = m.place[keep].to(m.logit.device)
+        logit, scale = m.logit.flatten()[clean], m.scale.flatten()[clean]
+        place = torch.tensor(self.heads)[head]
+        columns = {
+            "layer": place[:, 0],
+            "head": place[:, 1],
+            "row": self.rows[row],
+            "pos": pos,
+            "document": self.documents[row, pos],
+            "selected": selected[keep],
+            "control": control[keep],
+            "logit": logit,
+            "ablated_logit": logit + m.delta_logit[on_device],
+            "scale": scale,
+            "ablated_scale": m.ablated_scale[on_device],
+            "own_scale": m.own_scale[on_device],
+        }
+        columns |= {name: value[keep] for name, value in values.items()}
+        self.tables.append(store.frame({name: c.cpu().numpy() for name, c in columns.items()}, self.schema))
 
 
 class _DocumentSums:
-    """Sums over all tokens, in float64, by head and document."""
+    """Sums in float64 by head and document, over the tokens that count."""
 
-    def __init__(self, heads: int, n_layers: int, documents: Int[Tensor, " document"]) -> None:
-        self.documents = documents
-        self.n = torch.zeros(len(documents), dtype=torch.long)
-        self.n_layers = n_layers
-        self.sums: dict[str, Float[Tensor, "head document *layer"]] = {}
+    def __init__(
+        self, heads: int, n_layers: int, documents: Int[Tensor, "row pos"], counted: Bool[Tensor, "row pos"]
+    ) -> None:
+        self.documents, index = documents.unique(return_inverse=True)
+        self.index, self.counted = index, counted
+        self.n = torch.bincount(index[counted], minlength=len(self.documents))
+        self.heads, self.n_layers = heads, n_layers
+        groups = heads * len(self.documents)
+        self.sums: dict[str, Float[Tensor, " group *layer"]] = {}
         for name in (*store.EFFECTS, *store.CLIPPED):
-            self.sums[name] = torch.zeros(heads, len(documents), dtype=torch.float64)
+            self.sums[name] = torch.zeros(groups, dtype=torch.float64)
         for name in store.by_layer(n_layers):
-            self.sums[name] = torch.zeros(heads, len(documents), n_layers, dtype=torch.float64)
+            self.sums[name] = torch.zeros(groups, n_layers, dtype=torch.float64)
 
-    def add(self, values: dict[str, Float[Tensor, "head *layer row pos"]], documents: Int[Tensor, "row pos"]) -> None:
-        index = torch.searchsorted(self.documents, documents.flatten())
-        self.n += torch.bincount(index, minlength=len(self.documents))
-        effect = values["direct_effect"]
+    @property
+    def nbytes(self) -> int:
+        """Of the sums and of the table made of them."""
+        return 2 * sum(total.nbytes for total in self.sums.values())
+
+    def add(self, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+        counts = self.counted[at.row, at.pos]
+        group = (at.head * len(self.documents) + self.index[at.row, at.pos])[counts]
+        effect = values["direct_effect"][counts]
         for name in store.CLIPPED:
-            share = (values[name.removeprefix("clipped_")] / effect).clamp(0, 1)
-            self._add(name, torch.where(effect == 0, 0, share), index)
+            share = (values[name.removeprefix("clipped_")][counts] / effect).clamp(0, 1)
+            self.sums[name].index_add_(0, group, torch.where(effect == 0, 0, share).double())
         for name, value in values.items():
-            self._add(name, value.movedim(1, -1) if value.ndim == 4 else value, index)
-
-    def _add(self, name: str, value: Float[Tensor, "head row pos *layer"], index: Int[Tensor, " token"]) -> None:
-        self.sums[name].index_add_(1, index, value.flatten(1, 2).double().cpu())
+            self.sums[name].index_add_(0, group, value[counts].double())
 
     def table(self, heads: list[tuple[int, int]]) -> pl.DataFrame:
         count = len(self.documents)
@@ -164,5 +213,6 @@ class _DocumentSums:
             "document": np.tile(self.documents.numpy(), len(heads)),
             "n": np.tile(self.n.numpy(), len(heads)),
         }
-        columns |= {name: total.flatten(0, 1).numpy() for name, total in self.sums.items()}
-        return store.frame(columns, store.document_sums(self.n_layers))
+        return store.frame(
+            columns | {name: total.numpy() for name, total in self.sums.items()}, store.document_sums(self.n_layers)
+        )

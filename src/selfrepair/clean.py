@@ -7,7 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from selfrepair.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel
+from selfrepair.models.precision import linear
 
 TOLERANCE = 1e-4  # of the largest logit of the row
 
@@ -41,14 +43,15 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
         ArithmeticError: they do not, to `TOLERANCE` of the row's largest logit, or a value is not finite.
     """
     tokens = tokens.to(model.device)
-    v, b = model.W_U.T[tokens[:, 1:]], model.b_U[tokens[:, 1:]]
+    v, b = model.unembedding(tokens[:, 1:])
     resid = model.embed(tokens[:, :-1])
     other = (resid * v).sum(-1)
     heads, mlps, z_sums = [], [], []
     for layer in model.layers:
         z = model.attention_heads(layer, resid)
-        written = torch.einsum("rthd,hdm->hrtm", z, layer.W_O)
-        heads.append((written * v).sum(-1))
+        # (z W_O).v = z.(W_O v): what each head writes is never formed.
+        read = linear(v.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision).view(z.shape)
+        heads.append((z * read).sum(-1).movedim(-1, 0))
         other += v @ layer.b_O
         resid, mlp = model.resid_post(layer, resid, model.attention_out(layer, z))
         mlps.append((mlp * v).sum(-1))
@@ -72,15 +75,13 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
     return result
 
 
-def clean_passes(
-    model: FoldedModel, tokens: Int[Tensor, "row pos"], batch_rows: int = 8
-) -> Iterator[tuple[Int[Tensor, " row"], CleanPass]]:
+def clean_passes(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> Iterator[tuple[Int[Tensor, " row"], CleanPass]]:
     """Run the model batch by batch; yield each batch's rows and its pass."""
-    for rows in torch.arange(len(tokens)).split(batch_rows):
+    for rows in torch.arange(len(tokens)).split(max(1, chunk_tokens(model) // tokens.shape[1])):
         yield rows, clean_pass(model, tokens[rows])
 
 
 def mean_z(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "layer n_heads d_head"]:
     """Mean z of every head over all scored positions (the last of a row predicts nothing)."""
     total = sum(batch.z_sum for _, batch in clean_passes(model, tokens))
-    return (total / tokens[:, 1:].numel()).to(model.W_E.dtype)
+    return (total / tokens[:, 1:].numel()).to(model.dtype)

@@ -31,13 +31,16 @@ class CleanRun:
     means: Float[Tensor, "layer n_heads d_head"]
 
 
-def run_clean(model: FoldedModel, tokens: pl.DataFrame, top_fraction: float, control: int, seed: int) -> CleanRun:
+def run_clean(
+    model: FoldedModel, tokens: pl.DataFrame, top_fraction: float, control: int, seed: int, whole_rows: bool = False
+) -> CleanRun:
     """Run the model once over all tokens; select each head's top tokens exactly and draw the control sample.
 
     Args:
         tokens: rows of `store.TOKENS`.
         top_fraction: share of tokens, by largest clean direct effect, selected for each head.
         control: tokens of the control sample, the same for every head.
+        whole_rows: whether the control sample is of whole rows (see `control_sample`).
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     n_rows, length = matrix.shape[0], matrix.shape[1] - 1
@@ -52,9 +55,14 @@ def run_clean(model: FoldedModel, tokens: pl.DataFrame, top_fraction: float, con
         z_sum = z_sum + batch.z_sum
         progress.advance(len(rows) * length)
     return CleanRun(
-        tokens=_clean_table(tokens, torch.cat(logits), torch.cat(scales), control_sample(n_tokens, control, seed)),
+        tokens=_clean_table(
+            tokens,
+            torch.cat(logits),
+            torch.cat(scales),
+            control_sample(n_rows, length, control, seed, whole_rows),
+        ),
         selected=_selected_table(top, model.n_heads, length),
-        means=(z_sum / n_tokens).to(model.W_E.dtype).cpu(),
+        means=(z_sum / n_tokens).float().cpu(),
     )
 
 
@@ -79,15 +87,16 @@ def _clean_table(
 
 
 def _selected_table(top: TopTokens, n_heads: int, length: int) -> pl.DataFrame:
-    heads, count = top.tokens.shape
+    values, tokens = top.best()
+    heads, count = tokens.shape
     head = np.repeat(np.arange(heads), count)
-    token = top.tokens.flatten().cpu().numpy()
+    token = tokens.flatten().cpu().numpy()
     columns = {
         "layer": head // n_heads,
         "head": head % n_heads,
         "row": token // length,
         "pos": token % length,
         "rank": np.tile(np.arange(count), heads),
-        "direct_effect": top.values.flatten().float().cpu().numpy(),
+        "direct_effect": values.flatten().float().cpu().numpy(),
     }
     return store.frame(columns, store.SELECTED)

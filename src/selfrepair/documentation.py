@@ -12,8 +12,8 @@ INTRODUCTION = """\
 | path | what |
 |---|---|
 | `tokens/<model>/` | rows of tokens, where they come from, and which row replaces which |
-| `models/<model>/folded.safetensors` | the model in its canonical form |
-| `models/<model>/model.json` | its size, the SHA-256 of its weights, its largest error against Hugging Face |
+| `models/<model>/folded/` | the model in its canonical form: a file for each layer, and the rest |
+| `models/<model>/model.json` | its size, SHA-256 of its weights and folded files, largest error against Hugging Face |
 | `trained/<model>/` | with `retrain: true`: the model trained anew, its log and settings |
 | `trained/<model>.state/` | state of a training in progress, from which it resumes: weights, optimiser, log and step |
 | `ablation/<model>/clean/` | the clean pass: each head's top tokens; `means.safetensors` holds mean z of each head |
@@ -46,13 +46,17 @@ MODEL_FACTS = {
     "parameters": "number of parameters",
     "weights_sha256": "SHA-256 of each file of weights",
     "load_error": overview.MODELS["load_error"].meaning,
+    "folded_sha256": "SHA-256 of each file of the folded model",
 }
 RUN_RECORD = {
     "config": "the whole configuration of the run, with seeds",
     "commit": "commit of the code; null outside a Git checkout",
     "modified": "whether tracked files differ from the commit; null outside a Git checkout",
     "python": "version of Python",
-    "machine": "system, processor, number of cores, and device that the models ran on",
+    "machine": "system, processor and number of cores of the machine that wrote the record",
+    "devices": "devices that the models ran on",
+    "precisions": "number formats of their matrix products",
+    "jobs": "device, number format and version of torch of each measuring job",
     "packages": "version of every installed package",
 }
 FILES = {

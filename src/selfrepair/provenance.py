@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
-from importlib.metadata import distributions
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,18 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def run_record(config: dict[str, Any], device: str) -> dict[str, Any]:
-    """Describe a run: its configuration, the code's commit, the machine, and the version of every package.
+def job_record(device: str, precision: str) -> dict[str, str]:
+    """Describe what a measuring job ran on: device, number format of its matrix products, version of torch."""
+    return {"device": device, "precision": precision, "torch": version("torch")}
+
+
+def run_record(config: dict[str, Any], jobs: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """Describe a run: its configuration, the code's commit, the machine, its jobs, and the version of every package.
 
     `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from the commit.
+
+    Args:
+        jobs: `job_record` of each measuring job, by name.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {
@@ -30,8 +38,10 @@ def run_record(config: dict[str, Any], device: str) -> dict[str, Any]:
             "system": platform.system(),
             "processor": platform.machine(),
             "cores": os.cpu_count(),
-            "device": device,
         },
+        "devices": sorted({job["device"] for job in jobs.values()}),
+        "precisions": sorted({job["precision"] for job in jobs.values()}),
+        "jobs": jobs,
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
 

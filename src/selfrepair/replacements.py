@@ -2,7 +2,6 @@
 
 from typing import Literal, get_args
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -12,17 +11,19 @@ ABLATIONS: tuple[str, ...] = get_args(Ablation)
 
 def replacement(
     ablation: Ablation,
-    z: Float[Tensor, "row_all pos n_heads d_head"],
-    source: Int[Tensor, " row"],
+    z: Float[Tensor, "place n_heads d_head"],
+    source: Int[Tensor, " token"],
+    head: Int[Tensor, " token"],
     mean_z: Float[Tensor, "n_heads d_head"],
-) -> Float[Tensor, "#row #pos n_heads d_head"]:
-    """Return what replaces z of the first `len(source)` rows.
+) -> Float[Tensor, "token d_head"]:
+    """Return what replaces z of the given head at each token.
 
-    `resample` takes z of row `source[row]` at the same position. `zero` is of the bias-free z, as in the paper: the
-    value bias stays in `b_O`. `mean` is one vector per head, over all tokens of the run, the first position included.
+    `resample` takes z of the place `source`: the same position of another row. `zero` is of the bias-free z, as in the
+    paper: the value bias stays in `b_O`. `mean` is one vector per head, over all tokens of the run, the first position
+    included.
     """
     if ablation == "resample":
-        return z[source]
+        return z[source, head]
     if ablation == "zero":
-        return torch.zeros_like(z[:1, :1])
-    return mean_z.to(z)[None, None]
+        return z.new_zeros(len(head), z.shape[-1])
+    return mean_z.to(z)[head]

@@ -29,12 +29,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of a rule took: their seconds of wall clock and of processor added up, largest memory (MB)."""
+    """What the jobs of a rule took: seconds of wall clock, processors and GPUs added up, largest memory (MB)."""
 
     rule: str
     jobs: int
     seconds: float
     cpu_seconds: float
+    gpu_seconds: float
     max_rss: float
 
 
@@ -71,21 +72,27 @@ def inline_svg(text: str, name: str, title: str) -> str:
     return f'<svg role="img" aria-label="{html.escape(title)}"{svg.removeprefix("<svg")}'
 
 
-def costs(benchmarks: list[Path]) -> list[Cost]:
+def costs(benchmarks: list[Path], jobs: dict[str, dict[str, str]]) -> list[Cost]:
     """Add up Snakemake's benchmark files by rule, in the order in which rules first appear.
 
     A file is named `rule[.wildcards].tsv`. Of a job too short to be sampled Snakemake knows the duration only.
+
+    Args:
+        jobs: of the record of the run; a job that ran on a GPU held one for as long as it ran.
     """
     found: dict[str, list[dict[str, str]]] = {}
     for path in benchmarks:
+        on_gpu = jobs.get(path.stem, {"device": "cpu"})["device"] != "cpu"
         with path.open(newline="") as file:
-            found.setdefault(path.name.split(".")[0], []).extend(csv.DictReader(file, delimiter="\t"))
+            rows = [row | {"gpu": row["s"] if on_gpu else "0"} for row in csv.DictReader(file, delimiter="\t")]
+        found.setdefault(path.name.split(".")[0], []).extend(rows)
     return [
         Cost(
             rule,
             len(rows),
             sum(_float(row["s"]) for row in rows),
             sum(_float(row["cpu_time"]) for row in rows),
+            sum(_float(row["gpu"]) for row in rows),
             max((_float(row["max_rss"]) for row in rows), default=0.0),
         )
         for rule, rows in found.items()
@@ -99,6 +106,7 @@ def total(items: list[Cost]) -> Cost:
         sum(item.jobs for item in items),
         sum(item.seconds for item in items),
         sum(item.cpu_seconds for item in items),
+        sum(item.gpu_seconds for item in items),
         max((item.max_rss for item in items), default=0.0),
     )
 
@@ -125,7 +133,7 @@ def report(
     """Render the report.
 
     Args:
-        record: of the run; its `packages`, where it has them, are listed apart.
+        record: of the run; its `packages`, where it has them, are listed apart, its `jobs` are not.
         models: `overview.MODELS`.
         claims: of `claims.evaluate`.
         spent: per rule.
@@ -144,7 +152,7 @@ def report(
         "small": _small,
         "duration": duration,
     }
-    facts = {name: value for name, value in record.items() if name != "packages"}
+    facts = {name: value for name, value in record.items() if name not in ("packages", "jobs")}
     verdicts = [claim["verdict"] for claim in claims if not claim["identity"]]
     return environment.get_template("report.html.j2").render(
         title=f"Self-repair in language models: run {record['config']['run']}",

@@ -5,25 +5,37 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+PENDING = 2**12  # tokens collected before the best are sought anew
+
 
 class TopTokens:
     """The tokens with the largest signed direct effect of each head, found in one stream (experiments.md a.11).
 
-    Exact, whatever the batches: of equal values the earlier token is kept. Memory holds the kept tokens and one
-    batch.
+    Exact, whatever the batches: of equal values the earlier token is kept. Memory holds the kept tokens and about as
+    many that wait.
     """
 
     def __init__(self, heads: int, count: int, device: torch.device | str = "cpu") -> None:
         self.count = count
-        self.values: Float[Tensor, "head kept"] = torch.empty(heads, 0, device=device)
-        self.tokens: Int[Tensor, "head kept"] = torch.empty(heads, 0, dtype=torch.long, device=device)
+        self._values: list[Float[Tensor, "head token"]] = [torch.empty(heads, 0, device=device)]
+        self._tokens: list[Int[Tensor, "head token"]] = [torch.empty(heads, 0, dtype=torch.long, device=device)]
+        self._pending = 0
 
     def add(self, values: Float[Tensor, "head token"], first: int) -> None:
         """Take in the direct effects of the tokens `first`, `first + 1`, ..., which come after all seen before."""
-        tokens = torch.arange(first, first + values.shape[1], device=values.device).expand(values.shape)
-        values, tokens = torch.cat([self.values, values], dim=1), torch.cat([self.tokens, tokens], dim=1)
+        self._values.append(values)
+        self._tokens.append(torch.arange(first, first + values.shape[1], device=values.device).expand(values.shape))
+        self._pending += values.shape[1]
+        if self._pending >= max(self.count, PENDING):
+            self.best()
+
+    def best(self) -> tuple[Float[Tensor, "head kept"], Int[Tensor, "head kept"]]:
+        """The largest values of each head so far, in falling order, and their tokens."""
+        values, tokens = torch.cat(self._values, dim=1), torch.cat(self._tokens, dim=1)
         order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.count]
-        self.values, self.tokens = values.gather(1, order), tokens.gather(1, order)
+        values, tokens = values.gather(1, order), tokens.gather(1, order)
+        self._values, self._tokens, self._pending = [values], [tokens], 0
+        return values, tokens
 
 
 def top_count(n_tokens: int, fraction: float) -> int:
@@ -31,7 +43,15 @@ def top_count(n_tokens: int, fraction: float) -> int:
     return max(1, int(fraction * n_tokens))
 
 
-def control_sample(n_tokens: int, count: int, seed: int) -> Int[np.ndarray, " token"]:
-    """Draw `count` of `n_tokens` tokens uniformly without replacement (all, if there are fewer), sorted."""
+def control_sample(n_rows: int, length: int, count: int, seed: int, whole_rows: bool) -> Int[np.ndarray, " token"]:
+    """Draw `count` tokens of `n_rows` rows uniformly without replacement (all, if there are fewer), sorted.
+
+    Args:
+        whole_rows: draw rows instead, as many as hold `count` tokens, and take all tokens of them: what is cheaper
+            where a row has to be measured for each token in it.
+    """
     generator = np.random.default_rng([seed, 1])
-    return np.sort(generator.permutation(n_tokens)[: min(count, n_tokens)])
+    if whole_rows:
+        rows = np.sort(generator.permutation(n_rows)[: -(-count // length)])
+        return (rows[:, None] * length + np.arange(length)).ravel()
+    return np.sort(generator.permutation(n_rows * length)[: min(count, n_rows * length)])

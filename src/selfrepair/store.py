@@ -1,10 +1,13 @@
 """What results look like on disk: Parquet tables with a documented schema, written whole or not at all."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
+
+MADE_WITH = "selfrepair"  # key of a file's metadata
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def ablated_tokens(n_layers: int) -> dict[str, Column]:
             "ablated_logit": Column(pl.Float32, "logits", "the same in the ablated run"),
             "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),
             "ablated_scale": Column(pl.Float32, "ratio", "the same in the ablated run"),
+            "own_scale": Column(pl.Float32, "ratio", "the same if only the head's own output changed"),
         }
         | EFFECTS
         | by_layer(n_layers)
@@ -100,7 +104,7 @@ def ablated_tokens(n_layers: int) -> dict[str, Column]:
 
 
 def document_sums(n_layers: int) -> dict[str, Column]:
-    """Schema of the running sums over all tokens, by head and document."""
+    """Schema of the running sums by head and document: over all tokens, or control tokens in selected mode."""
     summed = {
         name: Column(pl.Float64, c.unit, f"sum over tokens: {c.meaning}") for name, c in (EFFECTS | CLIPPED).items()
     }
@@ -118,7 +122,12 @@ STATISTICS = {
     "n_layers": Column(pl.Int16, "layers", "layers of the model"),
     "layer": Column(pl.Int16, "index", "layer, from 0"),
     "head": Column(pl.Int16, "index", "head, from 0; null in a row about a whole layer"),
-    "tokens": Column(pl.String, "", "top: the head's top tokens by clean direct effect; all: every token of the run"),
+    "tokens": Column(
+        pl.String,
+        "",
+        "top: the head's top tokens by clean direct effect; all: every token of the run, or those of the control "
+        "sample's rows where only selected tokens are measured",
+    ),
     "quantity": Column(pl.String, "", "a column of the token rows"),
     "statistic": Column(
         pl.String,
@@ -173,9 +182,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_parquet(table: pl.DataFrame, path: Path) -> None:
-    """Write a Parquet file, complete or not at all."""
-    write_whole(path, lambda temporary: table.write_parquet(temporary, compression="zstd"))
+def write_parquet(table: pl.DataFrame, path: Path, made_with: dict[str, str] | None = None) -> None:
+    """Write a Parquet file, complete or not at all; what it was made with goes into its metadata."""
+    metadata = None if made_with is None else {MADE_WITH: json.dumps(made_with)}
+    write_whole(path, lambda temporary: table.write_parquet(temporary, compression="zstd", metadata=metadata))
+
+
+def read_made_with(path: Path) -> dict[str, str]:
+    """What a file says it was made with."""
+    return json.loads(pl.read_parquet_metadata(path)[MADE_WITH])
 
 
 def tables(n_layers: int) -> dict[str, dict[str, Column]]:

@@ -13,10 +13,10 @@ At the end two scalars per token, r.v and the scale of the final norm, close the
     delta_logit = delta_direct_effect + sum_later repair_attention + sum_later repair_mlp + repair_norm
 
 with repair_norm = (logit' - b)(1 - scale'/scale). The last position of a row predicts nothing and is dropped; of the
-unembedding only the columns of the correct next tokens are read.
+unembedding only the columns of the correct next tokens are read. Runs lie side by side without padding, and each is
+computed only as far as it is wanted.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -24,50 +24,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.clean import mean_z
-from selfrepair.models.folded import FoldedModel
+from selfrepair.measurement import Measurement, Swept, check_decomposition
+from selfrepair.memory import chunk_tokens
+from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.replacements import Ablation, replacement
-
-TOLERANCE = 1e-4  # of the largest logit of the row
-RUNS_AT_ONCE = 32  # ablated rows that pass a block together: few enough that their activations stay in cache
-
-
-class DecompositionError(ArithmeticError):
-    """The parts do not sum to the total, or a value is not finite; names the layer, the head and the size."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Effects of ablating heads, per token; all in logits but the scales, which are ratios to 1.
-
-    `*head` is (layer, head) from `measure`, and the list of heads asked for from `sweep`. `pos` is the position that
-    predicts, `pos + 1` holds the correct next token. Definitions: experiments.md a.6, a.8; method.md section 2.
-
-    Attributes:
-        logit: clean logit of the correct next token, centred over the vocabulary.
-        scale: clean scale of the final norm.
-        direct_effect: of the head, clean run, clean scale.
-        delta_logit: ablated minus clean logit.
-        delta_direct_effect: of the ablated head itself, ablated minus clean, clean scale.
-        repair_attention: change of the direct effect of each layer's attention; zero up to the head's own layer.
-        repair_mlp: change of the direct effect of each layer's MLP.
-        repair_norm: effect of the change of the final scale on the ablated stream.
-        ablated_scale: scale of the final norm in the ablated run.
-    """
-
-    logit: Float[Tensor, "row pos"]
-    scale: Float[Tensor, "row pos"]
-    direct_effect: Float[Tensor, "*head row pos"]
-    delta_logit: Float[Tensor, "*head row pos"]
-    delta_direct_effect: Float[Tensor, "*head row pos"]
-    repair_attention: Float[Tensor, "*head later_layer row pos"]
-    repair_mlp: Float[Tensor, "*head later_layer row pos"]
-    repair_norm: Float[Tensor, "*head row pos"]
-    ablated_scale: Float[Tensor, "*head row pos"]
-
-    @property
-    def self_repair(self) -> Float[Tensor, "*head row pos"]:
-        """Change of the logit beyond the change of the head's own direct effect (paper Eq. 1)."""
-        return self.delta_logit - self.delta_direct_effect
+from selfrepair.runs import Runs
 
 
 def all_heads(model: FoldedModel) -> list[tuple[int, int]]:
@@ -93,85 +54,63 @@ def measure(
     Raises:
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
-    heads = all_heads(model)
+    length = tokens.shape[1] - 1
     means = mean_z(model, tokens) if ablation == "mean" else no_means(model)
-    batches = list(sweep_rows(model, tokens, source, torch.arange(len(tokens)), ablation, heads, means, batch_rows))
-    joined = {}
-    for field in fields(Measurement):
-        part = torch.cat([getattr(batch, field.name) for _, batch in batches], dim=-2)
-        per_head = field.name not in ("logit", "scale")
-        joined[field.name] = part.unflatten(0, (model.n_layers, model.n_heads)) if per_head else part
-    return Measurement(**joined)
-
-
-def sweep_rows(
-    model: FoldedModel,
-    tokens: Int[Tensor, "row pos"],
-    source: Int[Tensor, " row"],
-    rows: Int[Tensor, " chosen"],
-    ablation: Ablation,
-    heads: list[tuple[int, int]],
-    means: Float[Tensor, "layer n_heads d_head"],
-    batch_rows: int,
-) -> Iterator[tuple[Int[Tensor, " batch"], Measurement]]:
-    """Sweep the chosen rows in batches; yield each batch's rows and its measurement.
-
-    A batch carries the rows that its replacements come from along as clean runs, so results do not depend on how
-    rows are divided into batches or jobs.
-    """
-    for batch in rows.split(batch_rows) if len(rows) else ():
-        sources = source[batch] if ablation == "resample" else batch
-        carried = torch.tensor([row for row in sorted(set(sources.tolist())) if row not in set(batch.tolist())]).long()
-        present = torch.cat([batch, carried])
-        position = {row: index for index, row in enumerate(present.tolist())}
-        local = torch.tensor([position[row] for row in sources.tolist()])
-        yield batch, sweep(model, tokens[present], local, ablation, heads, means, batch)
+    joined: dict[str, list[Tensor]] = {field.name: [] for field in fields(Measurement)}
+    for rows in torch.arange(len(tokens)).split(batch_rows):
+        m = sweep(model, tokens, source, ablation, Runs.every(all_heads(model), rows, length), means)
+        for name, parts in joined.items():
+            value = getattr(m, name)
+            if name not in ("logit", "scale"):
+                shape = (model.n_layers, model.n_heads, len(rows), length, *value.shape[1:])
+                value = value.view(shape).movedim(4, 2) if value.ndim == 2 else value.view(shape)
+            parts.append(value)
+    return Measurement(**{name: torch.cat(parts, dim=-2) for name, parts in joined.items()})
 
 
 @torch.no_grad()
 def sweep(
     model: FoldedModel,
     tokens: Int[Tensor, "row_all pos"],
-    source: Int[Tensor, " row"],
+    source: Int[Tensor, " row_all"],
     ablation: Ablation,
-    heads: list[tuple[int, int]],
+    runs: Runs,
     means: Float[Tensor, "layer n_heads d_head"],
-    numbers: Int[Tensor, " row"] | None = None,
-) -> Measurement:
-    """Ablate the given heads, one at a time, in the first `len(source)` rows; the other rows are only sources.
+) -> Swept:
+    """Ablate heads in rows of `tokens`, one head in one row per run.
+
+    The rows that replacements come from are carried along as clean runs, so that results do not depend on how runs
+    are divided into sweeps.
 
     Args:
-        numbers: of the ablated rows, for messages; counted from 0 by default.
+        means: of `mean_z`; not read by other ablations than `mean`.
 
     Raises:
         ValueError: the model lacks a head.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
-    heads = sorted(heads)
-    if absent := set(heads) - set(all_heads(model)):
+    runs = runs.ordered()
+    if absent := {(layer, head) for layer, head in _pairs(runs) if layer >= model.n_layers or head >= model.n_heads}:
         raise ValueError(f"{model.name} has {model.n_layers} layers of {model.n_heads} heads, so not {sorted(absent)}")
-    rows, source = len(source), source.to(model.device)
-    tokens = tokens.to(model.device)
-    length = tokens.shape[1] - 1
-    v = model.W_U.T[tokens[:rows, 1:]]
+    rows = runs.row.unique()
+    sources = source[rows] if ablation == "resample" else rows
+    present = torch.cat([rows, sources[~torch.isin(sources, rows)].unique()])
+    tokens = tokens[present].to(model.device)
+    v, b = model.unembedding(tokens[: len(rows), 1:])
     clean = model.embed(tokens[:, :-1])
-    live = clean.new_empty(len(heads), rows, length, model.d_model)
-    account = _Account(model, len(heads), rows, length)
-    joined = 0
+    state = _State(model, runs, rows, present, sources, v)
     for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, clean)
         attention = model.attention_out(layer, z)
         resid_post, mlp = model.resid_post(layer, clean, attention)
-        _advance(model, index, live[:joined], attention[:rows], mlp[:rows], v, account)
-        joining = [head for at, head in heads if at == index]
-        if joining:
-            runs = slice(joined, joined + len(joining))
-            z_new = replacement(ablation, z, source, means[index])
-            _join(model, index, joining, clean, attention, mlp, z, z_new, live[runs], v, runs, account)
-            joined = runs.stop
+        block = _Block(index, layer, z.flatten(0, 1), *(part.flatten(0, 1) for part in (clean, attention, mlp)))
+        for chunk, at in state.before(index):
+            _advance(model, state, block, chunk, at)
+        for chunk, at in state.of(index):
+            _join(model, state, block, chunk, at, ablation, means[index])
         clean = resid_post
-    measurement = _close(model, clean[:rows], live, v, model.b_U[tokens[:rows, 1:]], account)
-    check_decomposition(measurement, heads, numbers)
+    measurement = _close(model, state, clean[: len(rows)], b)
+    check_decomposition(measurement)
     return measurement
 
 
@@ -180,121 +119,164 @@ def no_means(model: FoldedModel) -> Float[Tensor, "layer n_heads d_head"]:
     return torch.zeros(model.n_layers, model.n_heads, model.d_head, device=model.device)
 
 
-class _Account:
-    """Dot products with v collected during a sweep, not yet divided by the scale."""
-
-    def __init__(self, model: FoldedModel, heads: int, rows: int, length: int) -> None:
-        def zeros(*leading: int) -> Float[Tensor, "..."]:
-            return torch.zeros(*leading, rows, length, dtype=model.W_E.dtype, device=model.device)
-
-        self.direct = zeros(heads)
-        self.own = zeros(heads)
-        self.attention = zeros(heads, model.n_layers)
-        self.mlp = zeros(heads, model.n_layers)
+def _pairs(runs: Runs) -> list[list[int]]:
+    return torch.stack([runs.layer, runs.head], 1).unique(dim=0).tolist()
 
 
-def _advance(
-    model: FoldedModel,
-    index: int,
-    live: Float[Tensor, "run row pos d_model"],
-    attention: Float[Tensor, "row pos d_model"],
-    mlp: Float[Tensor, "row pos d_model"],
-    v: Float[Tensor, "row pos d_model"],
-    account: _Account,
-) -> None:
-    """Pass every live run through the block, in place."""
-    layer, rows = model.layers[index], live.shape[1]
-    for start in range(0, len(live), max(1, RUNS_AT_ONCE // rows)):
-        part = slice(start, min(len(live), start + max(1, RUNS_AT_ONCE // rows)))
-        resid = live[part].flatten(0, 1)
-        ablated_attention = model.attention_out(layer, model.attention_heads(layer, resid))
-        resid_post, ablated_mlp = model.resid_post(layer, resid, ablated_attention)
-        account.attention[part, index] = _change(ablated_attention.view(live[part].shape), attention, v)
-        account.mlp[part, index] = _change(ablated_mlp.view(live[part].shape), mlp, v)
-        live[part] = resid_post.view(live[part].shape)
+@dataclass(frozen=True)
+class _Block:
+    """A block's clean run; `place` counts the positions of all present rows."""
+
+    index: int
+    layer: Layer
+    z: Float[Tensor, "place n_heads d_head"]
+    resid: Float[Tensor, "place d_model"]
+    attention: Float[Tensor, "place d_model"]
+    mlp: Float[Tensor, "place d_model"]
+
+
+class _State:
+    """The live runs of a sweep, and dot products with v collected so far, not yet divided by the scale."""
+
+    def __init__(
+        self,
+        model: FoldedModel,
+        runs: Runs,
+        rows: Int[Tensor, " row"],
+        present: Int[Tensor, " row_all"],
+        sources: Int[Tensor, " row"],
+        v: Float[Tensor, "row pos d_model"],
+    ) -> None:
+        def zeros(*shape: int) -> Float[Tensor, "..."]:
+            return torch.zeros(*shape, dtype=model.dtype, device=model.device)
+
+        self.runs, self.rows, self.v = runs, rows, v.flatten(0, 1)
+        self.chunk = chunk_tokens(model)
+        # Runs and tokens of all layers before each.
+        self.first = torch.searchsorted(runs.layer.contiguous(), torch.arange(model.n_layers + 1)).tolist()
+        self.start = [0, *runs.length.cumsum(0).tolist()]
+        local = torch.searchsorted(rows, runs.row)
+        position = {row: index for index, row in enumerate(present.tolist())}
+        local_source = torch.tensor([position[row] for row in sources.tolist()])[local]
+        length = v.shape[1]
+        self.place = (runs.spread(local) * length + runs.pos).to(model.device)
+        self.source = (runs.spread(local_source) * length + runs.pos).to(model.device)
+        n = runs.n_tokens
+        self.live = torch.empty(n, model.d_model, dtype=model.dtype, device=model.device)
+        self.delta_z = torch.empty(n, model.d_head, dtype=model.dtype, device=model.device)
+        self.direct, self.own = zeros(n), zeros(n)
+        self.attention, self.mlp = zeros(n, model.n_layers), zeros(n, model.n_layers)
+
+    def before(self, layer: int) -> list[tuple[Runs, slice]]:
+        """The runs that joined before a layer, in chunks, with the place of their tokens."""
+        return list(self.runs[: self.first[layer]].chunks(self.chunk))
+
+    def of(self, layer: int) -> list[tuple[Runs, slice]]:
+        """The runs that join at a layer."""
+        first, last = self.first[layer], self.first[layer + 1]
+        start = self.start[first]
+        chunks = self.runs[first:last].chunks(self.chunk)
+        return [(chunk, slice(at.start + start, at.stop + start)) for chunk, at in chunks]
+
+
+def _advance(model: FoldedModel, state: _State, block: _Block, chunk: Runs, at: slice) -> None:
+    """Pass some live runs through the block, in place."""
+    layer, resid, place = block.layer, state.live[at], state.place[at]
+    qkv = model.qkv(layer, resid)
+    z, first = [], 0
+    for length, count in zip(*(n.tolist() for n in chunk.length.unique_consecutive(return_counts=True)), strict=True):
+        together = qkv[first : first + count * length].view(count, length, -1)
+        z.append(model.attend(layer, together).flatten(0, 1))
+        first += count * length
+    attention = model.attention_out(layer, z[0] if len(z) == 1 else torch.cat(z))
+    if model.parallel:
+        mlp = model.mlp_out(layer, resid)
+        resid += attention
+    else:
+        resid += attention
+        mlp = model.mlp_out(layer, resid)
+    resid += mlp
+    v = state.v[place]
+    state.attention[at, block.index] = _change(attention, block.attention, place, v)
+    state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
 
 
 def _join(
     model: FoldedModel,
-    index: int,
-    joining: list[int],
-    clean: Float[Tensor, "row_all pos d_model"],
-    attention: Float[Tensor, "row_all pos d_model"],
-    mlp: Float[Tensor, "row_all pos d_model"],
-    z: Float[Tensor, "row_all pos n_heads d_head"],
-    z_new: Float[Tensor, "#row #pos n_heads d_head"],
-    live: Float[Tensor, "joining row pos d_model"],
-    v: Float[Tensor, "row pos d_model"],
-    runs: slice,
-    account: _Account,
+    state: _State,
+    block: _Block,
+    chunk: Runs,
+    at: slice,
+    ablation: Ablation,
+    means: Float[Tensor, "n_heads d_head"],
 ) -> None:
-    """Start the runs of a layer's own heads from the clean stream with one head's output replaced."""
-    layer, rows = model.layers[index], v.shape[0]
-    z, mid = z[:rows], (clean + attention)[:rows]
-    for run, head in enumerate(joining):
-        at = runs.start + run
-        delta = (z_new[:, :, head] - z[:, :, head]) @ layer.W_O[head]
-        account.own[at] = (delta * v).sum(-1)
-        account.direct[at] = (z[:, :, head] @ layer.W_O[head] * v).sum(-1)
-        if model.parallel:
-            live[run] = mid + delta + mlp[:rows]  # its own block's MLP does not see the head
-        else:
-            ablated_mid = mid + delta
-            ablated_mlp = model.mlp_out(layer, ablated_mid)
-            account.mlp[at, index] = _change(ablated_mlp, mlp[:rows], v)
-            live[run] = ablated_mid + ablated_mlp
+    """Start runs of a layer's own heads from the clean stream with one head's output replaced."""
+    place, v = state.place[at], state.v[state.place[at]]
+    head = chunk.spread(chunk.head).to(model.device)
+    z = block.z[place, head]
+    delta_z = replacement(ablation, block.z, state.source[at], head, means) - z
+    delta = _written(model, block.layer, chunk, delta_z)
+    state.delta_z[at] = delta_z
+    state.own[at] = (delta * v).sum(-1)
+    state.direct[at] = (_written(model, block.layer, chunk, z) * v).sum(-1)
+    resid = delta.add_(block.resid[place]).add_(block.attention[place])
+    if model.parallel:
+        resid += block.mlp[place]  # its own block's MLP does not see the head
+    else:
+        mlp = model.mlp_out(block.layer, resid)
+        resid += mlp
+        state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
+    state.live[at] = resid
+
+
+def _written(
+    model: FoldedModel, layer: Layer, chunk: Runs, z: Float[Tensor, "token d_head"]
+) -> Float[Tensor, "token d_model"]:
+    """What the ablated heads of a layer write, each token's by the head of its run."""
+    head = chunk.spread(chunk.head)
+    written = z.new_empty(len(z), model.d_model)
+    for of in chunk.head.unique().tolist():
+        here = (head == of).nonzero()[:, 0].to(model.device)
+        written[here] = model.head_out(layer, of, z[here])
+    return written
 
 
 def _change(
-    ablated: Float[Tensor, "*run row pos d_model"],
-    clean: Float[Tensor, "row pos d_model"],
-    v: Float[Tensor, "row pos d_model"],
-) -> Float[Tensor, "*run row pos"]:
-    return ((ablated - clean) * v).sum(-1)
+    ablated: Float[Tensor, "token d_model"],
+    clean: Float[Tensor, "place d_model"],
+    place: Int[Tensor, " token"],
+    v: Float[Tensor, "token d_model"],
+) -> Float[Tensor, " token"]:
+    """(ablated - clean).v, in the memory of `ablated`."""
+    return ablated.sub_(clean[place]).mul_(v).sum(-1)
 
 
 def _close(
-    model: FoldedModel,
-    clean: Float[Tensor, "row pos d_model"],
-    live: Float[Tensor, "head row pos d_model"],
-    v: Float[Tensor, "row pos d_model"],
-    b: Float[Tensor, "row pos"],
-    account: _Account,
-) -> Measurement:
+    model: FoldedModel, state: _State, clean: Float[Tensor, "row pos d_model"], b: Float[Tensor, "row pos"]
+) -> Swept:
     """Divide by the clean scale and add the part of the final norm."""
-    scale, ablated_scale = model.scale(clean), model.scale(live)
-    unbiased = (clean * v).sum(-1) / scale
-    ablated_unbiased = (live * v).sum(-1) / ablated_scale
-    return Measurement(
-        logit=unbiased + b,
-        scale=scale,
-        direct_effect=account.direct / scale,
-        delta_logit=ablated_unbiased - unbiased,
-        delta_direct_effect=account.own / scale,
-        repair_attention=account.attention / scale,
-        repair_mlp=account.mlp / scale,
-        repair_norm=ablated_unbiased * (1 - ablated_scale / scale),
+    resid = clean.flatten(0, 1)
+    clean_scale = model.scale(resid)
+    clean_unbiased = (resid * state.v).sum(-1) / clean_scale
+    ablated_scale, own_scale, unbiased = (torch.empty_like(state.own) for _ in range(3))
+    for index, layer in enumerate(model.layers):
+        for chunk, at in state.of(index):
+            place, live = state.place[at], state.live[at]
+            ablated_scale[at] = model.scale(live)
+            unbiased[at] = (live * state.v[place]).sum(-1) / ablated_scale[at]
+            own_scale[at] = model.scale(resid[place] + _written(model, layer, chunk, state.delta_z[at]))
+    scale = clean_scale[state.place]
+    return Swept(
+        runs=state.runs,
+        rows=state.rows,
+        logit=clean_unbiased.view(b.shape) + b,
+        scale=clean_scale.view(b.shape),
+        direct_effect=state.direct / scale,
+        delta_logit=unbiased - clean_unbiased[state.place],
+        delta_direct_effect=state.own / scale,
+        repair_attention=state.attention.div_(scale[:, None]),
+        repair_mlp=state.mlp.div_(scale[:, None]),
+        repair_norm=unbiased * (1 - ablated_scale / scale),
         ablated_scale=ablated_scale,
+        own_scale=own_scale,
     )
-
-
-def check_decomposition(
-    m: Measurement, heads: list[tuple[int, int]], numbers: Int[Tensor, " row"] | None = None
-) -> None:
-    """Check on every token that the parts of self-repair sum to it.
-
-    Raises:
-        DecompositionError: by more than `TOLERANCE` of the row's largest logit they do not, or a value is not finite.
-    """
-    parts = m.repair_attention.sum(1) + m.repair_mlp.sum(1) + m.repair_norm
-    error = (m.self_repair - parts).abs().amax(-1) / m.logit.abs().amax(-1)
-    broken = ~(error <= TOLERANCE)  # true for NaN as well
-    if broken.any():
-        run, row = broken.nonzero()[0].tolist()
-        layer, head = heads[run]
-        size = error[run, row].item()
-        number = row if numbers is None else int(numbers[row])
-        what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
-        raise DecompositionError(
-            f"layer {layer}, head {head}, row {number}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
-        )

@@ -32,7 +32,7 @@ def booted(folder: Path, hf_model: torch.nn.Module) -> torch.nn.Module:
 @torch.no_grad()
 def hooks_oracle(bridge: torch.nn.Module, tokens: Tensor, source: Tensor, ablation: str) -> dict[str, Tensor]:
     """Every field of `Measurement`, by running the model once for every head with its `hook_z` replaced."""
-    n_layers, n_heads = len(bridge.blocks), bridge.blocks[0].attn.W_O.shape[0]
+    n_layers, n_heads, eps = len(bridge.blocks), bridge.blocks[0].attn.W_O.shape[0], bridge.cfg.eps
     correct = tokens[:, 1:]
     v = (bridge.W_U - bridge.W_U.mean(1, keepdim=True)).T[correct]
 
@@ -45,6 +45,7 @@ def hooks_oracle(bridge: torch.nn.Module, tokens: Tensor, source: Tensor, ablati
         found["scale"] = cache["ln_final.hook_scale"][:, :-1, 0]
         found["attention"] = torch.stack([cache[f"blocks.{i}.hook_attn_out"] for i in range(n_layers)])[:, :, :-1]
         found["mlp"] = torch.stack([cache[f"blocks.{i}.hook_mlp_out"] for i in range(n_layers)])[:, :, :-1]
+        found["resid"] = cache[f"blocks.{n_layers - 1}.hook_resid_post"][:, :-1]
         found["z"] = torch.stack([cache[z_name(i)] for i in range(n_layers)])[:, :, :-1]
         return found
 
@@ -70,8 +71,8 @@ def hooks_oracle(bridge: torch.nn.Module, tokens: Tensor, source: Tensor, ablati
         bias_free = z[layer][:, :, head] - value_bias(bridge, layer, n_heads)[head]
         return direct(bias_free @ bridge.blocks[layer].attn.W_O[head])
 
-    names = ("direct_effect", "delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "ablated_scale")
-    fields: dict[str, list[Tensor]] = {name: [] for name in names}
+    effects = ("direct_effect", "delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp")
+    fields: dict[str, list[Tensor]] = {name: [] for name in (*effects, "ablated_scale", "own_scale")}
     for layer in range(n_layers):
         for head in range(n_heads):
             ablated = run(layer, head)
@@ -85,6 +86,9 @@ def hooks_oracle(bridge: torch.nn.Module, tokens: Tensor, source: Tensor, ablati
             fields["repair_attention"].append(attention)
             fields["repair_mlp"].append(direct(ablated["mlp"] - clean["mlp"]))
             fields["ablated_scale"].append(ablated["scale"])
+            change = (ablated["z"][layer] - clean["z"][layer])[:, :, head] @ bridge.blocks[layer].attn.W_O[head]
+            # Writing weights are centred where the norm centres, so the scale is the root mean square for all.
+            fields["own_scale"].append(((clean["resid"] + change).square().mean(-1) + eps).sqrt())
     result = {name: torch.stack(parts).unflatten(0, (n_layers, n_heads)) for name, parts in fields.items()}
     result["self_repair"] = result["delta_logit"] - result["delta_direct_effect"]
     # The paper takes the norm's share as what the components leave over (a.9).

@@ -8,11 +8,11 @@ import polars.testing
 import pytest
 import torch
 
-from selfrepair import ablation as ablation_module
-from selfrepair import store
-from selfrepair.ablation import ablate_heads, rows_at_once, shard_rows
+from selfrepair import ablation, store
+from selfrepair.ablation import ablate_heads, shard_rows
 from selfrepair.clean_run import CleanRun, run_clean
-from selfrepair.sweep import Measurement, all_heads, measure
+from selfrepair.measurement import Measurement
+from selfrepair.sweep import all_heads, measure
 from selfrepair.tokens import SampledTokens, sample_tokens, token_matrix
 
 TOP, CONTROL = 0.05, 15
@@ -43,16 +43,14 @@ def clean(model, sampled) -> CleanRun:
 def whole(model, sampled) -> dict[str, Measurement]:
     tokens = torch.from_numpy(token_matrix(sampled.tokens))
     source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
-    return {ablation: measure(model, tokens, source, ablation) for ablation in ("resample", "mean")}
+    return {kind: measure(model, tokens, source, kind) for kind in ("resample", "mean")}
 
 
-def run(
-    model, sampled, clean, ablation="resample", shards=1, heads=None, **options
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, pl.DataFrame]:
     """All shards, joined; sums of a document that lies in two shards are added."""
     heads = heads or all_heads(model)
     parts = [
-        ablate_heads(model, sampled.tokens, sampled.rows, clean, ablation, heads, shard, shards, **options)
+        ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
         for shard in range(shards)
     ]
     tokens = pl.concat([tokens for tokens, _ in parts]).sort(KEY)
@@ -93,12 +91,50 @@ def test_shards_make_no_difference(model, sampled, clean, shards):
 
 
 def test_batches_make_no_difference(model, sampled, clean, monkeypatch):
+    """Of a batch that holds less than a row, the heads are divided."""
     expected = run(model, sampled, clean)
-    assert rows_at_once(model, 12, 11) == 8
-    monkeypatch.setattr(ablation_module, "LIVE_BYTES", 1)
-    assert rows_at_once(model, 12, 11) == 1
-    for found, table in zip(run(model, sampled, clean), expected, strict=True):
-        assert_equal(found, table)
+    for tokens in (9, 50, 300):
+        monkeypatch.setattr(ablation, "tokens_at_once", lambda *_, tokens=tokens: tokens)
+        for found, table in zip(run(model, sampled, clean), expected, strict=True):
+            assert_equal(found, table)
+
+
+@pytest.fixture(scope="module")
+def clean_rows(model, sampled) -> CleanRun:
+    """As `clean`, with a control sample of whole rows."""
+    return run_clean(model, sampled.tokens, TOP, CONTROL, seed=2, whole_rows=True)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_measuring_only_the_selected_gives_the_same_token_rows(model, sampled, clean_rows, shards):
+    """Selected mode leaves work out, not results."""
+    found, _ = run(model, sampled, clean_rows, shards=shards, measured="selected")
+    expected, _ = run(model, sampled, clean_rows)
+    assert_equal(found, expected)
+
+
+def test_sums_of_selected_mode_are_of_the_control_rows(model, sampled, clean_rows):
+    """They stand for all tokens: nothing selected by its direct effect may get in. Other documents count as empty."""
+    tokens, sums = run(model, sampled, clean_rows, measured="selected")
+    _, all_tokens = run(model, sampled, clean_rows)
+    assert sums.select("layer", "head", "document").equals(all_tokens.select("layer", "head", "document"))
+    control = tokens.filter("control").group_by("layer", "head", "document").agg(pl.len(), pl.col("self_repair").sum())
+    joined = sums.join(control, on=["layer", "head", "document"], how="left").fill_null(0)
+    assert (joined["n"] == joined["len"]).all()
+    assert joined["self_repair"].to_list() == pytest.approx(joined["self_repair_right"].to_list(), rel=1e-3, abs=1e-4)
+    assert 0 < sums["n"].sum() < all_tokens["n"].sum()
+
+
+def test_selected_mode_computes_less(model, sampled, clean_rows, monkeypatch):
+    passed = []
+    original = ablation.sweep
+    monkeypatch.setattr(ablation, "sweep", lambda *args: passed.append(args[4].n_tokens) or original(*args))
+    run(model, sampled, clean_rows)
+    whole = sum(passed)
+    passed.clear()
+    run(model, sampled, clean_rows, measured="selected")
+    assert whole == 9 * 9 * 12
+    assert sum(passed) < whole
 
 
 def test_shards_take_every_row_once():
@@ -113,10 +149,10 @@ def test_more_shards_than_rows(model, sampled, clean):
         assert_equal(found, expected)
 
 
-@pytest.mark.parametrize("ablation", ["resample", "mean"])
-def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, ablation):
+@pytest.mark.parametrize("kind", ["resample", "mean"])
+def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, kind):
     """Selected and control tokens, no others, with the values of the measurement at their place."""
-    m, (tokens, _) = whole[ablation], run(model, sampled, clean, ablation, shards=2)
+    m, (tokens, _) = whole[kind], run(model, sampled, clean, kind, shards=2)
     assert tokens.schema == {name: column.dtype for name, column in store.ablated_tokens(3).items()}
     control = set(clean.tokens.filter("control").select("row", "pos").rows())
     document = token_matrix(sampled.tokens, "document")
@@ -133,6 +169,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
         assert entry["ablated_logit"] == pytest.approx((m.logit[place] + m.delta_logit[at]).item(), rel=1e-4, abs=1e-4)
         assert entry["scale"] == pytest.approx(m.scale[place].item(), rel=1e-4)
         assert entry["ablated_scale"] == pytest.approx(m.ablated_scale[at].item(), rel=1e-4)
+        assert entry["own_scale"] == pytest.approx(m.own_scale[at].item(), rel=1e-4)
         for name, value in expected.items():
             assert entry[name] == pytest.approx(value[at], rel=1e-3, abs=1e-4), name
         for name in ("repair_attention", "repair_mlp"):
@@ -194,10 +231,10 @@ def test_heads_may_be_asked_for_in_any_order(model, sampled, clean):
 
 def test_a_share_of_no_direct_effect_is_none():
     """A head that writes nothing has no share: 0, not NaN, or one such token would spoil every sum."""
-    from selfrepair.ablation import _DocumentSums
+    from selfrepair.ablation import _DocumentSums, _Where
 
-    zero, one = torch.zeros(1, 1, 2), torch.ones(1, 1, 2)
-    values = {name: one for name in store.EFFECTS} | {name: torch.zeros(1, 3, 1, 2) for name in store.by_layer(3)}
-    sums = _DocumentSums(1, 3, torch.tensor([4]))
-    sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, torch.tensor([[4, 4]]))
+    zero, one, place = torch.zeros(2), torch.ones(2), torch.zeros(2, dtype=torch.long)
+    values = {name: one for name in store.EFFECTS} | {name: torch.zeros(2, 3) for name in store.by_layer(3)}
+    sums = _DocumentSums(1, 3, torch.tensor([[4, 4]]), torch.ones(1, 2, dtype=torch.bool))
+    sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, _Where(place, place, torch.arange(2)))
     assert sums.table([(0, 0)]).select(*store.CLIPPED).row(0) == (0.0, 0.0, 0.0, 0.0)

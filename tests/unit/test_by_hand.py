@@ -5,8 +5,9 @@ from dataclasses import fields
 import pytest
 import torch
 
+from selfrepair.measurement import Measurement
 from selfrepair.models.folded import FoldedModel, Layer
-from selfrepair.sweep import Measurement, measure
+from selfrepair.sweep import measure
 
 FIELDS = [field.name for field in fields(Measurement)]
 
@@ -61,17 +62,19 @@ def test_a_later_head_that_erases_by_hand():
     Clean: (2,0,0,0) -> (2,2,2,2), norm (1,1,1,1) -> r = (2,-2,2,2), S = 2; u = (2,4,0,0): logit = -4/2 + 0.5 = -1.5.
     Direct effects: head 0 (0,2,2,2).u/2 = 4, head 1 (0,-4,0,0).u/2 = -8.
     Zero: head 1 reads 0, so r' = (2,0,0,0), S' = 1, logit' = 4.5; norm's share (4.5 - 0.5)(1 - 1/2) = 2.
-    Resample from row 1, where z = -2: head 1 reads -1, r' = (2,2,-2,-2), S' = 2, logit' = 6.5.
+    Had only head 0 changed: (2,-4,0,0), scale 5^.5.
+    Resample from row 1, where z = -2: head 1 reads -1, r' = (2,2,-2,-2), S' = 2, logit' = 6.5; only head 0:
+    (2,-6,-2,-2), scale 12^.5.
     """
     model = micro(
         [2.0, 4, 0, 0], layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], *IDLE), layer([0.0, 1, 0, 0], [0.0, -4, 0, 0], *IDLE)
     )
     clean = {"logit": -1.5, "scale": 2, "direct_effect": 4, "repair_mlp": [0, 0]}
     zero = {"delta_logit": 6, "delta_direct_effect": -4, "repair_attention": [0, 8]}
-    zero = by_hand(**clean, **zero, repair_norm=2, ablated_scale=1, self_repair=10)
+    zero = by_hand(**clean, **zero, repair_norm=2, ablated_scale=1, self_repair=10, own_scale=5**0.5)
     assert numbers(measure(model, TOKENS, SOURCE, "zero"), (0, 0)) == zero
     resample = {"delta_logit": 8, "delta_direct_effect": -8, "repair_attention": [0, 16]}
-    resample = by_hand(**clean, **resample, repair_norm=0, ablated_scale=2, self_repair=16)
+    resample = by_hand(**clean, **resample, repair_norm=0, ablated_scale=2, self_repair=16, own_scale=12**0.5)
     assert numbers(measure(model, TOKENS, SOURCE), (0, 0)) == resample
     # The mean of z over the two rows is 0: the same as zero.
     assert numbers(measure(model, TOKENS, SOURCE, "mean"), (0, 0)) == zero
@@ -86,11 +89,12 @@ def test_an_mlp_and_the_norm_repair_fully_by_hand():
     """The block's neuron reads dimension 1 and writes (0,0,-4,0): with the norm it repairs the head to the last bit.
 
     Clean: r = (2,2,2,2) + (0,0,-4,0), S = 2, u = (2,4,2,0): logit = 8/2 + 0.5; head (0,2,2,2).u/2 = 6, MLP -8/2 = -4.
-    Zero: the neuron is silent, r' = (2,0,0,0), S' = 1, logit' = 4/1 + 0.5: 0 = -6 + 4 + 4 (1 - 1/2).
+    Zero: the neuron is silent, r' = (2,0,0,0), S' = 1, logit' = 4/1 + 0.5: 0 = -6 + 4 + 4 (1 - 1/2). Had only the head
+    changed: (2,0,-4,0), scale 5^.5.
     """
     head = layer([1.0, 0, 0, 0], [0.0, 1, 1, 1], [0.0, 1, 0, 0], [0.0, 0, -4, 0])
     clean = {"logit": 4.5, "scale": 2, "direct_effect": 6}
-    ablated = {"delta_logit": 0, "delta_direct_effect": -6, "ablated_scale": 1, "self_repair": 6}
+    ablated = {"delta_logit": 0, "delta_direct_effect": -6, "ablated_scale": 1, "self_repair": 6, "own_scale": 5**0.5}
     parts = {"repair_attention": [0], "repair_mlp": [4], "repair_norm": 2}
     found = numbers(measure(micro([2.0, 4, 2, 0], head), TOKENS, SOURCE, "zero"), (0, 0))
     assert found == by_hand(**clean, **ablated, **parts)

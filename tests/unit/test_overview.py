@@ -11,10 +11,10 @@ from test_tables import statistics
 from selfrepair import claims, tables
 from selfrepair.documentation import MODEL_FACTS, RUN_RECORD, results_readme
 from selfrepair.overview import MODELS, overview, read_models, write_models
-from selfrepair.provenance import run_record
+from selfrepair.provenance import job_record, run_record
 
 FACT = {"name": "m", "family": "gpt2", "n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 64, "d_vocab": 100}
-FACT |= {"parameters": 12345, "load_error": 3.14159e-7, "weights_sha256": {}, "parallel": False}
+FACT |= {"parameters": 12345, "load_error": 3.14159e-7, "weights_sha256": {}, "folded_sha256": {}, "parallel": False}
 
 
 def heads(model: str = "m") -> pl.DataFrame:
@@ -34,7 +34,7 @@ def test_heads_above_one_logit_are_counted_strictly_and_on_top_tokens() -> None:
 
 def test_documentation_has_every_key_and_column() -> None:
     assert set(MODEL_FACTS) == set(FACT)
-    assert set(RUN_RECORD) == set(run_record({}, "cpu"))
+    assert set(RUN_RECORD) == set(run_record({}, {"measure_clean.m": job_record("cpu", "float32")}))
     text = results_readme()
     named = [*MODELS, *tables.LAYERS, *tables.HEADS, *tables.CLAIMS, *claims.VERDICT, *claims.MODEL_VERDICT]
     assert all(f"| `{name}` |" in text for name in named)

@@ -17,7 +17,11 @@ SVG = (
     '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" width="9"><clipPath id="c"/>'
     '<g clip-path="url(#c)"><use href="#c"/></g></svg>\n'
 )
-RECORD = {"config": {"run": "demo <1>", "tokens": {"kinds": ["prose", "code"]}}, "packages": {"polars": "2.1.0"}}
+RECORD = {
+    "config": {"run": "demo <1>", "tokens": {"kinds": ["prose", "code"]}},
+    "packages": {"polars": "2.1.0"},
+    "jobs": {},
+}
 KINDS = ["self_repair_by_depth", "effect_scatter", "repair_split", "repair_share", "responders", "training_loss"]
 
 
@@ -48,7 +52,7 @@ def page(tmp_path: Path) -> str:
     ]
     models = overview([FACT], {"m": heads()}, {})
     return report(
-        RECORD, models, claims, [figure(path, CAPTIONS) for path in paths], [Cost("fold_model", 2, 90, 60, 1e3)]
+        RECORD, models, claims, [figure(path, CAPTIONS) for path in paths], [Cost("fold_model", 2, 90, 60, 0, 1e3)]
     )
 
 
@@ -139,9 +143,10 @@ def test_costs_are_added_up_by_rule(tmp_path: Path) -> None:
     }
     for name, (seconds, memory, cpu) in jobs.items():
         (tmp_path / f"{name}.tsv").write_text(f"{head}{seconds}\t0:00:01\t{memory}\t0\t0\t0\t0\t0\t0\t{cpu}\n")
-    found = costs([tmp_path / f"{name}.tsv" for name in jobs])
-    assert found == [Cost("ablate", 2, 12.0, 22.0, 400.0), Cost("fold", 1, 1.0, 0.0, 0.0)]
-    assert total(found) == Cost("total", 3, 13.0, 22.0, 400.0)
+    on_gpu = {"ablate.a.resample.1": {"device": "NVIDIA H100"}, "ablate.a.resample.0": {"device": "cpu"}}
+    found = costs([tmp_path / f"{name}.tsv" for name in jobs], on_gpu)
+    assert found == [Cost("ablate", 2, 12.0, 22.0, 1.5, 400.0), Cost("fold", 1, 1.0, 0.0, 0.0, 0.0)]
+    assert total(found) == Cost("total", 3, 13.0, 22.0, 1.5, 400.0)
     assert duration(3725.4) == "1:02:05"
 
 

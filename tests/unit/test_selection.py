@@ -1,11 +1,14 @@
 """The selected tokens are exactly the top share, whatever the batches; the control sample is uniform and fixed."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from selfrepair import selection
 from selfrepair.selection import TopTokens, control_sample, top_count
 
 
@@ -18,25 +21,30 @@ def streams(draw: st.DrawFn) -> tuple[torch.Tensor, list[int], int]:
     return torch.tensor(values, dtype=torch.float32).view(heads, tokens), cuts, draw(st.integers(1, 45))
 
 
-@given(streams())
-def test_top_tokens_are_those_of_a_full_sort(stream):
+@given(streams(), st.sampled_from([1, 7, selection.PENDING]))
+def test_top_tokens_are_those_of_a_full_sort(stream, pending):
     """Otherwise "the top 2 %" would mean something else for every batch size; of equal values the earlier is kept."""
-    values, cuts, count = stream
+    with mock.patch.object(selection, "PENDING", pending):
+        check_stream(*stream)
+
+
+def check_stream(values: torch.Tensor, cuts: list[int], count: int) -> None:
     top, first = TopTokens(len(values), count), 0
     for last in cuts:
         top.add(values[:, first:last], first)
         first = last
+    best, tokens = top.best()
     for head, of_head in enumerate(values.tolist()):
         expected = sorted(range(len(of_head)), key=lambda token: (-of_head[token], token))[:count]
-        assert top.tokens[head].tolist() == expected
-        assert top.values[head].tolist() == [of_head[token] for token in expected]
+        assert tokens[head].tolist() == expected
+        assert best[head].tolist() == [of_head[token] for token in expected]
 
 
 def test_selection_is_of_signed_effects():
     """A large negative direct effect is not a top one (experiments.md a.11)."""
     top = TopTokens(1, 2)
     top.add(torch.tensor([[-9.0, 1.0, 0.5, -0.1]]), 0)
-    assert top.tokens.tolist() == [[1, 2]]
+    assert top.best()[1].tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -47,23 +55,29 @@ def test_the_count_is_the_papers(n, fraction, count):
     assert top_count(n, fraction) == count
 
 
-@given(st.integers(1, 500), st.integers(0, 600), st.integers(0, 2**32))
-def test_a_control_sample_is_a_fixed_set_of_tokens(n_tokens, count, seed):
+@given(st.integers(1, 50), st.integers(1, 9), st.integers(1, 600), st.integers(0, 2**32), st.booleans())
+def test_a_control_sample_is_a_fixed_set_of_tokens(n_rows, length, count, seed, whole_rows):
     """Otherwise tokens would be counted twice, or differ between the models of a run."""
-    sample = control_sample(n_tokens, count, seed)
-    assert len(sample) == min(count, n_tokens)
+    n_tokens = n_rows * length
+    sample = control_sample(n_rows, length, count, seed, whole_rows)
+    assert len(sample) == min(-(-count // length) * length if whole_rows else count, n_tokens)
+    if whole_rows:
+        assert (np.bincount(sample // length) % length == 0).all()
     assert (np.diff(sample) > 0).all()
-    assert len(sample) == 0 or (sample[0] >= 0 and sample[-1] < n_tokens)
-    assert np.array_equal(sample, control_sample(n_tokens, count, seed))
+    assert sample[0] >= 0 and sample[-1] < n_tokens
+    assert np.array_equal(sample, control_sample(n_rows, length, count, seed, whole_rows))
 
 
-def test_a_control_sample_is_uniform():
+@pytest.mark.parametrize("whole_rows", [False, True])
+def test_a_control_sample_is_uniform(whole_rows):
     """Every token equally often over seeds; a biased sample would bias every median over all tokens."""
-    drawn = np.bincount(np.concatenate([control_sample(20, 5, seed) for seed in range(2000)]), minlength=20)
+    drawn = np.bincount(
+        np.concatenate([control_sample(4, 5, 5, seed, whole_rows) for seed in range(2000)]), minlength=20
+    )
     # Expected 500 each, standard deviation about 19.
     assert drawn.min() > 500 - 5 * 19
     assert drawn.max() < 500 + 5 * 19
 
 
 def test_another_seed_draws_another_sample():
-    assert not np.array_equal(control_sample(1000, 10, 0), control_sample(1000, 10, 1))
+    assert not np.array_equal(control_sample(100, 10, 10, 0, False), control_sample(100, 10, 10, 1, False))

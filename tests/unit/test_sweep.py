@@ -7,18 +7,12 @@ import pytest
 import torch
 from oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
-from selfrepair import sweep as sweep_module
+from selfrepair import memory
 from selfrepair.clean import clean_pass, mean_z
-from selfrepair.sweep import (
-    DecompositionError,
-    Measurement,
-    all_heads,
-    check_decomposition,
-    measure,
-    no_means,
-    sweep,
-    sweep_rows,
-)
+from selfrepair.measurement import DecompositionError, Measurement, Swept, check_decomposition
+from selfrepair.models.folded import FoldedModel
+from selfrepair.runs import Runs
+from selfrepair.sweep import all_heads, measure, no_means, sweep
 
 FIELDS = [field.name for field in fields(Measurement)]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32
@@ -33,6 +27,26 @@ def close(found: torch.Tensor, expected: torch.Tensor, m: Measurement, name: str
 def same(found: Measurement, expected: Measurement) -> None:
     for name in FIELDS:
         close(getattr(found, name), getattr(expected, name), expected, name)
+
+
+def swept(model: FoldedModel, rows: torch.Tensor, source: torch.Tensor, runs: Runs | None = None) -> Swept:
+    runs = runs or Runs.every(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
+    return sweep(model, rows, source, "resample", runs, no_means(model))
+
+
+def equals_measurement(found: Swept, whole: Measurement) -> None:
+    """Every token of every run has the values of the whole measurement at its place."""
+    layer, head, row = (found.runs.spread(value) for value in (found.runs.layer, found.runs.head, found.runs.row))
+    pos = found.runs.pos
+    for name in FIELDS:
+        expected = getattr(whole, name)
+        if name in ("logit", "scale"):
+            expected = expected[found.rows]
+        elif expected.ndim == 5:
+            expected = expected.movedim(2, -1)[layer, head, row, pos]
+        else:
+            expected = expected[layer, head, row, pos]
+        close(getattr(found, name), expected, whole, name)
 
 
 @pytest.fixture(scope="session")
@@ -180,48 +194,58 @@ def test_results_do_not_depend_on_the_batch_size(zoo, rows, source, batch_rows, 
 def test_results_do_not_depend_on_the_rows_of_the_batch(zoo, rows, source):
     """Otherwise a shard's results depend on the other rows of the run."""
     model = zoo.folded("gpt2")
-    whole = measure(model, rows, source)
-    chosen = torch.tensor([4, 1, 2])
-    batches = sweep_rows(model, rows, source, chosen, "resample", all_heads(model), no_means(model), 2)
-    for batch, part in batches:
-        for name in FIELDS:
-            expected = getattr(whole, name)[..., batch, :]
-            expected = expected if name in ("logit", "scale") else expected.flatten(0, 1)
-            close(getattr(part, name), expected, whole, name)
+    equals_measurement(
+        swept(model, rows, source, Runs.every(all_heads(model), torch.tensor([4, 1]), 11)), measure(model, rows, source)
+    )
 
 
 def test_results_do_not_depend_on_how_many_runs_pass_together(zoo, rows, source, monkeypatch):
     expected = measure(zoo.folded("neox_sequential"), rows, source)
-    monkeypatch.setattr(sweep_module, "RUNS_AT_ONCE", 7)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", {"cpu": 0})
+    monkeypatch.setattr(memory, "SMALLEST_CHUNK", 30)
     same(measure(zoo.folded("neox_sequential"), rows, source), expected)
 
 
 def test_some_heads_alone_are_as_among_all(zoo, rows, source):
     """Otherwise one ablated run leaks into another."""
     model = zoo.folded("mistral")
-    whole, heads = measure(model, rows, source), [(0, 3), (1, 0), (1, 2)]
-    part = sweep(model, rows, source, "resample", heads, no_means(model))
-    for name in FIELDS:
-        expected = getattr(whole, name)
-        if name not in ("logit", "scale"):
-            expected = torch.stack([expected[head] for head in heads])
-        close(getattr(part, name), expected, whole, name)
+    runs = Runs.every([(0, 3), (1, 0), (1, 2)], torch.arange(len(rows)), 11)
+    equals_measurement(swept(model, rows, source, runs), measure(model, rows, source))
+
+
+def test_runs_that_are_cut_are_as_whole_ones(zoo, rows, source, architecture, monkeypatch):
+    """Otherwise measuring only what is wanted would change it: runs of any heads, rows and lengths, side by side."""
+    model = zoo.folded(architecture)
+    monkeypatch.setattr(memory, "CHUNK_BYTES", {"cpu": 0})
+    monkeypatch.setattr(memory, "SMALLEST_CHUNK", 40)
+    draw = torch.Generator().manual_seed(3)
+    every = Runs.every(all_heads(model), torch.arange(len(rows)), 11)
+    some = every[torch.randperm(len(every), generator=draw)[:25]]
+    cut = replace(some, length=torch.randint(1, 12, (25,), generator=draw))
+    equals_measurement(swept(model, rows, source, cut), measure(model, rows, source))
 
 
 # Checks made while it runs.
+
+
+def test_a_head_that_is_not_there_is_refused(zoo, rows, source):
+    """Otherwise a typing error would be measured as something else."""
+    with pytest.raises(ValueError, match=r"gpt2 has 3 layers of 4 heads, so not \[\(1, 4\)\]"):
+        swept(zoo.folded("gpt2"), rows, source, Runs.every([(1, 4)], torch.arange(5), 11))
 
 
 @pytest.mark.parametrize("wrong", [0.5, float("nan")])
 def test_a_broken_decomposition_is_named(zoo, rows, source, wrong):
     """Otherwise a wrong number would reach a table."""
     model = zoo.folded("gpt2")
-    m = sweep(model, rows, source, "resample", all_heads(model), no_means(model))
-    check_decomposition(m, all_heads(model))
+    m = swept(model, rows, source)
+    check_decomposition(m)
+    run = (m.runs.layer == 1) & (m.runs.head == 2) & (m.runs.row == 3)
     tampered = m.repair_mlp.clone()
-    tampered[6, 2, 3, 4] += wrong
+    tampered[(m.runs.spread(run) & (m.runs.pos == 4)).nonzero(), 2] += wrong
     said = "is not finite" if wrong != wrong else "misses self-repair by"
     with pytest.raises(DecompositionError, match=f"layer 1, head 2, row 3: .*{said}"):
-        check_decomposition(replace(m, repair_mlp=tampered), all_heads(model))
+        check_decomposition(replace(m, repair_mlp=tampered))
 
 
 def test_an_overflowing_model_is_refused(zoo, rows, source):

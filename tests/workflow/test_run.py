@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import polars as pl
+import polars.testing
 import pytest
 import yaml
 
@@ -31,7 +32,7 @@ def test_the_run_says_where_its_results_are(finished_run: Clone) -> None:
 def test_the_run_shows_progress(finished_run: Clone) -> None:
     said = (finished_run.root / "run.out").read_text()
     assert re.search(r"\d+ of \d+ steps \(\d+%\) done", said)
-    assert re.search(r"ablation, shard 1/2: [\d,]+/756 tokens, [\d,]+ tokens/s, \d\d:\d\d left", said)
+    assert re.search(r"shard 1/2: [\d,]+/36,288 ablated tokens, [\d,]+ ablated tokens/s, \d\d:\d\d left", said)
 
 
 @pytest.mark.parametrize("pattern", store.tables(n_layers=6))
@@ -73,6 +74,23 @@ def test_the_run_is_recorded(finished_run: Clone) -> None:
     record = json.loads((finished_run.root / RESULTS / "report/run.json").read_text())
     assert record["config"] == yaml.safe_load((ROOT / CONFIG).read_text())
     assert record["packages"]["torch"].startswith("2.13.0") and record["packages"]["snakemake"]
+
+
+def test_measuring_only_selected_tokens_changes_no_top_statistic(finished_run: Clone, clone: Clone) -> None:
+    """`measure: selected` in little memory: the same numbers for the top tokens, an estimate for all tokens."""
+
+    def change(config: dict) -> None:
+        config["ablation"]["measure"], config["memory"] = "selected", 2000
+
+    table = f"{RESULTS}/analysis/tiny-gpt2/resample/heads.parquet"
+    done = clone.run(table, config=clone.configure("selected.yaml", change))
+    assert done.returncode == 0, done.stdout
+    found, expected = (pl.read_parquet(run.root / table) for run in (clone, finished_run))
+    key = ["layer", "head", "quantity", "statistic"]
+    top, whole = (heads.filter(tokens="top").sort(key) for heads in (found, expected))
+    pl.testing.assert_frame_equal(top.drop("low", "high"), whole.drop("low", "high"), abs_tol=1e-4)
+    # Two rows of 63 tokens hold the 100 control tokens.
+    assert set(found.filter(tokens="all")["n_tokens"]) == {126}
 
 
 def test_a_second_run_gives_identical_tables(finished_run: Clone, clone: Clone) -> None:

@@ -16,7 +16,7 @@ import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.models.directory import check_heads, model_info, read_model_info, weight_files
+from selfrepair.models.directory import check_heads, count_parameters, model_info, read_model_info, weight_files
 from selfrepair.typeset import ENGINES, NO_ENGINE
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
@@ -26,9 +26,13 @@ RENAMED = {
     "model": "list models under `models`, by name",
     "n_tokens": "write `tokens.rows` (rows of `tokens.row_length` tokens)",
     "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
-    "batch_size": "batches are chosen by the program; shards by `ablation.tokens_per_shard`",
+    "batch_size": "batches are chosen to fit `memory`; shards by `ablation.tokens_per_shard`",
 }
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+# Memory of a job that holds a model: so many times its weights in float32, and the rest of the program.
+MODEL_COPIES = 3
+BASE_MB = 4000
+UNKNOWN_WEIGHTS_MB = 8000
 TRAINED_FILES = ("config.json", "model.safetensors", *TOKENIZER_FILES, "training.csv", "training.json")
 
 
@@ -80,6 +84,23 @@ class Settings:
     def heads(self, name: str) -> list[str]:
         """Heads to measure; none named means all."""
         return self.config["models"][name].get("heads", [])
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of a measuring job: with `auto` one, too, or jobs would share it."""
+        return 0 if self.config["device"] == "cpu" else 1
+
+    def memory_mb(self, name: str, attempt: int = 1) -> int:
+        """Memory of a job that holds a model, in MB: as configured, or by the model's size; more with each attempt."""
+        memory = self.config.get("memory", "auto")
+        if memory == "auto":
+            memory = MODEL_COPIES * self._weights_mb(name) + BASE_MB
+        return attempt * memory
+
+    def _weights_mb(self, name: str) -> int:
+        """Size of a model in float32; a guess while it is not there yet, and Snakemake asks again when a job is due."""
+        files = list(Path(self.directory(name)).glob("*.safetensors"))
+        return math.ceil(4e-6 * sum(map(count_parameters, files))) if files else UNKNOWN_WEIGHTS_MB
 
     def as_json(self) -> str:
         return json.dumps(self.config, sort_keys=True)

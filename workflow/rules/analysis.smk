@@ -42,12 +42,15 @@ rule record_run:
     input:
         code=code("record_run", "measure"),
         # What was measured: a record is as old as the measurement that it is about.
-        sums=expand(
-            "<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
-            model=MODELS,
-            ablation=ABLATIONS,
-            shard=range(SHARDS),
-        ),
+        measured=[
+            *expand("<results>/ablation/{model}/clean/tokens.parquet", model=MODELS),
+            *expand(
+                "<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
+                model=MODELS,
+                ablation=ABLATIONS,
+                shard=range(SHARDS),
+            ),
+        ],
     output:
         "<results>/report/run.json",
     log:
@@ -57,9 +60,19 @@ rule record_run:
     conda:
         "../../envs/measure.yaml"
     resources:
-        mem_mb=500,
+        mem_mb=1000,
         runtime=5,
     params:
         config=SETTINGS.as_json(),
+        jobs=[
+            *expand("measure_clean.{model}", model=MODELS),
+            *expand(
+                "ablate_heads.{model}.{ablation}.{shard}",
+                model=MODELS,
+                ablation=ABLATIONS,
+                shard=range(SHARDS),
+            ),
+        ],
     shell:
-        "python {input.code[0]} --config {params.config:q} --output {output} 2>&1 | tee {log}"
+        "python {input.code[0]} --config {params.config:q} --jobs {params.jobs} --measured {input.measured} "
+        "--output {output} 2>&1 | tee {log}"

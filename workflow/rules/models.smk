@@ -83,7 +83,7 @@ rule fold_model:
         code=code("fold_model", "measure"),
         model=lambda wildcards: SETTINGS.model_files(wildcards.model),
     output:
-        model="<results>/models/{model}/folded.safetensors",
+        model=directory("<results>/models/{model}/folded"),
         facts="<results>/models/{model}/model.json",
     log:
         "<logs>/fold_model.{model}.log",
@@ -92,10 +92,11 @@ rule fold_model:
     conda:
         "../../envs/measure.yaml"
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         runtime=60,
     params:
         directory=lambda wildcards: SETTINGS.directory(wildcards.model),
+        precision=config.get("precision", "float32"),
     shell:
         "python {input.code[0]} --directory {params.directory:q} --name {wildcards.model} "
-        "--output {output.model} --facts {output.facts} 2>&1 | tee {log}"
+        "--precision {params.precision} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"

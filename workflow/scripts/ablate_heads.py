@@ -7,37 +7,44 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.ablation import ablate_heads
+from selfrepair.ablation import MEASURED, ablate_heads
 from selfrepair.clean_run import CleanRun
-from selfrepair.device import pick_device
+from selfrepair.device import describe_device, pick_device
 from selfrepair.models.directory import parse_head
-from selfrepair.models.folded import load_folded
+from selfrepair.models.folded_files import load_folded
+from selfrepair.provenance import job_record
 from selfrepair.replacements import ABLATIONS
 from selfrepair.store import write_parquet
 from selfrepair.sweep import all_heads
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", type=Path, required=True, help="folded model")
+parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")
 parser.add_argument("--sampled", type=Path, required=True, help="folder with tokens.parquet and rows.parquet")
 parser.add_argument("--clean", type=Path, required=True, help="folder of the clean pass")
 parser.add_argument("--ablation", choices=ABLATIONS, required=True, help="what a head's output is replaced by")
 parser.add_argument("--heads", nargs="*", default=[], help="only these heads, written as L9H11; all if none")
 parser.add_argument("--shard", type=int, required=True, help="index of the shard, from 0")
 parser.add_argument("--shards", type=int, required=True, help="how many shards there are")
+parser.add_argument("--measure", choices=MEASURED, default="all", help="all tokens, or selected and control tokens")
 parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+parser.add_argument("--memory", default="auto", help="MB of this job (on a GPU, of the GPU), or auto")
 parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 parser.add_argument("--tokens-output", type=Path, required=True, help="Parquet file for the kept token rows")
 parser.add_argument("--sums-output", type=Path, required=True, help="Parquet file for the sums over all tokens")
 args = parser.parse_args()
 
 torch.set_num_threads(args.threads)
-model = load_folded(args.model, pick_device(args.device))
+device = pick_device(args.device)
+model = load_folded(args.model, device)
 tokens, rows = (pl.read_parquet(args.sampled / f"{name}.parquet") for name in ("tokens", "rows"))
 clean = CleanRun(
     *(pl.read_parquet(args.clean / f"{name}.parquet") for name in ("tokens", "selected")),
     load_file(args.clean / "means.safetensors")["z"],
 )
 heads = [parse_head(head) for head in args.heads] or all_heads(model)
-kept, sums = ablate_heads(model, tokens, rows, clean, args.ablation, heads, args.shard, args.shards)
+memory = None if args.memory == "auto" else int(args.memory)
+kept, sums = ablate_heads(
+    model, tokens, rows, clean, args.ablation, heads, args.shard, args.shards, args.measure, memory
+)
 write_parquet(kept, args.tokens_output)
-write_parquet(sums, args.sums_output)
+write_parquet(sums, args.sums_output, job_record(describe_device(device), model.precision))

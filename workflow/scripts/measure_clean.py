@@ -7,16 +7,19 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
+from selfrepair.ablation import MEASURED
 from selfrepair.clean_run import run_clean
-from selfrepair.device import pick_device
-from selfrepair.models.folded import load_folded
+from selfrepair.device import describe_device, pick_device
+from selfrepair.models.folded_files import load_folded
+from selfrepair.provenance import job_record
 from selfrepair.store import write_parquet, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--model", type=Path, required=True, help="folded model")
+parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")
 parser.add_argument("--tokens", type=Path, required=True, help="tokens.parquet")
 parser.add_argument("--top-fraction", type=float, required=True, help="share of tokens selected for each head")
 parser.add_argument("--control", type=int, required=True, help="tokens of the control sample")
+parser.add_argument("--measure", choices=MEASURED, default="all", help="selected: a control sample of whole rows")
 parser.add_argument("--seed", type=int, required=True, help="seed of the control sample")
 parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -24,8 +27,11 @@ parser.add_argument("--output", type=Path, required=True, help="folder for token
 args = parser.parse_args()
 
 torch.set_num_threads(args.threads)
-model = load_folded(args.model, pick_device(args.device))
-clean = run_clean(model, pl.read_parquet(args.tokens), args.top_fraction, args.control, args.seed)
-write_parquet(clean.tokens, args.output / "tokens.parquet")
+device = pick_device(args.device)
+model = load_folded(args.model, device)
+clean = run_clean(
+    model, pl.read_parquet(args.tokens), args.top_fraction, args.control, args.seed, args.measure == "selected"
+)
+write_parquet(clean.tokens, args.output / "tokens.parquet", job_record(describe_device(device), model.precision))
 write_parquet(clean.selected, args.output / "selected.parquet")
 write_whole(args.output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))

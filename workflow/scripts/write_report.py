@@ -21,11 +21,12 @@ parser.add_argument("--output", type=Path, required=True, help="HTML file to wri
 args = parser.parse_args()
 
 captions = yaml.safe_load(args.captions.read_text())
+record = json.loads(args.run_record.read_text())
 html = report(
-    json.loads(args.run_record.read_text()),
+    record,
     read_models(args.models),
     json.loads(args.claims.read_text())["claims"],
     [figure(path, captions) for path in args.figures],
-    costs(args.benchmarks),
+    costs(args.benchmarks, record["jobs"]),
 )
 write_whole(args.output, lambda temporary: temporary.write_text(html))

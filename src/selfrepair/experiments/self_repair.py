@@ -66,7 +66,7 @@ def summarise(
     top = tokens.filter("selected")
     tables = {"top": _sum_by_document(top), "all": sums}
     samples = {"top": top, "all": tokens.filter("control")}
-    documents = np.sort(sums["document"].unique().to_numpy())
+    documents = np.sort(sums["document"].unique().to_numpy())  # all of the run, also those without a token that counts
     draws = bootstrap_draws(len(documents), replicates, seed)
     n_layers = tokens.schema["repair_mlp_by_layer"].size
     per_head, per_layer, responders = [], [], []

@@ -8,16 +8,15 @@ value biases are folded into `b_O`, and the unembedding is centred over the voca
 at every position (experiments.md a.2; method.md section 1).
 """
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, relu, scaled_dot_product_attention, silu
+
+from selfrepair.models.precision import Precision, linear, stored
 
 ACTIVATIONS = {
     "gelu": gelu,
@@ -66,6 +65,7 @@ class FoldedModel:
         inverse_frequencies: of the rotary embedding, radians per token; None without one.
         rotary_factor: factor of the rotary cosines and sines (1 but for YaRN).
         max_positions: longest row that the model was made for.
+        precision: number format of the matrix products.
     """
 
     name: str
@@ -84,6 +84,7 @@ class FoldedModel:
     W_U: Float[Tensor, "d_model d_vocab"]
     b_U: Float[Tensor, " d_vocab"]
     layers: tuple[Layer, ...]
+    precision: Precision = "float32"
 
     @property
     def n_layers(self) -> int:
@@ -97,18 +98,26 @@ class FoldedModel:
     def device(self) -> torch.device:
         return self.W_E.device
 
-    def to(self, device: str | torch.device, dtype: torch.dtype | None = None) -> "FoldedModel":
-        """Return the model with every tensor on `device` in `dtype`; rotary frequencies keep float32 or better."""
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the residual stream and of all that is measured."""
+        return torch.float64 if self.precision == "float64" else torch.float32
 
-        def move(name: str, value: object) -> object:
-            if not isinstance(value, Tensor):
-                return value
-            return value.to(device, None if name == "inverse_frequencies" else dtype)
+    def to(self, device: str | torch.device) -> "FoldedModel":
+        """Return the model with every tensor on `device`."""
+        return self._map(lambda _, value: value.to(device))
 
-        def moved(part: "FoldedModel | Layer") -> "FoldedModel | Layer":
-            return replace(part, **{f.name: move(f.name, getattr(part, f.name)) for f in fields(part)})
+    def in_precision(self, precision: Precision) -> "FoldedModel":
+        """Return the model with weights stored for that precision, and computing in it; rotary angles stay exact."""
+        model = self._map(lambda name, value: value if name == "inverse_frequencies" else stored(value, precision))
+        return replace(model, precision=precision)
 
-        return replace(moved(self), layers=tuple(moved(layer) for layer in self.layers))
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> "FoldedModel":
+        def changed(part: "FoldedModel | Layer") -> dict[str, Tensor]:
+            values = {f.name: getattr(part, f.name) for f in fields(part)}
+            return {name: change(name, value) for name, value in values.items() if isinstance(value, Tensor)}
+
+        return replace(self, **changed(self), layers=tuple(replace(layer, **changed(layer)) for layer in self.layers))
 
     def embed(self, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
         """The residual stream before the first block.
@@ -119,8 +128,14 @@ class FoldedModel:
         length = tokens.shape[1]
         if length > self.max_positions:
             raise ValueError(f"{self.name} has {self.max_positions} positions; a row of {length} does not fit")
-        resid = embedding(tokens, self.W_E)
-        return resid if self.W_pos is None else resid + self.W_pos[:length]
+        resid = embedding(tokens, self.W_E).to(self.dtype)
+        return resid if self.W_pos is None else resid + self.W_pos[:length].to(self.dtype)
+
+    def unembedding(
+        self, correct: Int[Tensor, "row pos"]
+    ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos"]]:
+        """Column of `W_U` and entry of `b_U` of each correct next token."""
+        return self.W_U.T[correct].to(self.dtype), self.b_U[correct].to(self.dtype)
 
     def scale(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, " *batch"]:
         """scale(x) = sqrt(mean(x^2) + eps), the divisor of the norm."""
@@ -129,19 +144,23 @@ class FoldedModel:
     def norm(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         return torch.nn.functional.rms_norm(resid, (self.d_model,), eps=self.eps)
 
-    def attention_heads(
-        self, layer: Layer, resid: Float[Tensor, "row pos d_model"]
-    ) -> Float[Tensor, "row pos n_heads d_head"]:
+    def qkv(self, layer: Layer, resid: Float[Tensor, "token d_model"]) -> Float[Tensor, "token qkv"]:
+        """Queries, keys and values that a layer reads off the stream, side by side."""
+        return linear(self.norm(resid), layer.W_QKV, layer.b_QKV, self.precision)
+
+    def attend(self, layer: Layer, qkv: Float[Tensor, "row pos qkv"]) -> Float[Tensor, "row pos n_heads d_head"]:
         """z of every head: attention-weighted values, before `W_O` (transformer_lens's `hook_z`, bias-free)."""
-        rows, length, _ = resid.shape
-        qkv = torch.addmm(layer.b_QKV, self.norm(resid).flatten(0, 1), layer.W_QKV)
-        qkv = qkv.view(rows, length, -1, self.d_head).transpose(1, 2)
-        q, k, v = qkv.split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
+        rows, length, _ = qkv.shape
+        q, k, v = (
+            qkv.view(rows, length, -1, self.d_head)
+            .transpose(1, 2)
+            .split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
+        )
         if self.inverse_frequencies is not None:
-            cos, sin = self._rotary(length, resid.dtype)
+            cos, sin = self._rotary(length)
             q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
         windowed = layer.window is not None and layer.window < length
-        mask = _window_mask(length, layer.window, resid.device) if windowed else None
+        mask = _window_mask(length, layer.window, qkv.device) if windowed else None
         z = scaled_dot_product_attention(
             q,
             k,
@@ -153,26 +172,33 @@ class FoldedModel:
         )
         return z.transpose(1, 2)
 
-    def attention_out(
-        self, layer: Layer, z: Float[Tensor, "row pos n_heads d_head"]
-    ) -> Float[Tensor, "row pos d_model"]:
+    def attention_heads(
+        self, layer: Layer, resid: Float[Tensor, "row pos d_model"]
+    ) -> Float[Tensor, "row pos n_heads d_head"]:
+        """z of every head of a layer (see `attend`) for rows of the residual stream."""
+        return self.attend(layer, self.qkv(layer, resid.flatten(0, 1)).unflatten(0, resid.shape[:2]))
+
+    def head_out(self, layer: Layer, head: int, z: Float[Tensor, "token d_head"]) -> Float[Tensor, "token d_model"]:
+        """What one head writes to the residual stream."""
+        return linear(z, layer.W_O[head], None, self.precision)
+
+    def attention_out(self, layer: Layer, z: Float[Tensor, "*batch n_heads d_head"]) -> Float[Tensor, "*batch d_model"]:
         """What attention writes to the residual stream, its bias included."""
-        rows, length = z.shape[:2]
-        flat = torch.addmm(layer.b_O, z.reshape(rows * length, -1), layer.W_O.flatten(0, 1))
-        return flat.view(rows, length, -1)
+        flat = linear(z.reshape(-1, self.n_heads * self.d_head), layer.W_O.flatten(0, 1), layer.b_O, self.precision)
+        return flat.view(*z.shape[:-2], -1)
 
-    def mlp_hidden(self, layer: Layer, resid: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_mlp"]:
+    def mlp_hidden(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mlp"]:
         """Activations of the MLP's neurons (gate times input in gated MLPs)."""
-        normed, act = self.norm(resid).flatten(0, 1), ACTIVATIONS[self.activation]
-        hidden = torch.addmm(layer.b_in, normed, layer.W_in)
-        gate = None if layer.W_gate is None else torch.addmm(layer.b_gate, normed, layer.W_gate)
-        hidden = act(hidden) if gate is None else hidden * act(gate)
-        return hidden.view(*resid.shape[:2], -1)
+        normed, act = self.norm(resid).flatten(0, -2), ACTIVATIONS[self.activation]
+        hidden = linear(normed, layer.W_in, layer.b_in, self.precision)
+        gate = None if layer.W_gate is None else linear(normed, layer.W_gate, layer.b_gate, self.precision)
+        hidden = act(hidden) if gate is None else hidden.mul_(act(gate))
+        return hidden.view(*resid.shape[:-1], -1)
 
-    def mlp_out(self, layer: Layer, resid: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
+    def mlp_out(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What the MLP writes to the residual stream, its bias included."""
         hidden = self.mlp_hidden(layer, resid)
-        return torch.addmm(layer.b_out, hidden.flatten(0, 1), layer.W_out).view(resid.shape)
+        return linear(hidden.flatten(0, -2), layer.W_out, layer.b_out, self.precision).view(resid.shape)
 
     def resid_post(
         self, layer: Layer, resid: Float[Tensor, "row pos d_model"], attention: Float[Tensor, "row pos d_model"]
@@ -188,13 +214,13 @@ class FoldedModel:
         for layer in self.layers:
             attention = self.attention_out(layer, self.attention_heads(layer, resid))
             resid, _ = self.resid_post(layer, resid, attention)
-        return self.norm(resid) @ self.W_U + self.b_U
+        return linear(self.norm(resid).flatten(0, 1), self.W_U, self.b_U, self.precision).unflatten(0, tokens.shape)
 
-    def _rotary(self, length: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _rotary(self, length: int) -> tuple[Float[Tensor, "pos rotated"], Float[Tensor, "pos rotated"]]:
         positions = torch.arange(length, device=self.device, dtype=self.inverse_frequencies.dtype)
         angles = positions[:, None] * self.inverse_frequencies
         angles = torch.cat([angles, angles], dim=-1)
-        return (angles.cos() * self.rotary_factor).to(dtype), (angles.sin() * self.rotary_factor).to(dtype)
+        return tuple((turn * self.rotary_factor).to(self.dtype) for turn in (angles.cos(), angles.sin()))
 
 
 def _rotate(x: Float[Tensor, "row head pos d_head"], cos: Tensor, sin: Tensor) -> Tensor:
@@ -208,33 +234,3 @@ def _rotate(x: Float[Tensor, "row head pos d_head"], cos: Tensor, sin: Tensor) -
 def _window_mask(length: int, window: int, device: torch.device) -> Tensor:
     distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
     return (distance >= 0) & (distance < window)
-
-
-def save_folded(model: FoldedModel, path: Path) -> None:
-    """Write the model as one safetensors file; what is not a tensor goes into its metadata."""
-    tensors, facts = _parts(model, "")
-    layers = [_parts(layer, f"layers.{i}.") for i, layer in enumerate(model.layers)]
-    for layer_tensors, _ in layers:
-        tensors |= layer_tensors
-    facts |= {"layers": [layer_facts for _, layer_facts in layers]}
-    save_file(tensors, path, {"selfrepair": json.dumps(facts)})
-
-
-def load_folded(path: Path, device: str | torch.device = "cpu") -> FoldedModel:
-    """Read what `save_folded` wrote."""
-    with safe_open(path, "pt", device=str(device)) as file:
-        facts = json.loads(file.metadata()["selfrepair"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    layers = []
-    for i, layer_facts in enumerate(facts.pop("layers")):
-        prefix = f"layers.{i}."
-        own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-        layers.append(Layer(**layer_facts, **own))
-    own = {name: tensor for name, tensor in tensors.items() if not name.startswith("layers.")}
-    return FoldedModel(**facts, **own, layers=tuple(layers))
-
-
-def _parts(part: FoldedModel | Layer, prefix: str) -> tuple[dict[str, Tensor], dict[str, object]]:
-    values = {f.name: getattr(part, f.name) for f in fields(part) if f.name != "layers"}
-    tensors = {prefix + name: value.contiguous() for name, value in values.items() if isinstance(value, Tensor)}
-    return tensors, {name: value for name, value in values.items() if not isinstance(value, Tensor)}

@@ -1,0 +1,1 @@
+"""What the measurement costs, beside patching one head at a time."""

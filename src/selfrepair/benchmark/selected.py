@@ -1,0 +1,66 @@
+"""What measuring only the selected tokens saves, on real text and trained models."""
+
+import statistics
+import time
+
+import polars as pl
+import torch
+
+from selfrepair.ablation import MEASURED, Kept, ablate_heads, shard_rows
+from selfrepair.clean_run import run_clean
+from selfrepair.models.folded import FoldedModel
+from selfrepair.sweep import all_heads
+from selfrepair.tokens import token_matrix
+
+KEY = ["layer", "head", "row", "pos"]
+
+
+def selected_gain(
+    model: FoldedModel,
+    tokens: pl.DataFrame,
+    rows: pl.DataFrame,
+    top_fraction: float,
+    control: int,
+    seed: int,
+    shards: int,
+    rounds: int,
+) -> dict[str, object]:
+    """Measure the first of `shards` shards in both modes, in turn, each `rounds` times.
+
+    Args:
+        tokens, rows: of a run (`store.TOKENS`, `store.ROWS`).
+        control: tokens of the control sample.
+
+    Returns:
+        a row of `schemas.SELECTED`: work and time of the selected mode as shares of those of all tokens, and the
+        largest difference between the token rows that both keep.
+    """
+    clean = run_clean(model, tokens, top_fraction, control, seed, whole_rows=True)
+    heads = all_heads(model)
+    documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
+    chosen = shard_rows(len(documents), 0, shards)
+    shard = Kept(clean, heads, chosen, documents[chosen], model.n_layers)
+    work = {mode: shard.runs(mode).n_tokens for mode in MEASURED}
+    seconds: dict[str, list[float]] = {mode: [] for mode in MEASURED}
+    kept = {}
+    for _ in range(rounds):
+        for mode, taken in seconds.items():
+            start = time.perf_counter()
+            kept[mode], _ = ablate_heads(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
+            taken.append(time.perf_counter() - start)
+    whole, part = (kept[mode].sort(KEY) for mode in MEASURED)
+    if not whole.select(KEY).equals(part.select(KEY)):
+        raise ArithmeticError(f"{model.name}: the two modes keep different tokens")
+    effects = ["direct_effect", "delta_logit", "self_repair", "repair_norm", "repair_attention", "repair_mlp"]
+    difference = max((whole[name] - part[name]).abs().max() for name in effects)
+    took = {mode: statistics.median(values) for mode, values in seconds.items()}
+    return {
+        "model": model.name,
+        "tokens": len(chosen) * documents.shape[1],
+        "control_tokens": int(shard.control.sum()),
+        "work": work["selected"] / work["all"],
+        "all_seconds": took["all"],
+        "selected_seconds": took["selected"],
+        "time": took["selected"] / took["all"],
+        "largest_difference": difference,
+    }

@@ -1,0 +1,102 @@
+"""Which heads are ablated in which rows, and how such runs lie side by side in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+ROUNDED = 8  # lengths are rounded up to a multiple, so that runs of equal length attend together
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Ablated runs: a head, a row, and how many positions of it are computed. On the CPU, as they steer the work.
+
+    The tokens of all runs lie one after the other, without padding; `token` axes below are of them.
+
+    Attributes:
+        layer, head: of the head that is ablated.
+        row: row in which it is.
+        length: positions computed, from the first; later ones cannot act on them.
+    """
+
+    layer: Int[Tensor, " run"]
+    head: Int[Tensor, " run"]
+    row: Int[Tensor, " run"]
+    length: Int[Tensor, " run"]
+
+    @staticmethod
+    def every(heads: list[tuple[int, int]], rows: Int[Tensor, " row"], length: int) -> "Runs":
+        """All heads in all rows, over the whole length."""
+        place = torch.tensor(heads).view(-1, 2).repeat_interleave(len(rows), 0)
+        return Runs(*place.T, rows.repeat(len(heads)), torch.full((len(place),), length))
+
+    @staticmethod
+    def reaching(
+        wanted: Bool[Tensor, "head row pos"], heads: list[tuple[int, int]], rows: Int[Tensor, " row"]
+    ) -> "Runs":
+        """Each head in each row that holds a wanted token of it, cut after the last of them."""
+        n_pos = wanted.shape[-1]
+        last = (wanted * torch.arange(1, n_pos + 1)).amax(-1)
+        run, row = last.nonzero(as_tuple=True)
+        length = (-(-last[run, row] // ROUNDED) * ROUNDED).clamp(max=n_pos)
+        return Runs(*torch.tensor(heads).view(-1, 2)[run].T, rows[row], length)
+
+    def __len__(self) -> int:
+        return len(self.layer)
+
+    def __getitem__(self, which: slice | Tensor) -> "Runs":
+        return Runs(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    def ordered(self) -> "Runs":
+        """In the order of a sweep: by layer, within it by length, and of equal length by head."""
+        keys = (self.row, self.head, self.length, self.layer)
+        order = torch.arange(len(self))
+        for key in keys:
+            order = order[key[order].argsort(stable=True)]
+        return self[order]
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.length.sum())
+
+    def spread(self, values: Shaped[Tensor, " run"]) -> Shaped[Tensor, " token"]:
+        """One value per token from one per run."""
+        return values.repeat_interleave(self.length)
+
+    @property
+    def pos(self) -> Int[Tensor, " token"]:
+        """Position of each token in its row."""
+        return torch.arange(self.n_tokens) - self.spread(self.length.cumsum(0) - self.length)
+
+    def chunks(self, size: int) -> Iterator[tuple["Runs", slice]]:
+        """Cut into parts of about `size` tokens, at least a run each; yield each with the place of its tokens."""
+        ends = self.length.cumsum(0)
+        first, token = 0, 0
+        while first < len(self):
+            last = max(first + 1, int(torch.searchsorted(ends, token + size, right=True)))
+            end = int(ends[last - 1])
+            yield self[first:last], slice(token, end)
+            first, token = last, end
+
+    def batches(self, size: int) -> Iterator["Runs"]:
+        """Divide by rows into parts of at most `size` tokens; a row that holds more is divided by heads.
+
+        Raises:
+            ValueError: a single run is longer than `size`.
+        """
+        by_row = self[self.row.argsort(stable=True)]
+        if len(self) and size < int(self.length.max()):
+            raise ValueError(f"a run of {int(self.length.max())} tokens does not fit into a batch of {size}")
+        ends = by_row.length.cumsum(0)
+        # After which run a batch may end: the last of a row.
+        closes = torch.cat([by_row.row[1:] != by_row.row[:-1], torch.ones(min(1, len(self)), dtype=torch.bool)])
+        first, done = 0, 0
+        while first < len(by_row):
+            last = int(torch.searchsorted(ends, done + size, right=True))
+            whole = closes[first:last].nonzero().flatten()
+            last = first + int(whole[-1]) + 1 if len(whole) else last
+            yield by_row[first:last]
+            first, done = last, int(ends[last - 1])

@@ -1,0 +1,87 @@
+"""Batches are as large as memory allows and need be; what is said about memory is what is taken."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from selfrepair import memory
+from selfrepair.memory import CHUNKS_A_LAYER, allowance, chunk_tokens, tokens_at_once
+from selfrepair.runs import Runs
+from selfrepair.sweep import all_heads
+
+CPU = torch.device("cpu")
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np, polars as pl, torch
+from selfrepair import memory
+from selfrepair.ablation import ablate_heads
+from selfrepair.benchmark.random_model import Shape, random_folded
+from selfrepair.clean_run import run_clean
+from selfrepair.sweep import all_heads
+from selfrepair.tokens import sample_tokens
+
+torch.set_num_threads(1)
+memory.CHUNKS_A_LAYER = 10**6  # let memory be what limits
+model = random_folded("random", Shape("gpt2", 2, 16, 64, 64, 97, 64))
+texts = [np.random.default_rng(i).integers(1, 97, 40).tolist() for i in range(900)]
+names = pl.DataFrame({"name": [str(i) for i in range(len(texts))], "kind": ["text"] * len(texts)})
+sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_rows=500, row_length=64, seed=1)
+clean = run_clean(model, sampled.tokens, 0.02, 100, seed=2)
+Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+ablate_heads(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1, "all", int(sys.argv[1]))
+status = Path("/proc/self/status").read_text()
+print(next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux's /proc")
+def test_an_explicit_setting_is_kept_and_used():
+    """To 20 %: more would break a machine, much less would waste it."""
+    peaks = {}
+    for megabytes in (600, 900):
+        environment = {"PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", MEASURE, str(megabytes)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        peaks[megabytes] = float(done.stdout.split()[-1])
+    for megabytes, peak in peaks.items():
+        assert 0.6 * megabytes < peak < 1.2 * megabytes, peaks
+
+
+def test_batches_are_no_larger_than_they_need_be(zoo):
+    """All memory of a machine would be taken for nothing."""
+    model = zoo.folded("gpt2")
+    runs = Runs.every(all_heads(model), torch.arange(10**4), 11)
+    assert tokens_at_once(model, runs, 11, 10**15) == CHUNKS_A_LAYER * chunk_tokens(model) * model.n_layers
+
+
+def test_too_little_memory_is_said(zoo):
+    model = zoo.folded("gpt2")
+    runs = Runs.every(all_heads(model), torch.arange(5), 11)
+    with pytest.raises(
+        ValueError, match=r"memory: gpt2 needs [\d,]+ MB more for a single run than the 1 MB that are left"
+    ):
+        tokens_at_once(model, runs, 11, 10**6)
+
+
+def test_a_job_takes_its_share_of_what_is_free(monkeypatch):
+    """Jobs that run side by side must not each take everything."""
+    monkeypatch.setattr(memory, "_limits", list)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: type("", (), {"available": 8 * 10**9}))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert allowance(CPU, None, threads=1) == 2 * 10**9
+    assert allowance(CPU, None, threads=16) == 8 * 10**9
+    monkeypatch.setattr(memory, "_limits", lambda: [10**9])
+    assert allowance(CPU, None, threads=2) == 5 * 10**8
+    left = allowance(CPU, 4000, threads=1)
+    assert 0 < 4000 * 10**6 - psutil.Process().memory_info().rss - left < 10**8 or left < 4000 * 10**6
+
+
+def test_a_batch_systems_limit_is_seen(monkeypatch):
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "3000")
+    taken = psutil.Process().memory_info().rss
+    assert min(memory._limits()) == pytest.approx(3000 * 2**20 - taken, abs=10**8)

@@ -1,0 +1,82 @@
+"""What jobs ask of a machine or a cluster: memory, GPUs, time; and what the profile and the lock for clusters say."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pin_environments import canonical, locked_versions
+from safetensors.torch import save_file
+from settings import BASE_MB, UNKNOWN_WEIGHTS_MB, Settings
+
+ROOT = Path(__file__).parents[2]
+RULES = {
+    name: body
+    for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
+    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
+}
+
+
+def settings(model: dict, **config: object) -> Settings:
+    return Settings({"retrain": False, "device": "cpu", "models": {"some": model}} | config, "results/some")
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 1), ("auto", 1)])
+def test_a_measuring_job_takes_a_gpu_unless_on_the_cpu(device: str, gpus: int) -> None:
+    assert settings({}, device=device).gpus == gpus
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_memory_follows_the_size_of_the_model_in_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    for shard in range(2):
+        save_file({"w": torch.zeros(5000, 100, dtype=dtype)}, tmp_path / f"model-{shard}.safetensors")
+    some = settings({"path": str(tmp_path)})
+    assert some.memory_mb("some") == BASE_MB + 3 * 4
+    assert some.memory_mb("some", 2) == 2 * some.memory_mb("some")
+
+
+def test_memory_of_a_model_that_is_not_there_yet_is_a_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings({"hub": "owner/some"}, memory="auto").memory_mb("some") == BASE_MB + 3 * UNKNOWN_WEIGHTS_MB
+
+
+def test_configured_memory_is_used_and_grows_with_each_attempt() -> None:
+    some = settings({"path": "no/such"}, memory=7000)
+    assert [some.memory_mb("some", attempt) for attempt in (1, 2)] == [7000, 14000]
+
+
+@pytest.mark.parametrize("rule", ["fold_model", "measure_clean", "ablate_heads"])
+def test_jobs_that_hold_a_model_ask_for_its_memory(rule: str) -> None:
+    assert "mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt)," in RULES[rule]
+    assert ("gpu=SETTINGS.gpus," in RULES[rule]) == (rule != "fold_model")
+
+
+@pytest.mark.parametrize("rule", [name for name, body in RULES.items() if "localrule: True" not in body])
+def test_every_job_of_a_cluster_says_how_much_memory_and_time_it_takes(rule: str) -> None:
+    assert re.search(r"^ {8}mem_mb=", RULES[rule], re.MULTILINE)
+    assert re.search(r"^ {8}runtime=", RULES[rule], re.MULTILINE)
+
+
+def test_threads_are_known_without_the_number_of_cores() -> None:
+    assert [name for name, body in RULES.items() if "threads: workflow.cores" in body] == [], (
+        "there is none on a cluster"
+    )
+
+
+def test_the_profile_for_slurm_leaves_the_default_one_in_force() -> None:
+    default, slurm = (
+        yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text()) for name in ("default", "slurm")
+    )
+    assert slurm["executor"] == "slurm" and slurm["retries"] == 1
+    assert not set(default) & set(slurm), "where both set a key, profiles/default wins"
+
+
+def test_the_lock_for_clusters_adds_to_the_other_lock() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    main, added = (
+        locked_versions(ROOT / f"envs/{name}.lock", ROOT / "pyproject.toml") for name in ("requirements", "cluster")
+    )
+    name, pinned = re.search(r'cluster = \["([a-z-]+)==([^"]+)"\]', project).groups()
+    assert added[canonical(name)] == {pinned}
+    assert {name: pins for name, pins in added.items() if name in main and not pins <= main[name]} == {}

@@ -1,0 +1,77 @@
+"""Runs are ordered, cut and divided without losing a token."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selfrepair.runs import ROUNDED, Runs
+
+
+@st.composite
+def some_runs(draw: st.DrawFn) -> Runs:
+    """Distinct (layer, head, row) in any order, of any lengths."""
+    places = draw(st.lists(st.tuples(*[st.integers(0, 3)] * 3), max_size=20, unique=True))
+    lengths = draw(st.lists(st.integers(1, 12), min_size=len(places), max_size=len(places)))
+    return Runs(*torch.tensor(places, dtype=torch.long).view(-1, 3).T, torch.tensor(lengths, dtype=torch.long))
+
+
+def listed(runs: Runs) -> list[tuple[int, ...]]:
+    return list(zip(*(t.tolist() for t in (runs.layer, runs.head, runs.row, runs.length)), strict=True))
+
+
+@given(some_runs())
+def test_the_order_of_a_sweep(runs):
+    """By layer, or a run would join after its layer; then by length, as equal lengths attend together."""
+    assert listed(runs.ordered()) == sorted(listed(runs), key=lambda run: (run[0], run[3], run[1], run[2]))
+
+
+@given(some_runs(), st.integers(1, 30))
+def test_chunks_hold_every_token_once(runs, size):
+    parts, token = [], 0
+    for chunk, at in runs.chunks(size):
+        assert at.start == token
+        assert at.stop - at.start == chunk.n_tokens
+        assert chunk.n_tokens <= size or len(chunk) == 1
+        token = at.stop
+        parts += listed(chunk)
+    assert parts == listed(runs)
+
+
+@given(some_runs(), st.integers(12, 60))
+def test_batches_hold_every_run_once_and_keep_rows_together(runs, size):
+    batches = list(runs.batches(size))
+    assert sorted(run for batch in batches for run in listed(batch)) == sorted(listed(runs))
+    per_row = {row: sum(run[3] for run in listed(runs) if run[2] == row) for row in runs.row.tolist()}
+    for batch in batches:
+        assert batch.n_tokens <= size
+        for row in batch.row.unique().tolist():
+            whole = sum(run[3] for run in listed(batch) if run[2] == row) == per_row[row]
+            assert whole or per_row[row] > size or len(batch.row.unique()) == 1 or row == int(batch.row[0])
+
+
+def test_a_batch_too_small_for_a_run_is_refused():
+    with pytest.raises(ValueError, match="a run of 12 tokens does not fit into a batch of 5"):
+        list(Runs.every([(0, 0)], torch.tensor([0]), 12).batches(5))
+
+
+def test_tokens_of_runs_lie_one_after_the_other():
+    runs = Runs(torch.tensor([0, 1]), torch.tensor([2, 0]), torch.tensor([5, 4]), torch.tensor([3, 2]))
+    assert runs.pos.tolist() == [0, 1, 2, 0, 1]
+    assert runs.spread(runs.row).tolist() == [5, 5, 5, 4, 4]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 30))
+def test_runs_reach_the_last_wanted_token_and_hardly_further(seed, n_pos):
+    """Cut earlier, a token would be missing; a row without one is not run at all."""
+    wanted = torch.rand(2, 3, n_pos, generator=torch.Generator().manual_seed(seed)) < 0.1
+    rows = torch.tensor([4, 7, 9])
+    found = {run[:3]: run[3] for run in listed(Runs.reaching(wanted, [(0, 1), (2, 0)], rows))}
+    for index, head in enumerate([(0, 1), (2, 0)]):
+        for local, row in enumerate(rows.tolist()):
+            positions = wanted[index, local].nonzero().flatten()
+            if len(positions) == 0:
+                assert (*head, row) not in found
+            else:
+                needed = int(positions[-1]) + 1
+                assert needed <= found[(*head, row)] <= min(n_pos, needed + ROUNDED - 1)
