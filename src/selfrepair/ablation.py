@@ -40,6 +40,7 @@ def ablate_heads(
     shards: int,
     measured: Measured = "all",
     memory_mb: int | None = None,
+    limit_mb: int | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ablate heads, one at a time, in the rows of a shard.
 
@@ -49,6 +50,7 @@ def ablate_heads(
         measured: `all` tokens; or for each head only the rows that hold one of its `selected` tokens or a control
             token, up to the last of them.
         memory_mb: of the whole process (on a GPU, of the GPU); None for what is free.
+        limit_mb: what a batch system grants the process; None for no limit.
 
     Returns:
         the token rows of selected and control tokens (`store.ablated_tokens`), and sums by head and document
@@ -68,7 +70,7 @@ def ablate_heads(
     sums = _DocumentSums(len(heads), model.n_layers, kept.documents, counted)
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
     progress = Progress(what, runs.n_tokens, "ablated tokens")
-    room = allowance(model.device, memory_mb, torch.get_num_threads())
+    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
     for batch in runs.batches(tokens_at_once(model, runs, documents.shape[1], room, sums.nbytes + kept.nbytes)):
         m = sweep(model, matrix, source, ablation, batch, means)

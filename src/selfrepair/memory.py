@@ -1,7 +1,6 @@
 """How much memory a job may take, and how many ablated tokens that holds."""
 
 import os
-from pathlib import Path
 
 import psutil
 import torch
@@ -33,21 +32,24 @@ def _size(model: FoldedModel) -> int:
     return torch.finfo(model.dtype).bits // 8
 
 
-def allowance(device: torch.device, memory_mb: int | None, threads: int) -> int:
+def allowance(device: torch.device, memory_mb: int | None, limit_mb: int | None, threads: int) -> int:
     """Bytes that this process may still take on a device.
 
     Args:
-        memory_mb: of the whole job, on the GPU where it runs on one; None for all that is free. Of a machine's free
-            memory a job takes the share that its threads are of the cores, as others run beside it.
+        memory_mb: of the whole process, on the GPU where it runs on one; None for what is free. Of a machine's free
+            memory a process takes the share that its threads are of the cores, as others run beside it.
+        limit_mb: of the machine's memory, what a batch system grants the process; None for no limit.
     """
     if device.type == "cuda":
         taken = torch.cuda.memory_reserved(device)
         free, _ = torch.cuda.mem_get_info(device)
         return free if memory_mb is None else memory_mb * 10**6 - taken
+    taken = psutil.Process().memory_info().rss
     if memory_mb is not None:
-        return memory_mb * 10**6 - psutil.Process().memory_info().rss
+        return memory_mb * 10**6 - taken
     share = min(1.0, threads / (os.cpu_count() or 1))
-    return int(share * min([psutil.virtual_memory().available, *_limits()]))
+    free = int(share * psutil.virtual_memory().available)
+    return free if limit_mb is None else min(free, limit_mb * 10**6 - taken)
 
 
 def tokens_at_once(model: FoldedModel, runs: Runs, length: int, room: int, reserve: int = 0) -> int:
@@ -75,19 +77,3 @@ def tokens_at_once(model: FoldedModel, runs: Runs, length: int, room: int, reser
             "that are left beside its weights; raise `memory`, or free some"
         )
     return max(longest, min(CHUNKS_A_LAYER * chunk * model.n_layers, int((MARGIN * room - fixed) // token)))
-
-
-def _limits() -> list[int]:
-    """Bytes left under the limits that a batch system or a container sets; none where there are none."""
-    left = []
-    if "SLURM_MEM_PER_NODE" in os.environ:
-        left.append(int(os.environ["SLURM_MEM_PER_NODE"]) * 2**20 - psutil.Process().memory_info().rss)
-    group = Path("/proc/self/cgroup")
-    if group.is_file():
-        name = group.read_text().strip().rpartition("::")[2].lstrip("/")
-        folder = Path("/sys/fs/cgroup") / name
-        for at in (folder, *folder.parents[: len(Path(name).parts)]):
-            limit, used = at / "memory.max", at / "memory.current"
-            if limit.is_file() and limit.read_text().strip() != "max":
-                left.append(int(limit.read_text()) - int(used.read_text()))
-    return left

@@ -70,5 +70,6 @@ rule ablate_heads:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
         "--measure {params.measure} --device {params.device} --memory {params.memory} "
+        "--limit {resources.mem_mb} "
         "--threads {threads} --tokens-output {output.tokens} --sums-output {output.sums} "
         "2>&1 | tee {log}"

@@ -11,7 +11,7 @@ rule benchmark_methods:
         "<benchmarks>/benchmark_methods.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=12000,
         runtime=120,
@@ -39,7 +39,7 @@ rule benchmark_growth:
         "<benchmarks>/benchmark_growth.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
         runtime=60,
@@ -63,13 +63,13 @@ rule benchmark_selected:
         "<benchmarks>/benchmark_selected.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=6000,
         runtime=60,
     params:
         sampled=lambda wildcards, input: [
-            file.removesuffix("/tokens.parquet") for file in input.tokens
+            file.rsplit("/", 1)[0] for file in input.tokens
         ],
         top_fraction=config["analysis"]["top_fraction"],
         control=config["ablation"]["control_tokens"],
@@ -96,7 +96,7 @@ rule benchmark_precision:
         "<benchmarks>/benchmark_precision.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=8000,
         runtime=60,
@@ -122,7 +122,7 @@ rule benchmark_loading:
         "<benchmarks>/benchmark_loading.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: workflow.cores
+    threads: lambda wildcards: workflow.cores
     resources:
         mem_mb=10000,
         runtime=60,

@@ -28,6 +28,7 @@ parser.add_argument("--shards", type=int, required=True, help="how many shards t
 parser.add_argument("--measure", choices=MEASURED, default="all", help="all tokens, or selected and control tokens")
 parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 parser.add_argument("--memory", default="auto", help="MB of this job (on a GPU, of the GPU), or auto")
+parser.add_argument("--limit", type=int, help="MB that a batch system grants this job")
 parser.add_argument("--threads", type=int, default=1, help="CPU threads")
 parser.add_argument("--tokens-output", type=Path, required=True, help="Parquet file for the kept token rows")
 parser.add_argument("--sums-output", type=Path, required=True, help="Parquet file for the sums over all tokens")
@@ -44,7 +45,7 @@ clean = CleanRun(
 heads = [parse_head(head) for head in args.heads] or all_heads(model)
 memory = None if args.memory == "auto" else int(args.memory)
 kept, sums = ablate_heads(
-    model, tokens, rows, clean, args.ablation, heads, args.shard, args.shards, args.measure, memory
+    model, tokens, rows, clean, args.ablation, heads, args.shard, args.shards, args.measure, memory, args.limit
 )
 write_parquet(kept, args.tokens_output)
 write_parquet(sums, args.sums_output, job_record(describe_device(device), model.precision))
