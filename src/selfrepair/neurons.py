@@ -59,7 +59,12 @@ class NeuronWatch:
         clean_hidden: Callable[[Int[Tensor, " wanted"]], Float[Tensor, "wanted d_mlp"]],
         v: Float[Tensor, "token d_model"],
     ) -> None:
-        """Take in the activations of a chunk of ablated tokens; called by the sweep."""
+        """Take in the activations of a chunk of ablated tokens; called by the sweep.
+
+        Args:
+            at, place: where the chunk is among all ablated tokens, and where their clean runs are.
+            clean_hidden: clean activations at some of these places.
+        """
         here = self.wanted[at].nonzero()[:, 0].to(hidden.device)
         clean = clean_hidden(place[here])
         read = linear(v[here], layer.W_out.T, None, model.precision)

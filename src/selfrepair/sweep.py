@@ -18,6 +18,7 @@ computed only as far as it is wanted.
 """
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int
@@ -27,6 +28,7 @@ from selfrepair.clean import mean_z
 from selfrepair.measurement import Measurement, Swept, check_decomposition
 from selfrepair.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel, Layer
+from selfrepair.neurons import NeuronWatch
 from selfrepair.replacements import Ablation, replacement
 from selfrepair.runs import Runs
 
@@ -76,6 +78,7 @@ def sweep(
     ablation: Ablation,
     runs: Runs,
     means: Float[Tensor, "layer n_heads d_head"],
+    watch: NeuronWatch | None = None,
 ) -> Swept:
     """Ablate heads in rows of `tokens`, one head in one row per run.
 
@@ -84,6 +87,7 @@ def sweep(
 
     Args:
         means: of `mean_z`; not read by other ablations than `mean`.
+        watch: looks at single neurons on the way.
 
     Raises:
         ValueError: the model lacks a head.
@@ -104,10 +108,11 @@ def sweep(
         attention = model.attention_out(layer, z)
         resid_post, mlp = model.resid_post(layer, clean, attention)
         block = _Block(index, layer, z.flatten(0, 1), *(part.flatten(0, 1) for part in (clean, attention, mlp)))
+        watching = watch if watch is not None and index in watch.layers else None
         for chunk, at in state.before(index):
-            _advance(model, state, block, chunk, at)
+            _advance(model, state, block, chunk, at, watching)
         for chunk, at in state.of(index):
-            _join(model, state, block, chunk, at, ablation, means[index])
+            _join(model, state, block, chunk, at, ablation, means[index], watching)
         clean = resid_post
     measurement = _close(model, state, clean[: len(rows)], b)
     check_decomposition(measurement)
@@ -133,6 +138,11 @@ class _Block:
     resid: Float[Tensor, "place d_model"]
     attention: Float[Tensor, "place d_model"]
     mlp: Float[Tensor, "place d_model"]
+
+    def clean_hidden(self, model: FoldedModel, place: Int[Tensor, " token"]) -> Float[Tensor, "token d_mlp"]:
+        """Activations of the MLP's neurons at some places of the clean run."""
+        resid = self.resid[place]
+        return model.mlp_hidden(self.layer, resid if model.parallel else resid + self.attention[place])
 
 
 class _State:
@@ -179,7 +189,9 @@ class _State:
         return [(chunk, slice(at.start + start, at.stop + start)) for chunk, at in chunks]
 
 
-def _advance(model: FoldedModel, state: _State, block: _Block, chunk: Runs, at: slice) -> None:
+def _advance(
+    model: FoldedModel, state: _State, block: _Block, chunk: Runs, at: slice, watch: NeuronWatch | None
+) -> None:
     """Pass some live runs through the block, in place."""
     layer, resid, place = block.layer, state.live[at], state.place[at]
     qkv = model.qkv(layer, resid)
@@ -190,13 +202,16 @@ def _advance(model: FoldedModel, state: _State, block: _Block, chunk: Runs, at: 
         first += count * length
     attention = model.attention_out(layer, z[0] if len(z) == 1 else torch.cat(z))
     if model.parallel:
-        mlp = model.mlp_out(layer, resid)
+        hidden = model.mlp_hidden(layer, resid)
         resid += attention
     else:
         resid += attention
-        mlp = model.mlp_out(layer, resid)
+        hidden = model.mlp_hidden(layer, resid)
+    mlp = model.mlp_write(layer, hidden)
     resid += mlp
     v = state.v[place]
+    if watch is not None:
+        watch.see(model, block.index, layer, at, place, hidden, partial(block.clean_hidden, model), v)
     state.attention[at, block.index] = _change(attention, block.attention, place, v)
     state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
 
@@ -209,6 +224,7 @@ def _join(
     at: slice,
     ablation: Ablation,
     means: Float[Tensor, "n_heads d_head"],
+    watch: NeuronWatch | None,
 ) -> None:
     """Start runs of a layer's own heads from the clean stream with one head's output replaced."""
     place, v = state.place[at], state.v[state.place[at]]
@@ -223,8 +239,11 @@ def _join(
     if model.parallel:
         resid += block.mlp[place]  # its own block's MLP does not see the head
     else:
-        mlp = model.mlp_out(block.layer, resid)
+        hidden = model.mlp_hidden(block.layer, resid)
+        mlp = model.mlp_write(block.layer, hidden)
         resid += mlp
+        if watch is not None:
+            watch.see(model, block.index, block.layer, at, place, hidden, partial(block.clean_hidden, model), v)
         state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
     state.live[at] = resid
 

@@ -17,6 +17,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np, polars as pl, torch
+from selfrepair import memory
 from selfrepair.ablation import ablate_heads
 from selfrepair.benchmark.random_model import Shape, random_folded
 from selfrepair.clean_run import run_clean

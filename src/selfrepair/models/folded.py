@@ -195,10 +195,14 @@ class FoldedModel:
         hidden = act(hidden) if gate is None else hidden.mul_(act(gate))
         return hidden.view(*resid.shape[:-1], -1)
 
+    def mlp_write(self, layer: Layer, hidden: Float[Tensor, "*batch d_mlp"]) -> Float[Tensor, "*batch d_model"]:
+        """What an MLP of these activations writes to the residual stream, its bias included."""
+        written = linear(hidden.flatten(0, -2), layer.W_out, layer.b_out, self.precision)
+        return written.view(*hidden.shape[:-1], -1)
+
     def mlp_out(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """What the MLP writes to the residual stream, its bias included."""
-        hidden = self.mlp_hidden(layer, resid)
-        return linear(hidden.flatten(0, -2), layer.W_out, layer.b_out, self.precision).view(resid.shape)
+        return self.mlp_write(layer, self.mlp_hidden(layer, resid))
 
     def resid_post(
         self, layer: Layer, resid: Float[Tensor, "row pos d_model"], attention: Float[Tensor, "row pos d_model"]
