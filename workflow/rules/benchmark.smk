@@ -17,9 +17,9 @@ rule benchmark_methods:
         runtime=120,
     params:
         models=["gpt2-small", "pythia-160m"],
-        rows=8,
+        rows=6,
         row_length=128,
-        heads=6,
+        heads=4,
         rounds=3,
     shell:
         "python {input.code[0]} --models {params.models} --rows {params.rows} --row-length {params.row_length} "
