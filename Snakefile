@@ -21,6 +21,14 @@ include: "workflow/rules/tokens.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/ablation.smk"
 include: "workflow/rules/analysis.smk"
+include: "workflow/rules/neurons.smk"
+
+
+if SETTINGS.reference:
+
+    include: "workflow/rules/reference.smk"
+
+
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
@@ -42,9 +50,38 @@ rule all:
             "<results>/analysis/{model}/{ablation}/{table}.{suffix}",
             model=MODELS,
             ablation=ABLATIONS,
-            table=["heads", "layers", "responders"],
+            table=["heads", "layers", "responders", "norm"],
             suffix=["parquet", "csv"],
         ),
+        expand(
+            "<results>/analysis/{model}/{ablation}/norm_check.csv",
+            model=MODELS,
+            ablation=ABLATIONS,
+        ),
+        expand(
+            "<results>/analysis/{model}/{table}",
+            model=MODELS,
+            table=["chosen_heads.csv", "noise.parquet", "noise.csv"],
+        ),
+        expand(
+            "<results>/analysis/{model}/resample/{table}.{suffix}",
+            model=SETTINGS.as_published,
+            table=["heads", "layers"],
+            suffix=["parquet", "csv"],
+        ),
+        expand(
+            "<results>/analysis/{model}/iterative/{table}.csv",
+            model=MODELS,
+            table=["moving", "simulated", "repression", "iterative_summary"],
+        ),
+        expand(
+            "<results>/analysis/{model}/neurons/{table}.{suffix}",
+            model=MODELS,
+            table=NEURON_SUMMARIES,
+            suffix=["parquet", "csv"],
+        ),
+        expand("<results>/analysis/{model}/chosen_heads.csv", model=MODELS),
         "<results>/analysis/models.csv",
+        REFERENCE,
         REPORT,
         PAPER,

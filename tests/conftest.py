@@ -15,6 +15,8 @@ CHECKED = (
     "clean",
     "clean_run",
     "corpora",
+    "intervention_run",
+    "interventions",
     "measurement",
     "memory",
     "models.checkpoint",

@@ -1,7 +1,6 @@
 """Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -17,11 +16,9 @@ from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
 from selfrepair.replacements import Ablation
 from selfrepair.runs import Runs
+from selfrepair.selection import Measured
 from selfrepair.sweep import sweep
 from selfrepair.tokens import token_matrix
-
-Measured = Literal["all", "selected"]
-MEASURED: tuple[str, ...] = get_args(Measured)
 
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:

@@ -20,6 +20,7 @@ class CleanPass:
 
     Attributes:
         logit: of the correct next token, centred over the vocabulary.
+        bias: of the unembedding, at the correct next token; a part of the logit that no norm scales.
         scale: of the final norm.
         direct_effect: of each head, without biases.
         mlp_direct_effect: of each MLP layer, its bias included.
@@ -28,6 +29,7 @@ class CleanPass:
     """
 
     logit: Float[Tensor, "row pos"]
+    bias: Float[Tensor, "row pos"]
     scale: Float[Tensor, "row pos"]
     direct_effect: Float[Tensor, "layer head row pos"]
     mlp_direct_effect: Float[Tensor, "layer row pos"]
@@ -44,29 +46,33 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
     """
     tokens = tokens.to(model.device)
     v, b = model.unembedding(tokens[:, 1:])
+    direct = model.direct_reading(tokens[:, 1:])
     resid = model.embed(tokens[:, :-1])
-    other = (resid * v).sum(-1)
+    other = (resid * direct).sum(-1)
     heads, mlps, z_sums = [], [], []
     for layer in model.layers:
         z = model.attention_heads(layer, resid)
         # (z W_O).v = z.(W_O v): what each head writes is never formed.
-        read = linear(v.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision).view(z.shape)
+        read = linear(direct.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision).view(z.shape)
         heads.append((z * read).sum(-1).movedim(-1, 0))
-        other += v @ layer.b_O
+        other += direct @ layer.b_O
         resid, mlp = model.resid_post(layer, resid, model.attention_out(layer, z))
-        mlps.append((mlp * v).sum(-1))
+        mlps.append((mlp * direct).sum(-1))
         z_sums.append(z.sum((0, 1), dtype=torch.float64))
     scale = model.scale(resid)
+    by = model.direct_scale(scale)
     result = CleanPass(
         logit=(resid * v).sum(-1) / scale + b,
+        bias=b,
         scale=scale,
-        direct_effect=torch.stack(heads) / scale,
-        mlp_direct_effect=torch.stack(mlps) / scale,
-        other_direct_effect=other / scale,
+        direct_effect=torch.stack(heads) / by,
+        mlp_direct_effect=torch.stack(mlps) / by,
+        other_direct_effect=other / by,
         z_sum=torch.stack(z_sums),
     )
     parts = result.direct_effect.sum((0, 1)) + result.mlp_direct_effect.sum(0) + result.other_direct_effect + b
-    error = ((parts - result.logit).abs().amax(-1) / result.logit.abs().amax(-1)).max().item()
+    whole = (resid * direct).sum(-1) / by + b  # the logit, unless direct effects are in other units
+    error = ((parts - whole).abs().amax(-1) / whole.abs().amax(-1)).max().item()
     if not error <= TOLERANCE:
         raise ArithmeticError(
             f"{model.name}: direct effects and biases miss the logit by {error:.1e} of the row's largest "

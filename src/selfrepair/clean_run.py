@@ -47,10 +47,11 @@ def run_clean(
     n_tokens = n_rows * length
     top = TopTokens(model.n_layers * model.n_heads, top_count(n_tokens, top_fraction), model.device)
     progress = Progress(f"{model.name}: clean pass", n_tokens)
-    logits, scales, z_sum = [], [], 0
+    logits, biases, scales, z_sum = [], [], [], 0
     for rows, batch in clean_passes(model, matrix):
         top.add(batch.direct_effect.flatten(2).flatten(0, 1), int(rows[0]) * length)
         logits.append(batch.logit.cpu())
+        biases.append(batch.bias.cpu())
         scales.append(batch.scale.cpu())
         z_sum = z_sum + batch.z_sum
         progress.advance(len(rows) * length)
@@ -58,6 +59,7 @@ def run_clean(
         tokens=_clean_table(
             tokens,
             torch.cat(logits),
+            torch.cat(biases),
             torch.cat(scales),
             control_sample(n_rows, length, control, seed, whole_rows),
         ),
@@ -69,6 +71,7 @@ def run_clean(
 def _clean_table(
     tokens: pl.DataFrame,
     logit: Float[Tensor, "row pos"],
+    bias: Float[Tensor, "row pos"],
     scale: Float[Tensor, "row pos"],
     control: Int[np.ndarray, " token"],
 ) -> pl.DataFrame:
@@ -81,6 +84,7 @@ def _clean_table(
         "document": token_matrix(tokens, "document")[:, 1:].ravel(),
         "control": in_control,
         "logit": logit.flatten().numpy(),
+        "bias": bias.flatten().numpy(),
         "scale": scale.flatten().numpy(),
     }
     return store.frame(columns, store.CLEAN_TOKENS)

@@ -1,7 +1,9 @@
 """Documentation that is made from the code, so that the two can't disagree."""
 
-from selfrepair import overview, store, tables
+from selfrepair import norm_table, overview, store, tables
 from selfrepair.claims import MODEL_VERDICT, VERDICT
+from selfrepair.experiments import reference
+from selfrepair.experiments.chosen_heads import CHOSEN_HEADS
 
 INTRODUCTION = """\
 # What a run leaves behind
@@ -19,6 +21,14 @@ INTRODUCTION = """\
 | `ablation/<model>/clean/` | the clean pass: each head's top tokens; `means.safetensors` holds mean z of each head |
 | `ablation/<model>/<ablation>/` | token rows and document sums of each shard |
 | `analysis/<model>/<ablation>/` | statistics per head and layer, and who responds; CSV copies with 6 decimals |
+| `analysis/<model>-as-published/` | with `as_published: true`: the same in the authors' units for Llama (below) |
+| `analysis/reference/` | with `reference`: heads beside published ones; statistics of the latter |
+| `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
+| `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
+| `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
+| `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
+| `analysis/<model>/chosen_heads.csv` | heads that single-head experiments look at, and why |
 | `analysis/models.csv` | one row per model: size, losses (nats per token), tokens, heads above 1 logit |
 | `figures/` | every figure as Vega-Lite JSON, PDF, SVG, PNG and self-contained HTML |
 | `tables/` | every table as LaTeX and CSV |
@@ -33,6 +43,10 @@ are defined in `src/selfrepair/sweep.py`. A direct effect is always taken with t
 
 `self_repair = delta_logit - (ablated_direct_effect - direct_effect) = repair_norm + repair_attention + repair_mlp` on
 every token; a run stops where that fails by more than 1e-4 of the row's largest logit.
+
+`<model>-as-published` is a model with RMSNorm measured a second time as the paper's authors measured Llama: changes of
+logits are right, but direct effects and their changes lack the final norm's gain and scale, so they are not in logits,
+and `repair_norm` is what the other parts leave over.
 """
 MODEL_FACTS = {
     "name": "name of the model",
@@ -57,6 +71,7 @@ RUN_RECORD = {
     "devices": "devices that the models ran on",
     "precisions": "number formats of their matrix products",
     "jobs": "device, number format and version of torch of each measuring job",
+    "fetched": "hub id, commit and SHA-256 of every file of each model and corpus that was fetched",
     "packages": "version of every installed package",
 }
 FILES = {
@@ -73,10 +88,17 @@ def results_readme() -> str:
     parts = [INTRODUCTION]
     csv = {
         "analysis/models.csv": overview.MODELS,
+        "analysis/<model>/chosen_heads.csv": CHOSEN_HEADS,
+        "analysis/reference/models.csv": reference.MODELS,
+        "analysis/reference/published.csv": reference.PUBLISHED,
         "tables/models.csv": overview.MODELS,
         "tables/layers.csv": tables.LAYERS,
+        "analysis/<model>/<ablation>/norm_check.csv": store.NORM_CHECK,
         "tables/heads.csv": tables.HEADS,
+        "tables/erasure_neurons.csv": store.ERASURE_NEURONS,
+        "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": tables.CLAIMS,
+        "tables/published_norm_share.csv": reference.PUBLISHED_NORM_SHARE,
     }
     for path, schema in (store.tables(n_layers=0) | csv).items():
         parts.append(f"\n## `{path}`\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
@@ -90,4 +112,6 @@ def results_readme() -> str:
 
 def _type(column: store.Column) -> str:
     name = str(column.dtype)
-    return "array, one number per layer" if name.startswith("Array") else name
+    if name.startswith("Array"):
+        return f"array of {column.dtype.size}" if column.dtype.size else "array, one number per layer"
+    return name

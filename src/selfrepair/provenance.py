@@ -20,13 +20,16 @@ def job_record(device: str, precision: str) -> dict[str, str]:
     return {"device": device, "precision": precision, "torch": version("torch")}
 
 
-def run_record(config: dict[str, Any], jobs: dict[str, dict[str, str]]) -> dict[str, Any]:
+def run_record(
+    config: dict[str, Any], jobs: dict[str, dict[str, str]], fetched: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """Describe a run: its configuration, the code's commit, the machine, its jobs, and the version of every package.
 
     `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from the commit.
 
     Args:
         jobs: `job_record` of each measuring job, by name.
+        fetched: id, commit and checksums of each model and corpus that comes from a hub.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {
@@ -42,6 +45,7 @@ def run_record(config: dict[str, Any], jobs: dict[str, dict[str, str]]) -> dict[
         "devices": sorted({job["device"] for job in jobs.values()}),
         "precisions": sorted({job["precision"] for job in jobs.values()}),
         "jobs": jobs,
+        "fetched": fetched,
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
 

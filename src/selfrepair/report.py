@@ -40,7 +40,7 @@ class Cost:
 
 
 def figure(path: Path, captions: dict[str, dict[str, str]]) -> Figure:
-    """Read an SVG file named `kind[.model][.ablation].svg` and its caption.
+    """Read an SVG file named `kind[.model][.ablation].svg` and its caption, whose title says what the name holds.
 
     Raises:
         KeyError: there is no caption for this kind of figure.
@@ -48,7 +48,7 @@ def figure(path: Path, captions: dict[str, dict[str, str]]) -> Figure:
     kind, *rest = path.stem.split(".")
     if kind not in captions:
         raise KeyError(f"no caption for figures named {kind}; there are captions for {', '.join(captions)}")
-    names = {"ablation": rest[-1] if rest else "", "model": ".".join(rest[:-1])}
+    names = {"ablation": rest.pop() if "{ablation}" in captions[kind]["title"] else "", "model": ".".join(rest)}
     title, caption = (captions[kind][part].format(**names) for part in ("title", "caption"))
     return Figure(path.stem, inline_svg(path.read_text(), path.stem, title), title, caption)
 

@@ -1,10 +1,14 @@
 """Which tokens of a run are kept: exactly the top share of each head's direct effects, and a uniform control sample."""
 
+from typing import Literal, get_args
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+Measured = Literal["all", "selected"]  # which tokens of a run are ablated
+MEASURED: tuple[str, ...] = get_args(Measured)
 PENDING = 2**12  # tokens collected before the best are sought anew
 
 

@@ -90,19 +90,21 @@ def sweep(
         watch: looks at single neurons on the way.
 
     Raises:
-        ValueError: the model lacks a head.
+        ValueError: the model lacks a head, or single neurons are to be watched in a model folded as published.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
     runs = runs.ordered()
     if absent := {(layer, head) for layer, head in _pairs(runs) if layer >= model.n_layers or head >= model.n_heads}:
         raise ValueError(f"{model.name} has {model.n_layers} layers of {model.n_heads} heads, so not {sorted(absent)}")
+    if watch is not None and model.W_direct is not None:
+        raise ValueError(f"{model.name} was folded as published: direct effects of its neurons are not defined")
     rows = runs.row.unique()
     sources = source[rows] if ablation == "resample" else rows
     present = torch.cat([rows, sources[~torch.isin(sources, rows)].unique()])
     tokens = tokens[present].to(model.device)
     v, b = model.unembedding(tokens[: len(rows), 1:])
     clean = model.embed(tokens[:, :-1])
-    state = _State(model, runs, rows, present, sources, v)
+    state = _State(model, runs, rows, present, sources, model.direct_reading(tokens[: len(rows), 1:]))
     for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, clean)
         attention = model.attention_out(layer, z)
@@ -114,7 +116,7 @@ def sweep(
         for chunk, at in state.of(index):
             _join(model, state, block, chunk, at, ablation, means[index], watching)
         clean = resid_post
-    measurement = _close(model, state, clean[: len(rows)], b)
+    measurement = _close(model, state, clean[: len(rows)], v.flatten(0, 1), b)
     check_decomposition(measurement)
     return measurement
 
@@ -146,7 +148,10 @@ class _Block:
 
 
 class _State:
-    """The live runs of a sweep, and dot products with v collected so far, not yet divided by the scale."""
+    """The live runs of a sweep, and dot products with v collected so far, not yet divided by the scale.
+
+    Here v is what direct effects are read with: a column of the unembedding, unless the model was folded as published.
+    """
 
     def __init__(
         self,
@@ -271,31 +276,40 @@ def _change(
 
 
 def _close(
-    model: FoldedModel, state: _State, clean: Float[Tensor, "row pos d_model"], b: Float[Tensor, "row pos"]
+    model: FoldedModel,
+    state: _State,
+    clean: Float[Tensor, "row pos d_model"],
+    v: Float[Tensor, "place d_model"],
+    b: Float[Tensor, "row pos"],
 ) -> Swept:
-    """Divide by the clean scale and add the part of the final norm."""
+    """Divide by the clean scale and add the part of the final norm, or what takes its place as published (P1)."""
     resid = clean.flatten(0, 1)
     clean_scale = model.scale(resid)
-    clean_unbiased = (resid * state.v).sum(-1) / clean_scale
+    clean_unbiased = (resid * v).sum(-1) / clean_scale
     ablated_scale, own_scale, unbiased = (torch.empty_like(state.own) for _ in range(3))
+    written = torch.empty_like(state.own)  # change of the whole stream's direct effect, where it is not the logit's
     for index, layer in enumerate(model.layers):
         for chunk, at in state.of(index):
             place, live = state.place[at], state.live[at]
             ablated_scale[at] = model.scale(live)
-            unbiased[at] = (live * state.v[place]).sum(-1) / ablated_scale[at]
+            unbiased[at] = (live * v[place]).sum(-1) / ablated_scale[at]
+            if model.W_direct is not None:
+                written[at] = ((live - resid[place]) * state.v[place]).sum(-1)
             own_scale[at] = model.scale(resid[place] + _written(model, layer, chunk, state.delta_z[at]))
-    scale = clean_scale[state.place]
+    scale = model.direct_scale(clean_scale)[state.place]
+    delta_logit = unbiased - clean_unbiased[state.place]
+    norm = unbiased * (1 - ablated_scale / scale) if model.W_direct is None else delta_logit - written
     return Swept(
         runs=state.runs,
         rows=state.rows,
         logit=clean_unbiased.view(b.shape) + b,
         scale=clean_scale.view(b.shape),
         direct_effect=state.direct / scale,
-        delta_logit=unbiased - clean_unbiased[state.place],
+        delta_logit=delta_logit,
         delta_direct_effect=state.own / scale,
         repair_attention=state.attention.div_(scale[:, None]),
         repair_mlp=state.mlp.div_(scale[:, None]),
-        repair_norm=unbiased * (1 - ablated_scale / scale),
+        repair_norm=norm,
         ablated_scale=ablated_scale,
         own_scale=own_scale,
     )

@@ -8,9 +8,11 @@ from typing import Any
 import polars as pl
 
 from selfrepair import store
-from selfrepair.latex import Column, escape, number, table
+from selfrepair.contexts import ARROW
+from selfrepair.latex import MISSING, Column, escape, number, table
 
 TOP_HEADS = 10
+ERASURE_SHOWN = 3  # erasure neurons of a head in LaTeX
 Table = tuple[pl.DataFrame, str]
 
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
@@ -169,6 +171,68 @@ def claims(judged: list[dict[str, Any]]) -> Table:
         for claim in decided
     ]
     return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")
+
+
+def norm_share(rows: pl.DataFrame) -> Table:
+    """The norm's share of the direct effect in the last layer but one, as published and in the paper's words.
+
+    Args:
+        rows: of `experiments.reference.published_norm_share`; the last is the mean.
+    """
+    columns = [
+        Column("model", "Model", "code", align="l"),
+        Column("recomputed", "recomputed"),
+        Column("quoted", "quoted"),
+        Column("paper_text", "Paper's text", decimals=2),
+    ]
+    *models, mean = rows.to_dicts()
+    spans = [("", 1), ("Published results", 2), ("", 1)]
+    return rows, table(columns, [(None, models), (None, [mean])], spans)
+
+
+def erasure_neurons(erasure: pl.DataFrame) -> Table:
+    """Neurons that erase and erase less when a head is ablated; LaTeX holds the first of each head's top tokens.
+
+    Args:
+        erasure: `store.ERASURE_NEURONS` of all models.
+    """
+    shown = erasure.filter((pl.col("token_set") == "direct_effect") & (pl.col("place") < ERASURE_SHOWN))
+    rows = [
+        row
+        | {
+            "name": f"L{row['layer']}H{row['head']}",
+            "neuron_name": f"{row['mlp_layer']}.{row['neuron']}",
+            "percent": 100 * row["value"],
+            "percent_low": 100 * row["low"],
+            "percent_high": 100 * row["high"],
+            "anti": 100 * row["anti_erasing"],
+            "context": _context(row["context_1"]),
+        }
+        for row in shown.to_dicts()
+    ]
+    columns = [
+        Column("name", "Head", "code", align="l"),
+        Column("neuron_name", "MLP.neuron", "code", align="l"),
+        Column("direct_effect", "clean"),
+        Column("ablated_direct_effect", "ablated"),
+        Column("percent", r"\%", decimals=0),
+        Column("percent", r"95\,\% interval", "interval", decimals=0),
+        Column("anti", r"\%", decimals=0),
+        Column("context", "Text", "tex", align=r">{\raggedright\arraybackslash}p{0.28\linewidth}"),
+    ]
+    spans = [("", 2), ("DE (logits)", 2), ("Among first 10", 2), ("Erases less", 1), ("Largest change", 1)]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    groups = [(rf"\texttt{{{escape(name)}}}", [row for row in rows if row["model"] == name]) for name in models]
+    return erasure, table(columns, groups, spans, environment="longtable")
+
+
+def _context(text: str | None) -> str:
+    """Set the text before a prediction, and the predicted token in bold."""
+    if text is None:
+        return MISSING
+    plain = text.encode("ascii", "backslashreplace").decode()
+    before, _, predicted = plain.rpartition(ARROW)
+    return rf"\texttt{{\footnotesize {escape(before)}}} \textbf{{\texttt{{\footnotesize {escape(predicted)}}}}}"
 
 
 def _judged(entry: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
-"""The byte-level BPE tokenizer that the shipped models share."""
+"""The byte-level BPE tokenizer that the shipped models share, and the way back from any model's tokens to text."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -29,3 +29,11 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
     wrapped.save_pretrained(folder)
+
+
+def decoder(folder: Path) -> Callable[[list[int]], str]:
+    """A function from tokens to text, by the tokenizer of a model's directory."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return lambda tokens: tokenizer.decode(tokens, clean_up_tokenization_spaces=False)

@@ -3,16 +3,28 @@
 import altair as alt
 import polars as pl
 import pytest
+from token_drawings import TOKEN_FIGURES
 
 from selfrepair import store
 from selfrepair.figures.effect_scatter import effect_scatter
+from selfrepair.figures.iterative import layer_moving, self_repression
+from selfrepair.figures.repair_breakdown import repair_breakdown
+from selfrepair.figures.repair_by_depth import repair_by_depth
 from selfrepair.figures.repair_split import repair_share, repair_split
 from selfrepair.figures.responders import responders
 from selfrepair.figures.self_repair_by_depth import self_repair_by_depth
 from selfrepair.figures.training_loss import training_loss
 
 N_LAYERS, N_HEADS = 3, 2
-QUANTITIES = ["direct_effect", "delta_logit", "self_repair", "repair_norm", "repair_attention", "repair_mlp"]
+QUANTITIES = [
+    "direct_effect",
+    "ablated_direct_effect",
+    "delta_logit",
+    "self_repair",
+    "repair_norm",
+    "repair_attention",
+    "repair_mlp",
+]
 STATISTICS = ["mean", "median", "share", "clipped_share"]
 MODELS = ["one", "two"]
 
@@ -56,6 +68,40 @@ def responder_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in store.RESPONDERS.items()}, orient="row")
 
 
+def moving_table() -> pl.DataFrame:
+    """Rows per head, and correlations of each layer and of all."""
+    heads = [
+        (model, N_LAYERS, layer, layer == 1, 0, head, tokens, quantity)
+        for model in MODELS
+        for layer in range(N_LAYERS - 1)
+        for head in range(N_HEADS)
+        for tokens in ("all", "top")
+        for quantity in ("direct_effect", "change_moving", "change_ablating")
+    ]
+    correlations = [
+        (model, N_LAYERS, layer, layer == 1, None if layer is None else 0, None, tokens, "correlation")
+        for model in MODELS
+        for layer in (*range(N_LAYERS - 1), None)
+        for tokens in ("all", "top")
+    ]
+    rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in (*heads, *correlations)]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in store.MOVING.items()}, orient="row")
+
+
+def repression_table() -> pl.DataFrame:
+    keys = [
+        (model, N_LAYERS, layer, head, direction, strength, scale, statistic)
+        for model in MODELS
+        for layer, head in ((2, 0), (1, 1), (None, None))
+        for direction in ("own", "other", "random")
+        for strength in (1.0, 3.0)
+        for scale in ("clean", "perturbed")
+        for statistic in ("ratio", *(["share_repressed"] if head is None else []))
+    ]
+    rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in keys]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in store.REPRESSION.items()}, orient="row")
+
+
 def training_tables() -> tuple[pl.DataFrame, pl.DataFrame]:
     steps = [100, 200, 1000]
     logs = [
@@ -83,8 +129,13 @@ FIGURES = {
     "effect_scatter": lambda: effect_scatter(HEADS.filter(pl.col("model") == "one")),
     "repair_split": lambda: repair_split(LAYERS),
     "repair_share": lambda: repair_share(LAYERS),
+    "repair_by_depth": lambda: repair_by_depth(LAYERS),
+    "repair_breakdown": lambda: repair_breakdown(LAYERS),
+    **TOKEN_FIGURES,
     "responders": lambda: responders(responder_table()),
     "training_loss": lambda: training_loss(*training_tables()),
+    "layer_moving": lambda: layer_moving(moving_table()),
+    "self_repression": lambda: self_repression(repression_table()),
 }
 
 

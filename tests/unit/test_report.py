@@ -22,7 +22,28 @@ RECORD = {
     "packages": {"polars": "2.1.0"},
     "jobs": {},
 }
-KINDS = ["self_repair_by_depth", "effect_scatter", "repair_split", "repair_share", "responders", "training_loss"]
+KINDS = [
+    "self_repair_by_depth",
+    "effect_scatter",
+    "repair_split",
+    "repair_share",
+    "responders",
+    "repair_by_depth",
+    "repair_breakdown",
+    "norm_scale",
+    "ablation_types",
+    "noise",
+    "noise_components",
+    "training_loss",
+    "layer_moving",
+    "self_repression",
+    "neuron_sparsity",
+    "neuron_cumulative",
+    "erasure_scatter",
+    "neuron_histograms",
+    "neuron_frequency",
+    "reference_scatter",
+]
 
 
 def claim(**changes) -> dict:
@@ -101,6 +122,11 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
 
 def test_figure_takes_model_and_ablation_from_its_name(page: str) -> None:
     assert "Direct effect and change of the logit, tiny.v2, resample ablation" in page
+
+
+def test_figure_of_all_kinds_of_ablation_takes_its_model_from_its_name(tmp_path: Path) -> None:
+    (tmp_path / "norm_scale.tiny.v2.svg").write_text(SVG)
+    assert figure(tmp_path / "norm_scale.tiny.v2.svg", CAPTIONS).title == "Scale of the final norm, tiny.v2"
 
 
 def test_every_kind_of_figure_has_a_caption_that_names_tokens_and_uncertainty(tmp_path: Path) -> None:

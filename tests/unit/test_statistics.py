@@ -89,7 +89,7 @@ def tables(heads: list[tuple[int, int]]) -> tuple[pl.DataFrame, pl.DataFrame, pl
     columns["document"] = [(row * 10 + pos) // 8 for _, _, row, pos in places]
     columns["selected"] = (generator.random(n) < 0.2).tolist()
     columns["control"] = [(row * 10 + pos) % 3 == 0 for _, _, row, pos in places]
-    floats = ["logit", "ablated_logit", "scale", "ablated_scale", *EFFECTS]
+    floats = ["logit", "ablated_logit", "scale", "ablated_scale", "own_scale", *EFFECTS]
     columns |= {name: generator.normal(0.4, 1, size=n).astype(np.float32) for name in floats}
     columns |= {name: generator.normal(size=(n, N_LAYERS)).astype(np.float32) for name in store.by_layer(N_LAYERS)}
     whole = store.frame(columns, store.ablated_tokens(N_LAYERS))

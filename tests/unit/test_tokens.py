@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import numpy as np
 import polars as pl
@@ -266,6 +267,22 @@ def test_real_tokenizers_keep_the_text(shared, name):
     """GPT-2's and Pythia's own tokenizers, on prose, code and what is rare in both."""
     tokenizer = Tokenizer.from_file(str(shared(f"tokenizers/{name}/tokenizer.json")))
     assert tokenizer.decode(tokenizer.encode(TRICKY, add_special_tokens=False).ids) == TRICKY
+
+
+@pytest.mark.parametrize(("name", "family", "end"), [("gpt2", "gpt2", 50256), ("neox", "gpt_neox", 0)])
+def test_rows_of_real_tokenizers_begin_with_their_end_of_text(shared, tmp_path, name, family, end):
+    """GPT-2 and Pythia have no beginning-of-text token; theirs for the end of a text is both (experiments.md a.5)."""
+    folder = tmp_path / name
+    shutil.copytree(shared(f"tokenizers/{name}"), folder, copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    (folder / "config.json").write_text(json.dumps({"model_type": family}))
+    (ids, again), bos, separator = encode(folder, [TRICKY, TRICKY])
+    assert (bos, separator) == (end, end)
+    assert ids == again and end not in ids
+    assert Tokenizer.from_file(str(folder / "tokenizer.json")).decode(ids) == TRICKY
+    documents = pl.DataFrame({"name": ["a", "b"], "kind": ["text", "text"]})
+    sampled = sample_tokens([ids, ids], bos, separator, documents, n_rows=2, row_length=len(ids) + 2, seed=0)
+    assert token_matrix(sampled.tokens).tolist() == [[end, *ids, end]] * 2
 
 
 @pytest.mark.parametrize("name", ["stories260K", "gpt280K"])

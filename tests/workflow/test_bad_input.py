@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.workflow.conftest import CONFIG, Clone
 
@@ -52,11 +53,32 @@ CONFIGS = {
         ["corpora.python-stdlib.path", "no.parquet does not exist"],
     ),
     "missing model directory": (add_model(path="no/such"), ["models.broken", "no/such does not exist"]),
-    "hub model without revision": (add_model(hub="a/b"), ["models.broken", "revision"]),
+    "hub and path": (
+        add_model(hub="a/b", path="c"),
+        ["models.broken", "A local directory (`path`), or a model of a hub"],
+    ),
+    "revision and resolve": (add_model(hub="a/b", revision="0" * 40, resolve="main"), ["models.broken", "`resolve`"]),
+    "missing reference": (lambda c: c.update(reference="no.csv"), ["reference: no.csv does not exist"]),
+    "as published, with LayerNorm": (
+        lambda c: c["models"]["tiny-gpt2"].update(as_published=True),
+        ["models.tiny-gpt2", "RMSNorm only", "`gpt2`"],
+    ),
     "short revision": (add_model(hub="a/b", revision="main"), ["models.broken", "revision"]),
     "head out of range": (
         lambda c: c["models"]["tiny-gpt2"].update(heads=["L6H0"]),
         ["models.tiny-gpt2.heads", "L6H0 is out of range", "0 to 5"],
+    ),
+    "head to study out of range": (
+        lambda c: c["models"]["tiny-gpt2"].update(study=["L0H8"]),
+        ["models.tiny-gpt2.study", "L0H8 is out of range"],
+    ),
+    "head to study that is not measured": (
+        lambda c: c["models"]["tiny-pythia"].update(study=["L2H1", "L0H0"]),
+        ["models.tiny-pythia.study", "L0H0 must be among `heads`"],
+    ),
+    "neurons of a layer that is not there": (
+        lambda c: c["experiments"].update(neuron_layers=[-1, 6]),
+        ["experiments.neuron_layers", "6 layers, so not 6; -1 is the last"],
     ),
     "reserved run name": (lambda c: c.update(run="hub"), ["run", "not hub or built"]),
     "no run name": (lambda c: c.pop("run"), ["'run' is a required property"]),
@@ -99,6 +121,52 @@ def test_a_bad_model_directory_is_refused_at_once(project: Clone, tmp_path: Path
     shutil.copytree(project.root / GPT2, model)
     damage(model)
     refused(project, project.configure("bad.yaml", add_model(path=str(model))), ["models.broken", *named])
+
+
+LOCKED = "models:\n  a/b: {revision: %s, files: {}}\ndatasets: {}\n"
+
+
+def test_a_revision_other_than_the_locks_is_refused(project: Clone) -> None:
+    lock = project.root / "config/hub.lock.yaml"
+    shipped = lock.read_text()
+    lock.write_text(LOCKED % ("'" + "1" * 40 + "'"))
+    config = project.configure("bad.yaml", add_model(hub="a/b", revision="2" * 40))
+    refused(project, config, ["models.broken", "1" * 40, "2" * 40, "hub.lock.yaml"])
+    lock.write_text(LOCKED % "main")
+    refused(project, config, ["models.broken", "a/b must have `revision`, a full commit hash"])
+    lock.write_text(shipped)
+
+
+def test_what_was_fetched_at_another_commit_than_the_locks_is_not_used(project: Clone) -> None:
+    """The lock is no input of any rule, so Snakemake would not notice."""
+    lock, record = project.root / "config/hub.lock.yaml", project.root / "results/hub/records/models/broken.json"
+    shipped = lock.read_text()
+    lock.write_text(LOCKED % ("'" + "1" * 40 + "'"))
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"hub": "a/b", "revision": "2" * 40, "files": {}}))
+    refused(
+        project, project.configure("bad.yaml", add_model(hub="a/b")), [str(record.relative_to(project.root)), "delete"]
+    )
+    lock.write_text(shipped)
+    record.unlink()
+
+
+@pytest.mark.parametrize("config", ["config/paper.yaml", "config/paper-quick.yaml"])
+def test_the_papers_models_are_planned_without_any_of_them_here(project: Clone, config: str) -> None:
+    models = yaml.safe_load((project.root / config).read_text())["models"]
+    plan = project.plan(config)
+    assert plan["fetch_model"] == plan["fold_model"] == len(models)
+    assert plan["fetch_corpus"] == 1
+
+
+def test_llama_says_what_its_missing_path_is_for(project: Clone) -> None:
+    text = (project.root / "config/paper.yaml").read_text()
+    lines = ("llama-7b:", "  path: path/to/llama-7b", "  study: [L30H8]", "  as_published: true")
+    for line in lines:
+        assert f"  # {line}\n" in text
+        text = text.replace(f"  # {line}\n", f"  {line}\n")
+    (project.root / "llama.yaml").write_text(text)
+    refused(project, "llama.yaml", ["models.llama-7b", "path/to/llama-7b does not exist", "set the model's `path`"])
 
 
 def test_two_models_of_one_name_are_refused(project: Clone) -> None:

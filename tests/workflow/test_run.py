@@ -18,7 +18,11 @@ RESULTS = Path("results/test")
 def test_every_deliverable_is_there_and_not_empty(finished_run: Clone) -> None:
     assert finished_run.plan() == {}
     files = [path for path in (finished_run.root / RESULTS).rglob("*") if path.is_file()]
-    empty = [path.name for path in files if path.stat().st_size == 0 and path.suffix != ".log"]
+    empty = [
+        path.name
+        for path in files
+        if path.stat().st_size == 0 and path.suffix != ".log" and "snakemake" not in path.name
+    ]
     assert len(files) > 100 and not empty
 
 
@@ -35,7 +39,11 @@ def test_the_run_shows_progress(finished_run: Clone) -> None:
     assert re.search(r"shard 1/2: [\d,]+/36,288 ablated tokens, [\d,]+ ablated tokens/s, \d\d:\d\d left", said)
 
 
-@pytest.mark.parametrize("pattern", store.tables(n_layers=6))
+# Tables of a comparison with published values are made only where one is configured.
+MADE = [pattern for pattern in store.tables(n_layers=6) if not pattern.startswith("analysis/reference/")]
+
+
+@pytest.mark.parametrize("pattern", MADE)
 def test_tables_have_the_documented_schema(finished_run: Clone, pattern: str) -> None:
     found = list((finished_run.root / RESULTS).glob(re.sub(r"<\w+>", "*", pattern)))
     assert found
@@ -43,7 +51,10 @@ def test_tables_have_the_documented_schema(finished_run: Clone, pattern: str) ->
         if not (pattern.startswith("ablation/<model>/<ablation>") and path.parent.name == "clean"):
             schema = {name: c.dtype for name, c in store.tables(n_layers=6)[pattern].items()}
             expected = {n: d() if isinstance(d, type) else d for n, d in schema.items()}
-            assert pl.read_parquet_schema(path) == expected, path
+            if path.suffix == ".csv":
+                assert pl.read_csv(path).columns == list(expected), path
+            else:
+                assert pl.read_parquet_schema(path) == expected, path
 
 
 def test_kept_tokens_split_exactly_on_disk(finished_run: Clone) -> None:

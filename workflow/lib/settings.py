@@ -16,11 +16,21 @@ import jsonschema
 import yaml
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.models.directory import check_heads, count_parameters, model_info, read_model_info, weight_files
+from selfrepair.hub_lock import HubError, agreed_revision, lock_key, read_lock
+from selfrepair.models.directory import (
+    check_as_published,
+    check_heads,
+    count_parameters,
+    model_info,
+    read_model_info,
+    weight_files,
+)
 from selfrepair.typeset import ENGINES, NO_ENGINE
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 TRAINING = Path("config/training.yaml")
+HUB_LOCK = "config/hub.lock.yaml"
+AS_PUBLISHED = "-as-published"  # after the name of a model that is measured a second time, in the authors' units
 # Keys that people try, and what to write instead.
 RENAMED = {
     "model": "list models under `models`, by name",
@@ -83,7 +93,11 @@ class Settings:
 
     def heads(self, name: str) -> list[str]:
         """Heads to measure; none named means all."""
-        return self.config["models"][name].get("heads", [])
+        return self._entry(name).get("heads", [])
+
+    def study(self, name: str) -> list[str]:
+        """Heads that single-head experiments look at in any case."""
+        return self._entry(name).get("study", [])
 
     @property
     def gpus(self) -> int:
@@ -102,17 +116,43 @@ class Settings:
         files = list(Path(self.directory(name)).glob("*.safetensors"))
         return math.ceil(4e-6 * sum(map(count_parameters, files))) if files else UNKNOWN_WEIGHTS_MB
 
+    @property
+    def reference(self) -> str | None:
+        """Published per-head results to compare with, if there are any."""
+        return self.config.get("reference")
+
+    @property
+    def as_published(self) -> list[str]:
+        """Names of the second measurements, in the authors' units, of models that ask for one."""
+        return [f"{name}{AS_PUBLISHED}" for name in self.models if self.config["models"][name].get("as_published")]
+
+    def variant(self, name: str) -> str:
+        """Flag of a model that is folded in another way."""
+        return "--as-published" if name in self.as_published else ""
+
+    def _base(self, name: str) -> str:
+        """The configured model behind a name."""
+        return name.removesuffix(AS_PUBLISHED) if name in self.as_published else name
+
+    def _entry(self, name: str) -> dict[str, Any]:
+        return self.config["models"][self._base(name)]
+
+    def fetched_records(self, kind: str) -> dict[str, str]:
+        """Record of what was fetched from a hub, of each model or corpus that is."""
+        used = self.models if kind == "models" else [self.config["tokens"]["corpus"]]
+        return {name: _record(kind, name) for name in used if "hub" in self.config[kind][name]}
+
     def as_json(self) -> str:
         return json.dumps(self.config, sort_keys=True)
 
     def retrained(self, name: str) -> bool:
-        return self.config["retrain"] and "training" in self.config["models"][name]
+        return self.config["retrain"] and "training" in self._entry(name)
 
     def directory(self, name: str) -> str:
         """A model's directory: as configured, or where it is trained or fetched."""
         if self.retrained(name):
-            return f"{self.results}/trained/{name}"
-        return self.config["models"][name].get("path") or f"results/hub/models/{name}"
+            return f"{self.results}/trained/{self._base(name)}"
+        return self._entry(name).get("path") or f"results/hub/models/{self._base(name)}"
 
     def tokenizer_directory(self, name: str) -> str:
         """Where a model's tokenizer is; that of retrained models is there before they are."""
@@ -123,7 +163,7 @@ class Settings:
         folder = Path(self.directory(name))
         if self.retrained(name):
             return [str(folder / file) for file in TRAINED_FILES]
-        if "hub" in self.config["models"][name]:
+        if "hub" in self._entry(name):
             return [str(folder)]
         return [str(folder / "config.json"), *map(str, weight_files(folder))]
 
@@ -132,7 +172,7 @@ class Settings:
         folder = Path(self.tokenizer_directory(name))
         if self.retrained(name):
             return [str(folder / file) for file in TOKENIZER_FILES]
-        if "hub" in self.config["models"][name]:
+        if "hub" in self._entry(name):
             return [str(folder)]
         named = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
         return sorted(str(file) for pattern in named for file in folder.glob(pattern))
@@ -166,6 +206,11 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     if corpus not in config["corpora"]:
         known = ", ".join(config["corpora"])
         raise WorkflowError(f"tokens.corpus: `{corpus}` is not under `corpora`, which lists {known}")
+    _check_hub("corpora", corpus, settings.corpus)
+    if clash := set(settings.as_published) & set(settings.models):
+        raise WorkflowError(f"models: {', '.join(clash)} is how `as_published` names its measurement; rename the model")
+    if "reference" in config and not Path(config["reference"]).is_file():
+        raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
     if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
         raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
     for name, model in config["models"].items():
@@ -178,6 +223,7 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         known = ", ".join(settings.training["models"])
         raise WorkflowError(f"models.{name}.training: `{model['training']}` is not in {TRAINING}; it lists {known}")
     if "hub" in model:
+        _check_hub("models", name, model)
         return  # not there yet; checked when it is fetched and measured
     try:
         if settings.retrained(name):
@@ -185,8 +231,19 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         else:
             info = read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
+        if model.get("as_published"):
+            check_as_published(info.family)
+        check_heads(info, model.get("study", []), name, "study")
     except ValueError as error:
         raise WorkflowError(f"models.{name}: {error}") from None
+    if missing := sorted(set(model.get("study", [])) - set(model.get("heads", model.get("study", [])))):
+        raise WorkflowError(f"models.{name}.study: {', '.join(missing)} must be among `heads`, or leave `heads` out")
+    layers = settings.config["experiments"]["neuron_layers"]
+    if beyond := [layer for layer in layers if not -info.n_layers <= layer < info.n_layers]:
+        raise WorkflowError(
+            f"experiments.neuron_layers: {name} has {info.n_layers} layers, so not {', '.join(map(str, beyond))}; "
+            "-1 is the last"
+        )
     length = settings.config["tokens"]["row_length"]
     if length > info.max_positions:
         raise WorkflowError(
@@ -194,6 +251,31 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         )
     if not settings.retrained(name) and not settings.tokenizer_files(name):
         raise WorkflowError(f"models.{name}: {model['path']} holds no tokenizer; put its tokenizer.json there")
+
+
+def _record(kind: str, name: str) -> str:
+    return f"results/hub/records/{kind}/{name}.json"
+
+
+def _check_hub(kind: str, name: str, entry: dict[str, Any]) -> None:
+    """Check that configuration, lock and what was fetched before are of the same commit."""
+    if "hub" not in entry:
+        return
+    try:
+        key = lock_key(entry["hub"], entry.get("resolve", "main"))
+        known = read_lock(Path(HUB_LOCK))["models" if kind == "models" else "datasets"].get(key)
+        wanted = agreed_revision(Path(HUB_LOCK), key, entry.get("revision"), known)
+    except HubError as error:
+        raise WorkflowError(f"{kind}.{name}: {error}") from None
+    record = Path(_record(kind, name))
+    if wanted is None or "revision" in entry or not record.is_file():
+        return  # a changed configuration makes Snakemake fetch again
+    fetched = json.loads(record.read_text())
+    if fetched["hub"] == entry["hub"] and fetched["revision"] != wanted:
+        raise WorkflowError(
+            f"{kind}.{name}: what was fetched is of {fetched['revision']}, {HUB_LOCK} now says {wanted}; delete "
+            f"{record} to have it fetched again"
+        )
 
 
 def _check_schema(config: dict[str, Any]) -> None:

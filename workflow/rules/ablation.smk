@@ -73,3 +73,79 @@ rule ablate_heads:
         "--limit {resources.mem_mb} "
         "--threads {threads} --tokens-output {output.tokens} --sums-output {output.sums} "
         "2>&1 | tee {log}"
+
+
+rule measure_iterative:
+    """Exploratory: layers skipped, and heads' own outputs added to what they read, one position at a time."""
+    input:
+        code=code("measure_iterative", "measure"),
+        model=ancient("<results>/models/{model}/folded"),
+        facts="<results>/models/{model}/model.json",
+        tokens="<results>/tokens/{model}/tokens.parquet",
+        rows="<results>/tokens/{model}/rows.parquet",
+        clean="<results>/ablation/{model}/clean/tokens.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+    output:
+        moves="<results>/ablation/{model}/iterative/moves.parquet",
+        additions="<results>/ablation/{model}/iterative/additions.parquet",
+    log:
+        "<logs>/measure_iterative.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_iterative.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
+        gpu=SETTINGS.gpus,
+        runtime=60,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        clean=subpath(input.clean, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        strengths=config["experiments"]["repression_scales"],
+        n_tokens=config["experiments"]["repression_tokens"],
+        seed=config["seed"],
+        device=config["device"],
+        folder=subpath(output.moves, parent=True),
+    shell:
+        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
+        "--heads {params.heads} --strengths {params.strengths} --count {params.n_tokens} --seed {params.seed} "
+        "--device {params.device} --threads {threads} --output {params.folder} 2>&1 | tee {log}"
+
+
+rule measure_partners:
+    """Ablate the chosen heads in some rows once with each of several resample partners."""
+    input:
+        code=code("measure_partners", "measure"),
+        model=ancient("<results>/models/{model}/folded"),
+        facts="<results>/models/{model}/model.json",
+        tokens="<results>/tokens/{model}/tokens.parquet",
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+        heads="<results>/analysis/{model}/chosen_heads.csv",
+    output:
+        "<results>/ablation/{model}/partners.parquet",
+    log:
+        "<logs>/measure_partners.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_partners.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
+        gpu=SETTINGS.gpus,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        partners=config["experiments"]["partners"],
+        noise_rows=config["experiments"]["noise_rows"],
+        seed=config["seed"],
+        device=config["device"],
+        memory=config.get("memory", "auto"),
+    shell:
+        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --selected {input.selected} "
+        "--heads {input.heads} --partners {params.partners} --rows {params.noise_rows} --seed {params.seed} "
+        "--device {params.device} --memory {params.memory} --limit {resources.mem_mb} "
+        "--threads {threads} --output {output} 2>&1 | tee {log}"

@@ -7,7 +7,13 @@ sys.path[:0] = [f"{workflow.basedir}/workflow/lib", f"{workflow.basedir}/src"]
 from closure import code
 from environment import command_prefix
 from locking import hold_lock
-from settings import TOKENIZER_FILES, TRAINED_FILES, closing_message, read_settings
+from settings import (
+    HUB_LOCK,
+    TOKENIZER_FILES,
+    TRAINED_FILES,
+    closing_message,
+    read_settings,
+)
 
 shell.prefix(command_prefix(workflow.basedir))
 
@@ -18,15 +24,47 @@ SHARDS = SETTINGS.shards
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
 FIGURE_SUFFIXES = ["json", "pdf", "svg", "png", "html"]
+NEURON_FIGURES = [
+    "neuron_sparsity",
+    "neuron_cumulative",
+    "erasure_scatter",
+    "neuron_histograms",
+    "neuron_frequency",
+]
 FIGURES = [
     *expand("self_repair_by_depth.{ablation}", ablation=ABLATIONS),
     *expand("effect_scatter.{model}.{ablation}", model=MODELS, ablation=ABLATIONS),
     *expand("repair_split.{ablation}", ablation=ABLATIONS),
     *expand("repair_share.{ablation}", ablation=ABLATIONS),
     *expand("responders.{ablation}", ablation=ABLATIONS),
+    *expand("repair_by_depth.{ablation}", ablation=ABLATIONS),
+    *expand("repair_breakdown.{ablation}", ablation=ABLATIONS),
+    *expand("norm_scale.{model}", model=MODELS),
+    *expand("ablation_types.{model}", model=MODELS),
+    *expand("noise.{model}", model=MODELS),
+    "noise_components",
+    *expand("{figure}.{model}", figure=NEURON_FIGURES, model=MODELS),
     *(["training_loss"] if TRAINING_LOGS else []),
+    "layer_moving",
+    "self_repression",
 ]
-TABLES = ["models", "layers", "heads", "claims"]
+if SETTINGS.reference:
+    FIGURES.append("reference_scatter")
+REFERENCE = (
+    [
+        *expand("<results>/analysis/reference/{t}.parquet", t=["heads", "agreement"]),
+        *expand(
+            "<results>/analysis/reference/{t}.csv",
+            t=["agreement", "models", "published"],
+        ),
+        *expand(
+            "<results>/tables/published_norm_share.{suffix}", suffix=["tex", "csv"]
+        ),
+    ]
+    if SETTINGS.reference
+    else []
+)
+TABLES = ["models", "layers", "heads", "norm", "claims", "erasure_neurons"]
 REPORT = [
     "<results>/report/report.html",
     "<results>/report/claims.json",

@@ -147,3 +147,214 @@ rule figure_training_loss:
     shell:
         "python {input.code[0]:q} --logs {params.logs:q} --summaries {params.summaries:q} --output {output:q} "
         "2>&1 | tee {log:q}"
+
+
+rule figure_layer_moving:
+    """Exploratory: skipping a layer against ablating its strongest head, all models."""
+    input:
+        code=code("figure_layer_moving", "draw"),
+        moving=expand(
+            "<results>/analysis/{model}/iterative/moving.parquet", model=MODELS
+        ),
+    output:
+        expand("<results>/figures/layer_moving.{suffix}", suffix=FIGURE_SUFFIXES),
+    log:
+        "<logs>/figure_layer_moving.log",
+    benchmark:
+        "<benchmarks>/figure_layer_moving.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --moving {input.moving:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_self_repression:
+    """Exploratory: heads whose own output is already in what they read, all models."""
+    input:
+        code=code("figure_self_repression", "draw"),
+        repression=expand(
+            "<results>/analysis/{model}/iterative/repression.parquet", model=MODELS
+        ),
+    output:
+        expand("<results>/figures/self_repression.{suffix}", suffix=FIGURE_SUFFIXES),
+    log:
+        "<logs>/figure_self_repression.log",
+    benchmark:
+        "<benchmarks>/figure_self_repression.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --repression {input.repression:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_repair_by_depth:
+    """Self-repair and its parts against relative depth, all models together, in logits and as shares."""
+    input:
+        code=code("figure_repair_by_depth", "draw"),
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        ),
+    output:
+        expand(
+            "<results>/figures/repair_by_depth.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_repair_by_depth.{ablation}.log",
+    benchmark:
+        "<benchmarks>/figure_repair_by_depth.{ablation}.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_repair_breakdown:
+    """Parts of self-repair beside the direct effect before and after ablation, per layer."""
+    input:
+        code=code("figure_repair_breakdown", "draw"),
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        ),
+    output:
+        expand(
+            "<results>/figures/repair_breakdown.{{ablation}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_repair_breakdown.{ablation}.log",
+    benchmark:
+        "<benchmarks>/figure_repair_breakdown.{ablation}.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_norm_scale:
+    """Ratio of the final norm's clean and ablated scale on single tokens, for heads of the last layer."""
+    input:
+        code=code("figure_norm_scale", "draw"),
+        norm=expand(
+            "<results>/analysis/{{model}}/{ablation}/norm.parquet", ablation=ABLATIONS
+        ),
+        histograms=expand(
+            "<results>/analysis/{{model}}/{ablation}/norm_histogram.parquet",
+            ablation=ABLATIONS,
+        ),
+        heads="<results>/analysis/{model}/resample/heads.parquet",
+        chosen="<results>/analysis/{model}/chosen_heads.csv",
+    output:
+        expand(
+            "<results>/figures/norm_scale.{{model}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_norm_scale.{model}.log",
+    benchmark:
+        "<benchmarks>/figure_norm_scale.{model}.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --norm {input.norm:q} --histograms {input.histograms:q} --heads {input.heads:q} "
+        "--chosen {input.chosen:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_ablation_types:
+    """Single tokens of a head of the last layer under each kind of ablation."""
+    input:
+        code=code("figure_ablation_types", "draw"),
+        tokens=expand(
+            "<results>/ablation/{{model}}/{ablation}/tokens-{shard}.parquet",
+            ablation=ABLATIONS,
+            shard=range(SHARDS),
+        ),
+        heads="<results>/analysis/{model}/resample/heads.parquet",
+    output:
+        expand(
+            "<results>/figures/ablation_types.{{model}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_ablation_types.{model}.log",
+    benchmark:
+        "<benchmarks>/figure_ablation_types.{model}.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        tokens=lambda wildcards, input: [
+            f"{file.split('/')[-2]}={file}" for file in input.tokens
+        ],
+    shell:
+        "python {input.code[0]:q} --model {wildcards.model:q} --tokens {params.tokens:q} --heads {input.heads:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_noise:
+    """Single tokens of chosen heads, with rates of overcorrection."""
+    input:
+        code=code("figure_noise", "draw"),
+        tokens=expand(
+            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
+            shard=range(SHARDS),
+        ),
+        chosen="<results>/analysis/{model}/chosen_heads.csv",
+        noise="<results>/analysis/{model}/noise.parquet",
+    output:
+        expand(
+            "<results>/figures/noise.{{model}}.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_noise.{model}.log",
+    benchmark:
+        "<benchmarks>/figure_noise.{model}.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --model {wildcards.model:q} --tokens {input.tokens:q} --chosen {input.chosen:q} "
+        "--noise {input.noise:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_noise_components:
+    """Where the variance of self-repair comes from: documents, tokens, or partners."""
+    input:
+        code=code("figure_noise_components", "draw"),
+        noise=expand("<results>/analysis/{model}/noise.parquet", model=MODELS),
+    output:
+        expand(
+            "<results>/figures/noise_components.{suffix}",
+            suffix=FIGURE_SUFFIXES,
+        ),
+    log:
+        "<logs>/figure_noise_components.log",
+    benchmark:
+        "<benchmarks>/figure_noise_components.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --noise {input.noise:q} --output {output:q} 2>&1 | tee {log:q}"

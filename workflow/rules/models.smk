@@ -57,11 +57,12 @@ rule train_model:
 
 
 rule fetch_model:
-    """Download a hub's model at its pinned revision: configuration, tokenizer, safetensors."""
+    """Download a hub's model at a commit, checked by the lock: configuration, tokenizer, safetensors."""
     input:
         code=code("fetch_model", "measure"),
     output:
-        directory("results/hub/models/{model}"),
+        model=directory("results/hub/models/{model}"),
+        record="results/hub/records/models/{model}.json",
     log:
         "results/hub/logs/fetch_model.{model}.log",
     benchmark:
@@ -71,10 +72,13 @@ rule fetch_model:
         "../../envs/measure.yaml"
     params:
         hub=lookup(within=config, dpath="models/{model}/hub"),
-        revision=lookup(within=config, dpath="models/{model}/revision"),
+        revision=lookup(within=config, dpath="models/{model}/revision", default=""),
+        resolve=lookup(within=config, dpath="models/{model}/resolve", default="main"),
+        lock=HUB_LOCK,  # no input: a fetch fills in its own entry
     shell:
-        "HF_HUB_OFFLINE=0 python {input.code[0]} --hub {params.hub} --revision {params.revision} "
-        "--output {output} 2>&1 | tee {log}"
+        "HF_HUB_OFFLINE=0 python {input.code[0]} --name {wildcards.model} --hub {params.hub} "
+        "--revision={params.revision} --resolve {params.resolve:q} --lock {params.lock} --output {output.model} "
+        "--record {output.record} 2>&1 | tee {log}"
 
 
 rule fold_model:
@@ -97,6 +101,7 @@ rule fold_model:
     params:
         directory=lambda wildcards: SETTINGS.directory(wildcards.model),
         precision=config.get("precision", "float32"),
+        variant=lambda wildcards: SETTINGS.variant(wildcards.model),
     shell:
         "python {input.code[0]} --directory {params.directory:q} --name {wildcards.model} "
-        "--precision {params.precision} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"
+        "--precision {params.precision} {params.variant} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"

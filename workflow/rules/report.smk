@@ -47,6 +47,8 @@ rule write_report:
             *expand("<benchmarks>/sample_tokens.{model}.tsv", model=MODELS),
             *expand("<benchmarks>/fold_model.{model}.tsv", model=MODELS),
             *expand("<benchmarks>/measure_clean.{model}.tsv", model=MODELS),
+            *expand("<benchmarks>/measure_iterative.{model}.tsv", model=MODELS),
+            *expand("<benchmarks>/summarise_iterative.{model}.tsv", model=MODELS),
             *expand(
                 "<benchmarks>/ablate_heads.{model}.{ablation}.{shard}.tsv",
                 model=MODELS,
@@ -58,11 +60,29 @@ rule write_report:
                 model=MODELS,
                 ablation=ABLATIONS,
             ),
+            *expand(
+                "<benchmarks>/{rule}.{model}.{ablation}.tsv",
+                rule=["summarise_norm", "check_norm"],
+                model=MODELS,
+                ablation=ABLATIONS,
+            ),
+            *expand(
+                "<benchmarks>/{rule}.{model}.tsv",
+                rule=[
+                    "choose_heads",
+                    "measure_partners",
+                    "summarise_noise",
+                    "measure_neurons",
+                    "summarise_neurons",
+                ],
+                model=MODELS,
+            ),
             *expand("<benchmarks>/figure_{figure}.tsv", figure=FIGURES),
             "<benchmarks>/record_run.tsv",
             "<benchmarks>/model_overview.tsv",
             *expand(
-                "<benchmarks>/table_{table}.tsv", table=["models", "layers", "heads"]
+                "<benchmarks>/table_{table}.tsv",
+                table=["models", "layers", "heads", "norm", "erasure_neurons"],
             ),
             "<benchmarks>/check_claims.tsv",
         ],

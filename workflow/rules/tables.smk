@@ -86,3 +86,28 @@ rule table_heads:
         runtime=10,
     shell:
         "python {input.code[0]:q} --heads {input.heads:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
+
+
+rule table_norm:
+    """The norm's part of self-repair by three accountings, all models, as LaTeX and CSV."""
+    input:
+        code=code("table_norm", "analyse"),
+        norm=expand(
+            "<results>/analysis/{model}/{ablation}/norm.parquet",
+            model=MODELS,
+            ablation=ABLATIONS,
+        ),
+    output:
+        tex="<results>/tables/norm.tex",
+        csv="<results>/tables/norm.csv",
+    log:
+        "<logs>/table_norm.log",
+    benchmark:
+        "<benchmarks>/table_norm.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --norm {input.norm:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"

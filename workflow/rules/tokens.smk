@@ -18,11 +18,12 @@ rule build_corpus:
 
 
 rule fetch_corpus:
-    """Download a hub's data set at its pinned revision."""
+    """Download the training split of a hub's data set at a commit, checked by the lock."""
     input:
         code=code("fetch_corpus", "measure"),
     output:
-        "results/hub/corpora/{corpus}.parquet",
+        corpus="results/hub/corpora/{corpus}.parquet",
+        record="results/hub/records/corpora/{corpus}.json",
     log:
         "results/hub/logs/fetch_corpus.{corpus}.log",
     benchmark:
@@ -32,10 +33,13 @@ rule fetch_corpus:
         "../../envs/measure.yaml"
     params:
         hub=lookup(within=config, dpath="corpora/{corpus}/hub"),
-        revision=lookup(within=config, dpath="corpora/{corpus}/revision"),
+        revision=lookup(within=config, dpath="corpora/{corpus}/revision", default=""),
+        resolve=lookup(within=config, dpath="corpora/{corpus}/resolve", default="main"),
+        lock=HUB_LOCK,  # no input: a fetch fills in its own entry
     shell:
-        "HF_HUB_OFFLINE=0 python {input.code[0]} --hub {params.hub} --revision {params.revision} "
-        "--output {output} 2>&1 | tee {log}"
+        "HF_HUB_OFFLINE=0 python {input.code[0]} --name {wildcards.corpus} --hub {params.hub} "
+        "--revision={params.revision} --resolve {params.resolve:q} --lock {params.lock} --output {output.corpus} "
+        "--record {output.record} 2>&1 | tee {log}"
 
 
 rule sample_tokens:

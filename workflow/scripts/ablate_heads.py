@@ -7,13 +7,14 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.ablation import MEASURED, ablate_heads
+from selfrepair.ablation import ablate_heads
 from selfrepair.clean_run import CleanRun
 from selfrepair.device import describe_device, pick_device
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded_files import load_folded
 from selfrepair.provenance import job_record
 from selfrepair.replacements import ABLATIONS
+from selfrepair.selection import MEASURED
 from selfrepair.store import write_parquet
 from selfrepair.sweep import all_heads
 

@@ -1,23 +1,31 @@
-"""Download a model's configuration, tokenizer and safetensors from a hub at a full commit hash."""
+"""Download a model's configuration, tokenizer and safetensors from a hub at a full commit hash, checked by the lock."""
 
 import argparse
+import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
+from selfrepair.hub import fetch
 from selfrepair.models.directory import read_model_info
-from selfrepair.models.load import fetch_model
+from selfrepair.models.load import FETCHED
+from selfrepair.store import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--name", required=True, help="name of the model in the configuration")
 parser.add_argument("--hub", required=True, help="model id, owner/name")
-parser.add_argument("--revision", required=True, help="full commit hash")
+parser.add_argument("--revision", default="", help="full commit hash; that of the lock if absent")
+parser.add_argument("--resolve", default="main", help="branch or tag, used where the lock has no commit yet")
+parser.add_argument("--lock", type=Path, required=True, help="lock to check files by, or to fill in")
 parser.add_argument("--output", type=Path, required=True, help="directory to write")
+parser.add_argument("--record", type=Path, required=True, help="JSON file to write: commit and checksums")
 args = parser.parse_args()
 
 try:
-    fetch_model(args.hub, args.revision, args.output)
+    key = f"models.{args.name}.path, set to FOLDER"
+    found = fetch("models", args.hub, args.output, args.lock, key, FETCHED, args.revision, args.resolve)
     read_model_info(args.output)
 except (OSError, ValueError) as error:
-    sys.exit(
-        f"{args.hub} at {args.revision} could not be fetched: {error}\n"
-        "Check the id, the revision and the network; or bring the files by hand and set the model's `path` to them."
-    )
+    sys.exit(f"error: {error}")
+record = json.dumps({"hub": args.hub} | asdict(found), indent=2)
+write_whole(args.record, lambda path: path.write_text(record + "\n"))

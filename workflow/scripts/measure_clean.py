@@ -7,11 +7,11 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from selfrepair.ablation import MEASURED
 from selfrepair.clean_run import run_clean
 from selfrepair.device import describe_device, pick_device
 from selfrepair.models.folded_files import load_folded
 from selfrepair.provenance import job_record
+from selfrepair.selection import MEASURED
 from selfrepair.store import write_parquet, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)

@@ -6,9 +6,10 @@ import time
 import polars as pl
 import torch
 
-from selfrepair.ablation import MEASURED, Kept, ablate_heads, shard_rows
+from selfrepair.ablation import Kept, ablate_heads, shard_rows
 from selfrepair.clean_run import run_clean
 from selfrepair.models.folded import FoldedModel
+from selfrepair.selection import MEASURED
 from selfrepair.sweep import all_heads
 from selfrepair.tokens import token_matrix
 

@@ -71,9 +71,8 @@ def _panel(heads: pl.DataFrame, tokens: str) -> alt.LayerChart:
     crosses = [(x, "value") for x in ("value", "low", "high")] + [("value", y) for y in ("low", "high")]
     points = [point for x, y in crosses for point in table.select(f"{x}_{EFFECT}", f"{y}_{CHANGE}").rows()]
     return alt.layer(
-        theme.level(0, color=theme.GRID, strokeWidth=1.2),
-        alt.Chart(alt.InlineData(values=[{}])).mark_rule(color=theme.GRID, strokeWidth=1.2).encode(x=alt.datum(0)),
-        _diagonal(x_domain, y_domain),
+        *theme.zero_lines(),
+        theme.falling_line(x_domain, y_domain),
         across,
         upright,
         dots,
@@ -89,16 +88,6 @@ def _tooltip() -> list[alt.Tooltip]:
             alt.Tooltip(f"{end}_{column}:Q", title=f"{title}, 95 % {end}", format=".4f") for end in ("low", "high")
         ]
     return numbers
-
-
-def _diagonal(x_domain: list[float], y_domain: list[float]) -> alt.Chart:
-    ends = [max(x_domain[0], -y_domain[1]), min(x_domain[1], -y_domain[0])]
-    data = pl.DataFrame({"x": ends, "y": [-end for end in ends]})
-    return (
-        alt.Chart(theme.embed(data))
-        .mark_line(strokeDash=[5, 3], strokeWidth=1.2, color=theme.INK)
-        .encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
-    )
 
 
 def _zones(points: list[Point], x_domain: list[float], y_domain: list[float]) -> list[alt.LayerChart]:

@@ -14,7 +14,9 @@ GAP = 12  # px between panels
 
 INK, MUTED, GRID = "#222222", "#595959", "#e6e6e6"
 # Okabe and Ito (2008)
-ORANGE, SKY, GREEN, BLUE, VERMILION = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00"
+ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = "#e69f00", "#56b4e9", "#009e73", "#0072b2", "#d55e00", "#cc79a7"
+MODEL_COLORS = [BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK]
+ABLATION_COLORS = {"resample": BLUE, "zero": ORANGE, "mean": GREEN}
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 CONFIG = {
@@ -133,6 +135,20 @@ def level(value: float, **mark: object) -> alt.Chart:
     """A thin line across a panel at a value of its y axis."""
     style = {"color": MUTED, "strokeWidth": 0.8} | mark
     return alt.Chart(alt.InlineData(values=[{}])).mark_rule(**style).encode(y=alt.datum(value))
+
+
+def falling_line(x_domain: list[float], y_domain: list[float]) -> alt.Chart:
+    """The part of the dashed line y = -x that lies within a panel's domains."""
+    ends = [max(x_domain[0], -y_domain[1]), min(x_domain[1], -y_domain[0])]
+    data = pl.DataFrame({"x": ends, "y": [-end for end in ends]})
+    base = alt.Chart(embed(data)).mark_line(strokeDash=[5, 3], strokeWidth=1.2, color=INK)
+    return base.encode(x=alt.X("x:Q"), y=alt.Y("y:Q"))
+
+
+def zero_lines() -> list[alt.Chart]:
+    """Thin lines across a panel where x and y are zero."""
+    upright = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color=GRID, strokeWidth=1.2).encode(x=alt.datum(0))
+    return [level(0, color=GRID, strokeWidth=1.2), upright]
 
 
 def words(text: str, x: float, y: float, **mark: object) -> alt.Chart:

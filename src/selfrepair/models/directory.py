@@ -18,6 +18,7 @@ SUPPORTED = {
     "opt": "OPT",
     "qwen2": "Qwen2",
 }
+RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
 # The same quantity under the names that the families' configs give it.
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
@@ -107,7 +108,7 @@ def parse_head(name: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def check_heads(info: ModelInfo, heads: list[str], name: str) -> list[tuple[int, int]]:
+def check_heads(info: ModelInfo, heads: list[str], name: str, key: str = "heads") -> list[tuple[int, int]]:
     """Parse head names and check that the model has them.
 
     Raises:
@@ -117,10 +118,23 @@ def check_heads(info: ModelInfo, heads: list[str], name: str) -> list[tuple[int,
     for layer, head in parsed:
         if layer >= info.n_layers or head >= info.n_heads:
             raise ValueError(
-                f"models.{name}.heads: L{layer}H{head} is out of range; "
+                f"models.{name}.{key}: L{layer}H{head} is out of range; "
                 f"layers go from 0 to {info.n_layers - 1}, heads from 0 to {info.n_heads - 1}"
             )
     return parsed
+
+
+def check_as_published(family: str) -> None:
+    """Check that a family can be measured as the authors measured Llama (experiments.md P1).
+
+    Raises:
+        ModelDirectoryError: its norm is another than Llama's, and the authors measured it in logits.
+    """
+    if family not in RMS_NORM:
+        raise ModelDirectoryError(
+            f"`as_published` applies to models with RMSNorm only ({', '.join(RMS_NORM)}), not to `{family}`, of which "
+            "the published direct effects are in logits; remove it"
+        )
 
 
 def _check_architecture(config: dict, source: Path) -> None:

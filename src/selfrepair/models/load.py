@@ -60,12 +60,15 @@ def load_checked(folder: Path, name: str) -> tuple[FoldedModel, float]:
     return replace(folding.rest, layers=tuple(folding.layers())), folding.error
 
 
-def fold_to_disk(folder: Path, name: str, output: Path, precision: Precision) -> dict[str, object]:
+def fold_to_disk(
+    folder: Path, name: str, output: Path, precision: Precision, as_published: bool = False
+) -> dict[str, object]:
     """Fold and check a model directory and write it as `load_folded` reads it, a group of layers in memory at a time.
 
     Args:
         output: folder to write.
         precision: what the model will be computed in; folding and the check are done in float32.
+        as_published: for direct effects in the units of the authors' Llama (`FoldedModel.W_direct`).
 
     Returns:
         `model_facts` of the model, and the checksums of the written files.
@@ -73,7 +76,7 @@ def fold_to_disk(folder: Path, name: str, output: Path, precision: Precision) ->
     Raises:
         ModelDirectoryError, ValueError: as `load_model`; nothing is written.
     """
-    folding = Folding(folder, name)
+    folding = Folding(folder, name, as_published)
     model = save_folded(folding.rest, folding.layers(), output, precision)
     return model_facts(model, folder, folding.error) | {"folded_sha256": checksums(output)}
 

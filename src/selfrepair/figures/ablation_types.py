@@ -1,0 +1,49 @@
+"""Single tokens of one head under each kind of ablation: direct effect against the change of the logit."""
+
+import altair as alt
+import polars as pl
+
+from selfrepair.figures import theme
+from selfrepair.figures.token_scatter import DRAWN, domains, draw_tokens, token_panel
+
+ORDER = ["mean", "zero", "resample"]
+
+
+def head_to_show(heads: pl.DataFrame) -> tuple[int, int]:
+    """The head of the last measured layer with the largest mean direct effect on its top tokens.
+
+    Args:
+        heads: `store.STATISTICS` of one model's heads.
+    """
+    top = heads.filter(tokens="top", statistic="mean", quantity="direct_effect")
+    last = top.filter(pl.col("layer") == pl.col("layer").max())
+    return last.sort("value").tail(1).select("layer", "head").row(0)
+
+
+def ablation_types(model: str, head: tuple[int, int], tokens: dict[str, pl.DataFrame]) -> alt.ConcatChart:
+    """Draw delta_logit against direct_effect (logits) of single tokens of a head, a panel for each kind of ablation.
+
+    Args:
+        head: layer and head.
+        tokens: the head's token rows (`store.ablated_tokens`) by kind of ablation.
+    """
+    drawn = {kind: draw_tokens(tokens[kind]) for kind in ORDER if kind in tokens}
+    x_domain, y_domain = domains(pl.concat(drawn.values()))
+    width = theme.panel_width(len(ORDER))
+    panels = []
+    for index, (kind, points) in enumerate(drawn.items()):
+        y_axis = theme.left_only("Change of the logit (logits)", index, len(drawn), grid=False)
+        panel = token_panel(points, x_domain, y_domain, "Direct effect (logits)", y_axis, width, width)
+        panels.append(panel.properties(title=f"{kind.capitalize()} ablation"))
+    name = f"L{head[0]}H{head[1]}"
+    return theme.themed(
+        alt.concat(*panels, columns=len(drawn)),
+        f"Kinds of ablation, {model} {name}: change of the correct token's logit against the direct effect of the head "
+        f"on single tokens, both in logits, for {', '.join(drawn)} ablation. Above the line y = -x the token is "
+        "repaired.",
+        [
+            f"{model}, {name}: the head of the last layer with the largest direct effect. Up to {DRAWN} control and "
+            f"{DRAWN} top tokens,",
+            "at random, the same in all panels. Dashed: y = \u2212x. Single tokens, so there are no intervals.",
+        ],
+    )

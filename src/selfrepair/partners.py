@@ -1,0 +1,90 @@
+"""Ablate chosen heads with several resample partners: how much of a token's self-repair is the partner's doing."""
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from selfrepair import store
+from selfrepair.memory import allowance, tokens_at_once
+from selfrepair.models.folded import FoldedModel
+from selfrepair.progress import Progress
+from selfrepair.runs import Runs
+from selfrepair.sweep import no_means, sweep
+from selfrepair.tokens import derange, token_matrix
+
+BYTES_PER_ROW = 3 * 40  # of the table, of its parts, and while they are joined
+
+
+def partner_sources(
+    documents: Int[np.ndarray, "row pos"], source: Int[np.ndarray, " row"], partners: int, seed: int
+) -> Int[np.ndarray, "partner row"]:
+    """For each partner, the row that replaces each row; partner 0 is the run's own pairing.
+
+    The others are drawn in the same way, each with a seed of its own: random permutations of all rows that pair none
+    with text of its own documents.
+    """
+    held = [frozenset(row) for row in documents.tolist()]
+    drawn = [derange(held, np.random.default_rng([seed, 3, partner])) for partner in range(1, partners)]
+    return np.stack([source, *drawn])
+
+
+def spread_rows(n_rows: int, count: int) -> Int[Tensor, " row"]:
+    """`count` rows spread evenly over `n_rows`, which stand in the order of the corpus; all if there are fewer."""
+    return torch.from_numpy(np.unique(np.linspace(0, n_rows - 1, min(count, n_rows)).round().astype(np.int64)))
+
+
+def measure_partners(
+    model: FoldedModel,
+    tokens: pl.DataFrame,
+    rows: pl.DataFrame,
+    selected: pl.DataFrame,
+    heads: list[tuple[int, int]],
+    partners: int,
+    n_rows: int,
+    seed: int,
+    memory_mb: int | None = None,
+    limit_mb: int | None = None,
+) -> pl.DataFrame:
+    """Ablate heads in some rows once with each partner (`store.PARTNERS`).
+
+    Args:
+        tokens, rows, selected: tables of `store.TOKENS`, `store.ROWS` and `store.SELECTED`.
+        memory_mb, limit_mb: as in `ablation.ablate_heads`.
+
+    Raises:
+        DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
+        CorpusError: rows can't be paired.
+        ValueError: the memory does not hold a single run.
+    """
+    matrix = torch.from_numpy(token_matrix(tokens))
+    documents = token_matrix(tokens, "document")[:, 1:]
+    source = rows.sort("row")["source"].to_numpy().astype(np.int64)
+    sources = torch.from_numpy(partner_sources(documents, source, partners, seed))
+    runs = Runs.every(sorted(heads), spread_rows(len(matrix), n_rows), documents.shape[1])
+    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
+    size = tokens_at_once(model, runs, documents.shape[1], room, BYTES_PER_ROW * partners * runs.n_tokens)
+    progress = Progress(f"{model.name}: {partners} partners", partners * runs.n_tokens, "ablated tokens")
+    flags = selected.select("layer", "head", "row", "pos", selected=True)
+    tables = []
+    for partner in range(partners):
+        for batch in runs.batches(size):
+            m = sweep(model, matrix, sources[partner], "resample", batch, no_means(model))
+            row, pos = m.runs.spread(m.runs.row), m.runs.pos
+            columns = {
+                "layer": m.runs.spread(m.runs.layer),
+                "head": m.runs.spread(m.runs.head),
+                "row": row,
+                "pos": pos,
+                "document": torch.from_numpy(documents)[row, pos],
+                "selected": torch.zeros(len(row), dtype=torch.bool),
+                "partner": torch.full((len(row),), partner),
+                "direct_effect": m.direct_effect,
+                "delta_logit": m.delta_logit,
+                "self_repair": m.self_repair,
+            }
+            tables.append(store.frame({name: c.cpu().numpy() for name, c in columns.items()}, store.PARTNERS))
+            progress.advance(batch.n_tokens)
+    joined = pl.concat(tables).drop("selected").join(flags, on=["layer", "head", "row", "pos"], how="left")
+    return joined.with_columns(pl.col("selected").fill_null(value=False)).select(list(store.PARTNERS))

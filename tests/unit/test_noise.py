@@ -1,0 +1,231 @@
+"""Variance components against brute force and known truth, zones by counting, partners against the plain sweep."""
+
+import itertools
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from selfrepair import partners as partners_module
+from selfrepair import store
+from selfrepair.experiments.noise import READ, summarise_noise, variance_components
+from selfrepair.partners import measure_partners, partner_sources, spread_rows
+from selfrepair.statistics import bootstrap_draws
+from selfrepair.sweep import measure
+
+
+def brute_force(values: np.ndarray, documents: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Variances by document, token and partner from every pair of values, one after the other."""
+    sums, counts = np.zeros(3), np.zeros(3)
+    places = list(itertools.product(range(values.shape[0]), range(values.shape[1])))
+    for (i, p), (j, q) in itertools.product(places, places):
+        half = (values[i, p] - values[j, q]) ** 2 / 2
+        if documents[i] != documents[j]:
+            kind, weight = 0, weights[documents[i]] * weights[documents[j]]
+        elif i != j and p != q:
+            kind, weight = 1, weights[documents[i]]
+        elif i == j and p != q:
+            kind, weight = 2, weights[documents[i]]
+        else:
+            continue
+        sums[kind] += weight * half
+        counts[kind] += weight
+    between, within, repeated = sums / counts
+    return np.array([between - within, within - repeated, repeated])
+
+
+@pytest.fixture
+def uneven() -> tuple[np.ndarray, np.ndarray]:
+    """Values of 13 tokens of uneven documents, two of these with one token and one with none, and a large mean."""
+    generator = np.random.default_rng(1)
+    documents = np.array([0, 0, 0, 1, 2, 2, 2, 2, 2, 5, 4, 4, 4])
+    return 100 + generator.normal(size=(13, 3)) + 2 * generator.normal(size=(6, 1))[documents], documents
+
+
+def test_components_are_those_of_all_pairs(uneven):
+    values, documents = uneven
+    draws = bootstrap_draws(6, 20, 3)
+    estimate = variance_components(values, documents, draws)
+    wanted = brute_force(values, documents, np.ones(6))
+    np.testing.assert_allclose(estimate.value[:3], wanted, rtol=1e-9)
+    assert estimate.value[3] == pytest.approx(wanted.sum()) and estimate.value[4:].sum() == pytest.approx(1)
+    np.testing.assert_allclose(estimate.value[4:], wanted / wanted.sum(), rtol=1e-9)
+    assert len({tuple(draw) for draw in draws}) > 15
+    for draw, found in zip(draws, estimate.replicates, strict=True):
+        np.testing.assert_allclose(found[:3], brute_force(values, documents, draw), rtol=1e-8)
+
+
+def test_components_of_even_data_are_the_analysis_of_variance():
+    generator = np.random.default_rng(2)
+    n, tokens, partners = 7, 5, 4
+    values = (
+        generator.normal(size=(n, tokens, partners))
+        + generator.normal(size=(n, tokens, 1))
+        + generator.normal(size=(n, 1, 1))
+    )
+    found = variance_components(
+        values.reshape(-1, partners), np.repeat(np.arange(n), tokens), bootstrap_draws(n, 10, 1)
+    )
+    repeated = values.var(2, ddof=1).mean()
+    # With partners that are crossed by number, an average over tokens still holds noise of its own.
+    of_token = values.mean(2)
+    assert found.value[2] == pytest.approx(repeated)
+    within = of_token.var(1, ddof=1).mean() - repeated / partners
+    assert found.value[1] == pytest.approx(within, abs=0.12)
+    assert found.value[:3].sum() == pytest.approx(found.value[3])
+
+
+@pytest.mark.parametrize("truth", [(0.5, 2.0, 1.0), (2.0, 0.0, 1.0), (0.0, 1.0, 3.0)])
+@pytest.mark.parametrize("row_effect", [0.0, 1.5])
+def test_known_components_are_found_without_bias(truth, row_effect):
+    """Also where a partner shifts a whole row alike, which belongs to the partners."""
+    generator = np.random.default_rng(4)
+    sizes = np.array([1, 2, 3, 30, 8, 8, 15, 4, 4, 25])
+    documents = np.repeat(np.arange(len(sizes)), sizes)
+    draws = np.ones((1, len(sizes)), dtype=int)
+    document, token, partner = truth
+    found = []
+    for _ in range(1000):
+        values = (
+            7
+            + generator.normal(size=(len(sizes), 1))[documents] * document**0.5
+            + generator.normal(size=(len(documents), 1)) * token**0.5
+            + generator.normal(size=(len(documents), 3)) * partner**0.5
+            + generator.normal(size=(len(sizes), 3))[documents] * row_effect**0.5
+        )
+        found.append(variance_components(values, documents, draws).value[:3])
+    mean, error = np.mean(found, 0), np.std(found, 0) / len(found) ** 0.5
+    assert (np.abs(mean - [document, token, partner + row_effect]) < 4 * error).all(), (mean, error)
+
+
+def token_rows() -> pl.DataFrame:
+    generator = np.random.default_rng(6)
+    n = 300
+    parts = [
+        pl.DataFrame(
+            {
+                "layer": np.full(n, layer, np.int16),
+                "head": np.full(n, head, np.int16),
+                "document": np.arange(n, dtype=np.int32) // 50,
+                "selected": generator.random(n) < 0.4,
+                "control": generator.random(n) < 0.4,
+                "direct_effect": generator.normal(size=n).astype(np.float32),
+                "delta_logit": generator.normal(size=n).astype(np.float32),
+            }
+        )
+        for layer, head in ((1, 2), (0, 0))
+    ]
+    edges = (
+        parts[0]
+        .head(3)
+        .with_columns(
+            selected=True,
+            direct_effect=pl.lit(0.5, pl.Float32),
+            delta_logit=pl.Series([0.0, -0.5, 0.25], dtype=pl.Float32),
+        )
+    )
+    return pl.concat([*parts, edges])
+
+
+def partner_rows() -> pl.DataFrame:
+    generator = np.random.default_rng(8)
+    row, pos, partner = (a.ravel() for a in np.meshgrid(np.arange(6), np.arange(10), np.arange(3), indexing="ij"))
+    columns = {
+        "layer": np.full(len(row), 1),
+        "head": np.full(len(row), 2),
+        "row": row,
+        "pos": pos,
+        "document": row,
+        "selected": pos < 4,
+        "partner": partner,
+        "direct_effect": row * 1.0,
+        "delta_logit": row * 1.0,
+        "self_repair": generator.normal(size=len(row)) + row,
+    }
+    order = generator.permutation(len(row))
+    return store.frame({name: value[order] for name, value in columns.items()}, store.PARTNERS)
+
+
+@pytest.fixture(scope="module")
+def table() -> pl.DataFrame:
+    return summarise_noise("m", 2, token_rows(), partner_rows(), np.arange(6), 300, 1)
+
+
+@pytest.mark.parametrize(("tokens", "flag"), [("top", "selected"), ("control", "control")])
+@pytest.mark.parametrize("group", ["one", "all"])
+def test_zones_are_counted(table, tokens, flag, group):
+    rows = token_rows().filter(flag)
+    if group == "one":
+        rows = rows.filter(layer=1, head=2)
+    counts = dict.fromkeys(("overcorrected", "repaired", "broken"), 0)
+    for effect, change in rows.filter(pl.col("direct_effect") > 0).select("direct_effect", "delta_logit").rows():
+        counts["overcorrected" if change > 0 else "repaired" if change > -effect else "broken"] += 1
+    assert min(counts.values()) > 5
+    of_group = table.filter(tokens=tokens, heads=group)
+    of_group = of_group.filter(layer=1, head=2) if group == "one" else of_group
+    for zone, count in counts.items():
+        (row,) = of_group.filter(quantity=zone).to_dicts()
+        assert row["value"] == pytest.approx(count / sum(counts.values()))
+        assert row["n_tokens"] == sum(counts.values()) and row["n_documents"] == 6
+        assert row["low"] < row["value"] < row["high"]
+
+
+@pytest.mark.parametrize(("tokens", "width"), [("partners", 10), ("partners top", 4)])
+def test_components_are_of_self_repair(table, tokens, width):
+    rows = partner_rows().filter(pl.col("pos") < width).sort("row", "pos", "partner")
+    values = rows["self_repair"].to_numpy().reshape(-1, 3).astype(float)
+    wanted = brute_force(values, np.repeat(np.arange(6), width), np.ones(6))
+    found = table.filter(tokens=tokens, heads="one", layer=1, head=2)
+    for component, value in zip(("document", "token", "partner"), wanted, strict=True):
+        (row,) = found.filter(quantity=f"variance_{component}").to_dicts()
+        assert row["value"] == pytest.approx(value, rel=1e-5) and row["low"] < row["high"]
+        assert (row["n_tokens"], row["n_documents"]) == (6 * width, 6)
+        (share,) = found.filter(quantity=f"share_{component}").to_dicts()
+        assert share["value"] == pytest.approx(value / wanted.sum(), rel=1e-5)
+
+
+def test_no_column_is_read_that_is_not_kept():
+    assert set(READ) <= set(store.ablated_tokens(2))
+
+
+def test_partners_pair_no_row_with_its_own_documents():
+    documents = np.repeat(np.arange(20)[:, None] // 2, 4, axis=1)
+    source = (np.arange(20) + 2) % 20
+    sources = partner_sources(documents, source, 4, seed=1)
+    assert sources.shape == (4, 20) and (sources[0] == source).all()
+    assert len({tuple(of_partner) for of_partner in sources}) == 4
+    for of_partner in sources:
+        assert sorted(of_partner) == list(range(20)) and not (documents[of_partner] == documents).any()
+    np.testing.assert_array_equal(partner_sources(documents, source, 3, seed=1), sources[:3])
+    assert (partner_sources(documents, source, 2, seed=2)[1] != sources[1]).any()
+
+
+def test_rows_are_spread():
+    assert spread_rows(100, 3).tolist() == [0, 50, 99] and spread_rows(2, 5).tolist() == [0, 1]
+
+
+def test_partners_measure_what_the_sweep_does(zoo, rows, source, monkeypatch):
+    """Each partner's rows are those of a measurement with its pairing, whatever the batches."""
+    model = zoo.folded("neox_parallel")
+    monkeypatch.setattr(partners_module, "tokens_at_once", lambda *_: 25)
+    index = [a.ravel() for a in np.meshgrid(np.arange(5), np.arange(12), indexing="ij")]
+    tokens = pl.DataFrame({"row": index[0], "pos": index[1], "token": rows.flatten().numpy(), "document": index[0]})
+    pairs = pl.DataFrame({"row": np.arange(5), "source": source.numpy()})
+    selected = pl.DataFrame(
+        {"layer": [1, 2], "head": [2, 0], "row": [2, 4], "pos": [3, 0]},
+        schema={name: store.SELECTED[name].dtype for name in ("layer", "head", "row", "pos")},
+    )
+    table = measure_partners(model, tokens, pairs, selected, [(2, 0), (1, 2)], 3, 3, 7)
+    assert table.schema == {name: column.dtype for name, column in store.PARTNERS.items()}
+    assert len(table) == 2 * 3 * 11 * 3 and set(table["row"]) == {0, 2, 4}
+    sources = partner_sources(np.arange(5)[:, None], source.numpy(), 3, 7)
+    for partner, of_partner in enumerate(sources):
+        m = measure(model, rows, torch.from_numpy(of_partner))
+        for row in table.filter(partner=partner).to_dicts():
+            at = row["layer"], row["head"], row["row"], row["pos"]
+            assert row["self_repair"] == pytest.approx(m.self_repair[at].item(), abs=1e-5)
+            assert row["direct_effect"] == pytest.approx(m.direct_effect[at].item(), abs=1e-5)
+            assert row["delta_logit"] == pytest.approx(m.delta_logit[at].item(), abs=1e-5)
+            assert row["document"] == row["row"]
+            assert row["selected"] == (at in {(1, 2, 2, 3), (2, 0, 4, 0)})

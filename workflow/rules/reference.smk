@@ -1,0 +1,55 @@
+rule compare_reference:
+    """Heads of the run beside published ones, and statistics of the published ones themselves."""
+    input:
+        code=code("compare_reference", "analyse"),
+        reference=SETTINGS.reference,
+        claims="config/claims.yaml",
+        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
+    output:
+        heads="<results>/analysis/reference/heads.parquet",
+        agreement="<results>/analysis/reference/agreement.parquet",
+        csv=expand(
+            "<results>/analysis/reference/{table}.csv",
+            table=["agreement", "models", "published"],
+        ),
+        norm_tex="<results>/tables/published_norm_share.tex",
+        norm_csv="<results>/tables/published_norm_share.csv",
+    log:
+        "<logs>/compare_reference.log",
+    benchmark:
+        "<benchmarks>/compare_reference.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        top_fraction=config["analysis"]["top_fraction"],
+        folder=subpath(output.heads, parent=True),
+    shell:
+        "python {input.code[0]:q} --reference {input.reference:q} --heads {input.heads:q} --claims {input.claims:q} "
+        "--top-fraction {params.top_fraction} --output {params.folder:q} --tex {output.norm_tex:q} "
+        "--csv {output.norm_csv:q} 2>&1 | tee {log:q}"
+
+
+rule figure_reference_scatter:
+    """Measured values of each head against the published ones."""
+    input:
+        code=code("figure_reference_scatter", "draw"),
+        heads="<results>/analysis/reference/heads.parquet",
+        agreement="<results>/analysis/reference/agreement.parquet",
+        models="<results>/analysis/reference/models.csv",
+    output:
+        expand("<results>/figures/reference_scatter.{suffix}", suffix=FIGURE_SUFFIXES),
+    log:
+        "<logs>/figure_reference_scatter.log",
+    benchmark:
+        "<benchmarks>/figure_reference_scatter.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    shell:
+        "python {input.code[0]:q} --heads {input.heads:q} --agreement {input.agreement:q} --models {input.models:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
