@@ -141,8 +141,7 @@ class Kept:
 
     def where(self, runs: Runs) -> _Where:
         """Where the tokens of the runs are in this shard."""
-        place = {head: index for index, head in enumerate(self.heads)}
-        head = torch.tensor([place[pair] for pair in zip(runs.layer.tolist(), runs.head.tolist(), strict=True)])
+        head = runs.heads_among(self.heads)
         return _Where(runs.spread(head), runs.spread(torch.searchsorted(self.rows, runs.row)), runs.pos)
 
     def add(self, m: Swept, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:

@@ -80,6 +80,12 @@ class Swept:
         return self.delta_logit - self.delta_direct_effect
 
     @property
+    def largest_logit(self) -> Float[Tensor, " token"]:
+        """Largest clean logit, in size, of each token's row: what errors are measured by."""
+        row = self.runs.spread(torch.searchsorted(self.rows, self.runs.row))
+        return self.logit.abs().amax(1)[row.to(self.logit.device)]
+
+    @property
     def place(self) -> Int[Tensor, " token"]:
         """Where in `logit`, flattened, each token's clean run is."""
         row = torch.searchsorted(self.rows, self.runs.row)
@@ -93,8 +99,7 @@ def check_decomposition(m: Swept) -> None:
         DecompositionError: by more than `TOLERANCE` of the row's largest logit they do not, or a value is not finite.
     """
     parts = m.repair_attention.sum(1) + m.repair_mlp.sum(1) + m.repair_norm
-    largest = m.logit.abs().amax(1)[torch.searchsorted(m.rows, m.runs.spread(m.runs.row)).to(m.logit.device)]
-    error = (m.self_repair - parts).abs() / largest
+    error = (m.self_repair - parts).abs() / m.largest_logit
     broken = ~(error <= TOLERANCE)  # true for NaN as well
     if broken.any():
         first = int(broken.nonzero()[0])

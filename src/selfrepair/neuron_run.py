@@ -89,16 +89,13 @@ def measure_neurons(
     wanted = torch.stack([sets[name] for name in SETS]).any(0)
     runs = Runs.reaching(wanted, heads, torch.arange(n_rows))
     tables = NeuronTables(heads, watched, sets, documents, model.layers[0].W_out.shape[0])
-    place = {head: index for index, head in enumerate(heads)}
     progress = Progress(f"{model.name}: neurons of layers {', '.join(map(str, watched))}", runs.n_tokens)
     size = tokens_at_once(model, runs, length, room // 2, tables.nbytes)
     at_most = max(1, min(chunk_tokens(model), room // 2 // _bytes_a_token(model, watched)))
     for batch in runs.batches(size):
-        heads_of = torch.tensor([place[pair] for pair in zip(batch.layer.tolist(), batch.head.tolist(), strict=True)])
-        for part in _divide(batch, wanted[heads_of, batch.row].sum(-1), at_most):
+        for part in _divide(batch, wanted[batch.heads_among(heads), batch.row].sum(-1), at_most):
             part = part.ordered()
-            head = torch.tensor([place[pair] for pair in zip(part.layer.tolist(), part.head.tolist(), strict=True)])
-            at = part.spread(head), part.spread(part.row), part.pos
+            at = part.spread(part.heads_among(heads)), part.spread(part.row), part.pos
             watch = NeuronWatch(set(watched), wanted[at])
             m = sweep(model, matrix, source, "resample", part, no_means(model), watch)
             for layer, effects in watch.effects(m.scale).items():
@@ -157,8 +154,7 @@ def check_neurons(m: Swept, layer: int, effects: NeuronEffects) -> None:
         DecompositionError: by more than `TOLERANCE` of the row's largest logit they do not, or a value is not finite.
     """
     token = effects.token.to(m.logit.device)
-    largest = m.logit.abs().amax(1)[(m.place[effects.token] // m.logit.shape[1]).to(m.logit.device)]
-    error = (effects.change.sum(1) - m.repair_mlp[token, layer]).abs() / largest
+    error = (effects.change.sum(1) - m.repair_mlp[token, layer]).abs() / m.largest_logit[token]
     if not (error <= TOLERANCE).all():
         raise DecompositionError(
             f"layer {layer}: the neurons miss their MLP's change by {error.max():.1e} of the row's largest logit "

@@ -66,6 +66,12 @@ class Runs:
         """One value per token from one per run."""
         return values.repeat_interleave(self.length)
 
+    def heads_among(self, heads: list[tuple[int, int]]) -> Int[Tensor, " run"]:
+        """Which of the heads each run ablates, by its place in the list."""
+        place = {head: index for index, head in enumerate(heads)}
+        pairs = zip(self.layer.tolist(), self.head.tolist(), strict=True)
+        return torch.tensor([place[pair] for pair in pairs], dtype=torch.long)
+
     @property
     def pos(self) -> Int[Tensor, " token"]:
         """Position of each token in its row."""
