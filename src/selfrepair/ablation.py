@@ -10,6 +10,7 @@ from torch import Tensor
 
 from selfrepair import store
 from selfrepair.clean_run import CleanRun
+from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.measurement import Swept
 from selfrepair.memory import allowance, tokens_at_once
 from selfrepair.models.folded import FoldedModel
@@ -18,7 +19,6 @@ from selfrepair.replacements import Ablation
 from selfrepair.runs import Runs
 from selfrepair.selection import Measured
 from selfrepair.sweep import sweep
-from selfrepair.tokens import token_matrix
 
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
@@ -57,10 +57,9 @@ def ablate_heads(
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
         ValueError: the memory does not hold a single run.
     """
-    matrix = torch.from_numpy(token_matrix(tokens))
-    documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
-    source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
-    chosen = shard_rows(len(matrix), shard, shards)
+    inputs = read_inputs(tokens, rows)
+    documents = inputs.documents
+    chosen = shard_rows(len(documents), shard, shards)
     kept = Kept(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
     runs = kept.runs(measured)
     counted = torch.ones_like(kept.control) if measured == "all" else kept.control
@@ -70,7 +69,7 @@ def ablate_heads(
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
     for batch in runs.batches(tokens_at_once(model, runs, documents.shape[1], room, sums.nbytes + kept.nbytes)):
-        m = sweep(model, matrix, source, ablation, batch, means)
+        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
         values, at = _quantities(m), kept.where(m.runs)
         sums.add(values, at)
         kept.add(m, values, at)
@@ -118,12 +117,7 @@ class Kept:
         self.schema = store.ablated_tokens(n_layers)
         self.tables = [store.empty(self.schema)]  # all there is in a shard without rows
         here = pl.col("row").is_in(rows.tolist())
-        self.selected = torch.zeros(len(heads), *documents.shape, dtype=torch.bool)
-        by_head = clean.selected.filter(here).partition_by("layer", "head", as_dict=True)
-        for index, head in enumerate(heads):
-            if head in by_head:
-                row, pos = (by_head[head][name].to_torch().long() for name in ("row", "pos"))
-                self.selected[index, torch.searchsorted(rows, row), pos] = True
+        self.selected = selected_tokens(clean.selected, heads, rows, documents.shape[1])
         control = clean.tokens.filter(here).sort("row", "pos")["control"]
         self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
 

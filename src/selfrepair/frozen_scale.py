@@ -120,9 +120,8 @@ def check_norm(
         n_rows: rows to run anew for each head: those with most of its top tokens.
 
     Raises:
-        NormCheckError: they differ by more than `TOLERANCE` of the largest logit, or are not finite; not raised where
-        the
-            model computes in less than single precision.
+        NormCheckError: they differ by more than `TOLERANCE` of the largest logit, or are not finite; not raised
+            where the model computes in less than single precision.
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))

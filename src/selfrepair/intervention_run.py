@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair import store
+from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.interventions import Additions, Moves, add_to_stream, move_layers
 from selfrepair.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel
@@ -38,24 +39,20 @@ def measure_moves(model: FoldedModel, tokens: pl.DataFrame, rows: pl.DataFrame, 
     Returns:
         rows of `store.MOVES`: over all tokens, and over the top tokens of the head that is ablated.
     """
-    matrix = torch.from_numpy(token_matrix(tokens))
-    n_rows, length = len(matrix), matrix.shape[1] - 1
-    source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
-    documents, inverse = np.unique(token_matrix(tokens, "document")[:, 1:], return_inverse=True)
+    inputs = read_inputs(tokens, rows)
+    n_rows, length = inputs.documents.shape
+    documents, inverse = np.unique(inputs.documents.numpy(), return_inverse=True)
     document = torch.from_numpy(inverse.reshape(n_rows, length))
     first = {layer: head for layer, head in reversed(strongest_heads(selected))}  # each layer's strongest
     ablated = [first[layer] for layer in range(model.n_layers - 1)]
-    top = torch.zeros(len(ablated), n_rows, length, dtype=torch.bool)
-    for layer, head in enumerate(ablated):
-        of_head = selected.filter(layer=layer, head=head)
-        top[layer, of_head["row"].to_torch().long(), of_head["pos"].to_torch().long()] = True
+    top = selected_tokens(selected, list(enumerate(ablated)), torch.arange(n_rows), length)
     later = len(ablated)
     sums = {name: torch.zeros(later, model.n_heads, len(documents), len(MOMENTS)).double() for name in ("all", "top")}
     layer_effect = torch.zeros(model.n_layers, dtype=torch.float64)
     progress = Progress(f"{model.name}: moving layers", n_rows * length)
     # Each row brings the row that its replacements come from.
     for batch in torch.arange(n_rows).split(max(1, chunk_tokens(model) // (2 * length))):
-        found = move_layers(model, matrix, source, batch, ablated)
+        found = move_layers(model, inputs.tokens, inputs.source, batch, ablated)
         layer_effect += found.direct_effect.double().sum((1, 2, 3)).cpu()
         values, at = _moments(found), document[batch].flatten()
         sums["all"].index_add_(2, at, values)

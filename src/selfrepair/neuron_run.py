@@ -8,12 +8,12 @@ as many with the largest repair by all MLPs.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.measurement import TOLERANCE, DecompositionError, Swept
 from selfrepair.memory import allowance, chunk_tokens, tokens_at_once
 from selfrepair.models.folded import FoldedModel
@@ -23,7 +23,6 @@ from selfrepair.progress import Progress
 from selfrepair.runs import Runs
 from selfrepair.selection import TopTokens, top_count
 from selfrepair.sweep import no_means, sweep
-from selfrepair.tokens import token_matrix
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,14 @@ def measure_neurons(
         DecompositionError: on some token the neurons do not sum to their MLP, or the split of self-repair fails.
         ValueError: the memory does not hold a single run.
     """
-    matrix = torch.from_numpy(token_matrix(tokens))
-    documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
-    source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
+    inputs = read_inputs(tokens, rows)
+    matrix, documents, source = inputs.tokens, inputs.documents, inputs.source
     n_rows, length = documents.shape
     watched = neuron_layers(layers, model.n_layers)
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     count = top_count(documents.numel(), top_fraction)
     sets = {
-        "direct_effect": top_effects(selected, heads, n_rows, length),
+        "direct_effect": selected_tokens(selected, heads, torch.arange(n_rows), length),
         "outcome": top_outcomes(model, matrix, source, heads, count, room),
     }
     for chosen in sets.values():
@@ -103,17 +101,6 @@ def measure_neurons(
                 tables.add(m, layer, effects, tuple(index[effects.token] for index in at))
             progress.advance(part.n_tokens)
     return NeuronRun(tables.tokens(), tables.neurons(), tables.ranks())
-
-
-def top_effects(
-    selected: pl.DataFrame, heads: list[tuple[int, int]], n_rows: int, length: int
-) -> Bool[Tensor, "head row pos"]:
-    """The tokens of `store.SELECTED`, by head."""
-    chosen = torch.zeros(len(heads), n_rows, length, dtype=torch.bool)
-    for index, (layer, head) in enumerate(heads):
-        of_head = selected.filter(layer=layer, head=head)
-        chosen[index, of_head["row"].to_torch().long(), of_head["pos"].to_torch().long()] = True
-    return chosen
 
 
 def top_outcomes(
