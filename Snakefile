@@ -80,7 +80,6 @@ rule all:
             table=NEURON_SUMMARIES,
             suffix=["parquet", "csv"],
         ),
-        expand("<results>/analysis/{model}/chosen_heads.csv", model=MODELS),
         "<results>/analysis/models.csv",
         REFERENCE,
         REPORT,

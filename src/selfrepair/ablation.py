@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.clean_run import CleanRun
 from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.measurement import Swept
@@ -42,7 +42,7 @@ def ablate_heads(
     """Ablate heads, one at a time, in the rows of a shard.
 
     Args:
-        tokens, rows: tables of `store.TOKENS` and `store.ROWS`.
+        tokens, rows: tables of `schemas.TOKENS` and `schemas.ROWS`.
         heads: (layer, head) of each head to ablate.
         measured: `all` tokens; or for each head only the rows that hold one of its `selected` tokens or a control
             token, up to the last of them.
@@ -50,8 +50,8 @@ def ablate_heads(
         limit_mb: what a batch system grants the process; None for no limit.
 
     Returns:
-        the token rows of selected and control tokens (`store.ablated_tokens`), and sums by head and document
-        (`store.document_sums`): over all tokens, or over the control tokens where only the selected are measured.
+        the token rows of selected and control tokens (`schemas.ablated_tokens`), and sums by head and document
+        (`schemas.document_sums`): over all tokens, or over the control tokens where only the selected are measured.
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -78,7 +78,7 @@ def ablate_heads(
 
 
 def _quantities(m: Swept) -> dict[str, Float[Tensor, " token *layer"]]:
-    """The columns of `store.EFFECTS`, and those by layer."""
+    """The columns of `schemas.EFFECTS`, and those by layer."""
     values = {
         "direct_effect": m.direct_effect,
         "ablated_direct_effect": m.direct_effect + m.delta_direct_effect,
@@ -114,7 +114,7 @@ class Kept:
         n_layers: int,
     ) -> None:
         self.heads, self.rows, self.documents = heads, rows, documents
-        self.schema = store.ablated_tokens(n_layers)
+        self.schema = schemas.ablated_tokens(n_layers)
         self.tables = [store.empty(self.schema)]  # all there is in a shard without rows
         here = pl.col("row").is_in(rows.tolist())
         self.selected = selected_tokens(clean.selected, heads, rows, documents.shape[1])
@@ -177,9 +177,9 @@ class _DocumentSums:
         self.heads, self.n_layers = heads, n_layers
         groups = heads * len(self.documents)
         self.sums: dict[str, Float[Tensor, " group *layer"]] = {}
-        for name in (*store.EFFECTS, *store.CLIPPED):
+        for name in (*schemas.EFFECTS, *schemas.CLIPPED):
             self.sums[name] = torch.zeros(groups, dtype=torch.float64)
-        for name in store.by_layer(n_layers):
+        for name in schemas.by_layer(n_layers):
             self.sums[name] = torch.zeros(groups, n_layers, dtype=torch.float64)
 
     @property
@@ -191,7 +191,7 @@ class _DocumentSums:
         counts = self.counted[at.row, at.pos]
         group = (at.head * len(self.documents) + self.index[at.row, at.pos])[counts]
         effect = values["direct_effect"][counts]
-        for name in store.CLIPPED:
+        for name in schemas.CLIPPED:
             share = (values[name.removeprefix("clipped_")][counts] / effect).clamp(0, 1)
             self.sums[name].index_add_(0, group, torch.where(effect == 0, 0, share).double())
         for name, value in values.items():
@@ -206,5 +206,5 @@ class _DocumentSums:
             "n": np.tile(self.n.numpy(), len(heads)),
         }
         return store.frame(
-            columns | {name: total.numpy() for name, total in self.sums.items()}, store.document_sums(self.n_layers)
+            columns | {name: total.numpy() for name, total in self.sums.items()}, schemas.document_sums(self.n_layers)
         )

@@ -79,7 +79,7 @@ VERDICT = {
     "source": "where the paper says so, and how far that is known",
     "wording": "the claim in our words",
     "about": "the paper's models that it is about",
-    "statistic": "function of selfrepair.claims that decides it; null where a run's summaries cannot",
+    "statistic": "function of selfrepair.claim_statistics that decides it; null where a run's summaries cannot",
     "unit": "unit of the values",
     "combine": "each: every model is judged; mean: the mean over the claim's models is",
     "identity": "true for what the architecture makes true: a check of the implementation, not counted as a claim",

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.clean import clean_passes
 from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
@@ -21,8 +21,8 @@ class CleanRun:
     """What the clean pass over all tokens of a run leaves behind.
 
     Attributes:
-        tokens: a row of `store.CLEAN_TOKENS` per scored token.
-        selected: a row of `store.SELECTED` per head and selected token.
+        tokens: a row of `schemas.CLEAN_TOKENS` per scored token.
+        selected: a row of `schemas.SELECTED` per head and selected token.
         means: z of every head, averaged over all scored tokens.
     """
 
@@ -37,7 +37,7 @@ def run_clean(
     """Run the model once over all tokens; select each head's top tokens exactly and draw the control sample.
 
     Args:
-        tokens: rows of `store.TOKENS`.
+        tokens: rows of `schemas.TOKENS`.
         top_fraction: share of tokens, by largest clean direct effect, selected for each head.
         control: tokens of the control sample, the same for every head.
         whole_rows: whether the control sample is of whole rows (see `control_sample`).
@@ -87,7 +87,7 @@ def _clean_table(
         "bias": bias.flatten().numpy(),
         "scale": scale.flatten().numpy(),
     }
-    return store.frame(columns, store.CLEAN_TOKENS)
+    return store.frame(columns, schemas.CLEAN_TOKENS)
 
 
 def _selected_table(top: TopTokens, n_heads: int, length: int) -> pl.DataFrame:
@@ -103,4 +103,4 @@ def _selected_table(top: TopTokens, n_heads: int, length: int) -> pl.DataFrame:
         "rank": np.tile(np.arange(count), heads),
         "direct_effect": values.flatten().float().cpu().numpy(),
     }
-    return store.frame(columns, store.SELECTED)
+    return store.frame(columns, schemas.SELECTED)

@@ -1,6 +1,6 @@
 """Documentation that is made from the code, so that the two can't disagree."""
 
-from selfrepair import norm_table, overview, store, tables
+from selfrepair import norm_table, overview, schemas, store, tables
 from selfrepair.claims import MODEL_VERDICT, VERDICT
 from selfrepair.experiments import reference
 from selfrepair.experiments.chosen_heads import CHOSEN_HEADS
@@ -93,14 +93,14 @@ def results_readme() -> str:
         "analysis/reference/published.csv": reference.PUBLISHED,
         "tables/models.csv": overview.MODELS,
         "tables/layers.csv": tables.LAYERS,
-        "analysis/<model>/<ablation>/norm_check.csv": store.NORM_CHECK,
+        "analysis/<model>/<ablation>/norm_check.csv": schemas.NORM_CHECK,
         "tables/heads.csv": tables.HEADS,
-        "tables/erasure_neurons.csv": store.ERASURE_NEURONS,
+        "tables/erasure_neurons.csv": schemas.ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": tables.CLAIMS,
         "tables/published_norm_share.csv": reference.PUBLISHED_NORM_SHARE,
     }
-    for path, schema in (store.tables(n_layers=0) | csv).items():
+    for path, schema in (schemas.tables(n_layers=0) | csv).items():
         parts.append(f"\n## `{path}`\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
         parts += [f"| `{name}` | {_type(c)} | {c.unit} | {c.meaning} |\n" for name, c in schema.items()]
     for path, keys in FILES.items():

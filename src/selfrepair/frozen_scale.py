@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.models.folded import FoldedModel
 from selfrepair.replacements import Ablation
 from selfrepair.tokens import token_matrix
@@ -96,7 +96,7 @@ def most_repaired(heads: pl.DataFrame, count: int) -> list[tuple[int, int]]:
     """The heads with the largest mean self-repair on top tokens.
 
     Args:
-        heads: `store.STATISTICS` of a model's heads.
+        heads: `schemas.STATISTICS` of a model's heads.
     """
     repair = heads.filter(tokens="top", statistic="mean", quantity="self_repair")
     return repair.sort("value", descending=True, maintain_order=True).head(count).select("layer", "head").rows()
@@ -112,11 +112,11 @@ def check_norm(
     n_rows: int,
     means: Float[Tensor, "layer n_heads d_head"],
 ) -> pl.DataFrame:
-    """Compare freezing the final scale with `repair_norm` of the token rows that a sweep left (`store.NORM_CHECK`).
+    """Compare freezing the final scale with `repair_norm` of the token rows that a sweep left (`schemas.NORM_CHECK`).
 
     Args:
-        tokens, rows: tables of `store.TOKENS` and `store.ROWS`.
-        measured: token rows (`store.ablated_tokens`) of the ablation; of some rows, but all of these.
+        tokens, rows: tables of `schemas.TOKENS` and `schemas.ROWS`.
+        measured: token rows (`schemas.ablated_tokens`) of the ablation; of some rows, but all of these.
         n_rows: rows to run anew for each head: those with most of its top tokens.
 
     Raises:
@@ -147,4 +147,4 @@ def check_norm(
         values = (model.name, ablation, layer, head, len(here), freezing.mean().item(), repair.mean().item())
         found.append((*values, deviation, largest))
     columns = zip(*found, strict=True)
-    return store.frame(dict(zip(store.NORM_CHECK, map(list, columns), strict=True)), store.NORM_CHECK)
+    return store.frame(dict(zip(schemas.NORM_CHECK, map(list, columns), strict=True)), schemas.NORM_CHECK)

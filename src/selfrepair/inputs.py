@@ -26,7 +26,7 @@ class Inputs:
 
 
 def read_inputs(tokens: pl.DataFrame, rows: pl.DataFrame) -> Inputs:
-    """Bring tables of `store.TOKENS` and `store.ROWS` into this form."""
+    """Bring tables of `schemas.TOKENS` and `schemas.ROWS` into this form."""
     return Inputs(
         tokens=torch.from_numpy(token_matrix(tokens)),
         documents=torch.from_numpy(token_matrix(tokens, "document"))[:, 1:],
@@ -40,7 +40,7 @@ def selected_tokens(
     """Which tokens of some rows are among each head's top tokens.
 
     Args:
-        selected: `store.SELECTED`.
+        selected: `schemas.SELECTED`.
         rows: ascending; tokens of other rows do not count.
         length: predicting positions of a row.
     """

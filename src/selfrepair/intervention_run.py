@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.interventions import Additions, Moves, add_to_stream, move_layers
 from selfrepair.memory import chunk_tokens
@@ -22,7 +22,7 @@ def strongest_heads(selected: pl.DataFrame) -> list[tuple[int, int]]:
     """(layer, head) by falling mean direct effect on their top tokens; of equals the earlier head first.
 
     Args:
-        selected: rows of `store.SELECTED`.
+        selected: rows of `schemas.SELECTED`.
     """
     means = selected.group_by("layer", "head").agg(pl.col("direct_effect").cast(pl.Float64).mean())
     ordered = means.sort("direct_effect", "layer", "head", descending=[True, False, False])
@@ -33,11 +33,11 @@ def measure_moves(model: FoldedModel, tokens: pl.DataFrame, rows: pl.DataFrame, 
     """Skip each layer, and ablate its strongest head instead; sum the direct effects of the next layer's heads.
 
     Args:
-        tokens, rows: tables of `store.TOKENS` and `store.ROWS`.
-        selected: rows of `store.SELECTED`.
+        tokens, rows: tables of `schemas.TOKENS` and `schemas.ROWS`.
+        selected: rows of `schemas.SELECTED`.
 
     Returns:
-        rows of `store.MOVES`: over all tokens, and over the top tokens of the head that is ablated.
+        rows of `schemas.MOVES`: over all tokens, and over the top tokens of the head that is ablated.
     """
     inputs = read_inputs(tokens, rows)
     n_rows, length = inputs.documents.shape
@@ -75,20 +75,20 @@ def measure_repression(
     """Add each head's own output, and two controls, to what its layer reads, at one position per run.
 
     Args:
-        tokens: rows of `store.TOKENS`.
-        clean_tokens: rows of `store.CLEAN_TOKENS`.
-        selected: rows of `store.SELECTED`.
+        tokens: rows of `schemas.TOKENS`.
+        clean_tokens: rows of `schemas.CLEAN_TOKENS`.
+        selected: rows of `schemas.SELECTED`.
         heads: the receiving heads.
         strengths: factors of what is added.
         count: tokens of each head, drawn from its top tokens; all, if there are fewer.
 
     Returns:
-        rows of `store.ADDITIONS`.
+        rows of `schemas.ADDITIONS`.
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     longest = matrix.shape[1] - 1
     progress = Progress(f"{model.name}: self-repression", count * len(heads))
-    tables = [store.empty(store.ADDITIONS)]
+    tables = [store.empty(schemas.ADDITIONS)]
     for layer, head in heads:
         generator = np.random.default_rng([seed, 3, layer, head])
         of_head = selected.filter(layer=layer, head=head).sort("rank")
@@ -135,7 +135,7 @@ def _moves_table(
         "ablated_head": np.array(ablated, dtype=int)[layer.numpy()],
         "moved_layer_effect": np.array(effect)[layer.numpy()],
     }
-    return store.frame(columns, store.MOVES)
+    return store.frame(columns, schemas.MOVES)
 
 
 def _additions_table(found: Additions, wanted: pl.DataFrame, strengths: list[float]) -> pl.DataFrame:
@@ -149,4 +149,4 @@ def _additions_table(found: Additions, wanted: pl.DataFrame, strengths: list[flo
         "new_direct_effect": found.clean_scale.float().flatten().cpu().numpy(),
         "new_direct_effect_perturbed": found.perturbed_scale.float().flatten().cpu().numpy(),
     }
-    return store.frame(columns, store.ADDITIONS)
+    return store.frame(columns, schemas.ADDITIONS)

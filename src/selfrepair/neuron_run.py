@@ -27,7 +27,7 @@ from selfrepair.sweep import no_means, sweep
 
 @dataclass(frozen=True)
 class NeuronRun:
-    """Tables of `store.NEURON_TOKENS`, `store.NEURONS` and `store.NEURON_RANKS`."""
+    """Tables of `schemas.NEURON_TOKENS`, `schemas.NEURONS` and `schemas.NEURON_RANKS`."""
 
     tokens: pl.DataFrame
     neurons: pl.DataFrame
@@ -61,8 +61,8 @@ def measure_neurons(
     A head has no rows for an MLP that does not read it, and none at position 0, where nothing can change.
 
     Args:
-        tokens, rows: tables of `store.TOKENS` and `store.ROWS`.
-        selected: `store.SELECTED`.
+        tokens, rows: tables of `schemas.TOKENS` and `schemas.ROWS`.
+        selected: `schemas.SELECTED`.
         heads: (layer, head) of each head, ascending.
         layers: see `neuron_layers`.
         top_fraction: share of all tokens that the set `outcome` holds.

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.measurement import Swept
 from selfrepair.neurons import NeuronEffects
 
@@ -35,7 +35,7 @@ class NeuronTables:
     ) -> None:
         self.heads, self.layers, self.sets, self.documents, self.d_mlp = heads, layers, sets, documents, d_mlp
         self._sampled = {name: torch.stack([_spread_evenly(chosen) for chosen in sets[name]]) for name in SETS}
-        self._tables = [store.empty(store.NEURON_TOKENS)]
+        self._tables = [store.empty(schemas.NEURON_TOKENS)]
         self._sets: dict[tuple[int, int, str], _SetSums] = {}
 
     @property
@@ -45,7 +45,7 @@ class NeuronTables:
         tokens = sum(int(chosen.sum()) for chosen in self.sets.values()) * len(self.layers)
         sampled = sum(int(chosen.sum()) for chosen in self._sampled.values()) * len(self.layers)
         sums = pairs * len(SETS) * (len(SUMS) + 1) * self.d_mlp * 8
-        return tokens * 4 * (3 * store.LISTED_NEURONS + 16) + 2 * sampled * self.d_mlp * 4 + sums
+        return tokens * 4 * (3 * schemas.LISTED_NEURONS + 16) + 2 * sampled * self.d_mlp * 4 + sums
 
     def add(
         self,
@@ -75,16 +75,16 @@ class NeuronTables:
                     self._sets[key].add(effects, order, sizes, direct, here, sampled)
 
     def tokens(self) -> pl.DataFrame:
-        """Rows of `store.NEURON_TOKENS`, sorted."""
+        """Rows of `schemas.NEURON_TOKENS`, sorted."""
         return pl.concat(self._tables).sort("layer", "head", "mlp_layer", "row", "pos")
 
     def neurons(self) -> pl.DataFrame:
-        """Rows of `store.NEURONS`."""
-        return self._by_set(store.NEURONS, "neuron", lambda sums: sums.means())
+        """Rows of `schemas.NEURONS`."""
+        return self._by_set(schemas.NEURONS, "neuron", lambda sums: sums.means())
 
     def ranks(self) -> pl.DataFrame:
-        """Rows of `store.NEURON_RANKS`."""
-        return self._by_set(store.NEURON_RANKS, "rank", lambda sums: sums.profile())
+        """Rows of `schemas.NEURON_RANKS`."""
+        return self._by_set(schemas.NEURON_RANKS, "rank", lambda sums: sums.profile())
 
     def _by_set(
         self, schema: dict[str, store.Column], index: str, describe: Callable[["_SetSums"], dict]
@@ -131,7 +131,7 @@ class NeuronTables:
             "neuron_direct_effect": _listed(direct, torch.nan),
             "neuron_change": _listed(change, torch.nan),
         }
-        return store.frame({name: c.cpu().numpy() for name, c in columns.items()}, store.NEURON_TOKENS)
+        return store.frame({name: c.cpu().numpy() for name, c in columns.items()}, schemas.NEURON_TOKENS)
 
 
 class _SetSums:
@@ -204,7 +204,7 @@ def _spread_evenly(chosen: Bool[Tensor, "row pos"]) -> Bool[Tensor, "row pos"]:
 
 def _listed(ranked: Float[Tensor, "wanted d_mlp"] | Int[Tensor, "wanted d_mlp"], missing: float) -> Tensor:
     """The first `LISTED_NEURONS` columns, filled up where there are fewer."""
-    listed = ranked.new_full((len(ranked), store.LISTED_NEURONS), missing)
-    count = min(store.LISTED_NEURONS, ranked.shape[1])
+    listed = ranked.new_full((len(ranked), schemas.LISTED_NEURONS), missing)
+    count = min(schemas.LISTED_NEURONS, ranked.shape[1])
     listed[:, :count] = ranked[:, :count]
     return listed

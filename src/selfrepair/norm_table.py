@@ -4,7 +4,7 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.experiments.by_document import ALL, LATER
 from selfrepair.experiments.final_norm import ACCOUNTINGS, NORM_PARTS, PARTS
 from selfrepair.latex import Column, escape, table
@@ -34,7 +34,7 @@ def _numbers() -> dict[str, store.Column]:
 
 
 NORM_TABLE = {
-    **{name: store.NORM[name] for name in ("model", "ablation")},
+    **{name: schemas.NORM[name] for name in ("model", "ablation")},
     "heads": store.Column(pl.String, "", "all, or those of the later half of the layers"),
     "accounting": store.Column(pl.String, "", "clean scale, ablated scale, or midpoint"),
 } | _numbers()
@@ -44,7 +44,7 @@ def norm(table_of_models: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     """Parts of the change of the logit on top tokens by three accountings, all heads of a model together.
 
     Args:
-        table_of_models: `store.NORM` of all models and kinds of ablation.
+        table_of_models: `schemas.NORM` of all models and kinds of ablation.
 
     Returns:
         rows of `NORM_TABLE`, and those of resample ablation as LaTeX.

@@ -42,7 +42,7 @@ def overview(
 
     Args:
         facts: one per model, with its `name`, sizes and `load_error`.
-        heads: per-head `store.STATISTICS` by model.
+        heads: per-head `schemas.STATISTICS` by model.
         summaries: `training.json` by model, for models whose training is known.
 
     Raises:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.memory import allowance, tokens_at_once
 from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
@@ -47,10 +47,10 @@ def measure_partners(
     memory_mb: int | None = None,
     limit_mb: int | None = None,
 ) -> pl.DataFrame:
-    """Ablate heads in some rows once with each partner (`store.PARTNERS`).
+    """Ablate heads in some rows once with each partner (`schemas.PARTNERS`).
 
     Args:
-        tokens, rows, selected: tables of `store.TOKENS`, `store.ROWS` and `store.SELECTED`.
+        tokens, rows, selected: tables of `schemas.TOKENS`, `schemas.ROWS` and `schemas.SELECTED`.
         memory_mb, limit_mb: as in `ablation.ablate_heads`.
 
     Raises:
@@ -84,7 +84,7 @@ def measure_partners(
                 "delta_logit": m.delta_logit,
                 "self_repair": m.self_repair,
             }
-            tables.append(store.frame({name: c.cpu().numpy() for name, c in columns.items()}, store.PARTNERS))
+            tables.append(store.frame({name: c.cpu().numpy() for name, c in columns.items()}, schemas.PARTNERS))
             progress.advance(batch.n_tokens)
     joined = pl.concat(tables).drop("selected").join(flags, on=["layer", "head", "row", "pos"], how="left")
-    return joined.with_columns(pl.col("selected").fill_null(value=False)).select(list(store.PARTNERS))
+    return joined.with_columns(pl.col("selected").fill_null(value=False)).select(list(schemas.PARTNERS))

@@ -1,4 +1,4 @@
-"""Read tables of `store.STATISTICS` back: one row per head or layer, one column per statistic of a quantity."""
+"""Read tables of `schemas.STATISTICS` back: one row per head or layer, one column per statistic of a quantity."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
     """Spread statistics over columns.
 
     Args:
-        table: rows of `store.STATISTICS` of one kind (heads or layers).
+        table: rows of `schemas.STATISTICS` of one kind (heads or layers).
         tokens: `top` or `all`.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.contexts import ARROW
 from selfrepair.latex import MISSING, Column, escape, number, table
 
@@ -19,7 +19,7 @@ PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
 
 
 def _means(*names: str) -> dict[str, store.Column]:
-    return {n: store.Column(pl.Float64, "logits", f"mean over top tokens: {store.EFFECTS[n].meaning}") for n in names}
+    return {n: store.Column(pl.Float64, "logits", f"mean over top tokens: {schemas.EFFECTS[n].meaning}") for n in names}
 
 
 def _with_interval(name: str, column: store.Column) -> dict[str, store.Column]:
@@ -54,7 +54,7 @@ CLAIMS = {
     "id": store.Column(pl.String, "", "name of the claim; one row per claim and model"),
     "source": store.Column(pl.String, "", "where the paper says so"),
     "identity": store.Column(pl.Boolean, "", "a check of the implementation, not counted as a claim"),
-    "statistic": store.Column(pl.String, "", "function of selfrepair.claims that decides it; null where none does"),
+    "statistic": store.Column(pl.String, "", "function of claim_statistics that decides it; null where none does"),
     "unit": store.Column(pl.String, "", "unit of the values"),
     "rule": store.Column(pl.String, "", "when the claim holds"),
     "paper_value": store.Column(pl.Float64, "as unit", "published value, or mean of published values"),
@@ -194,7 +194,7 @@ def erasure_neurons(erasure: pl.DataFrame) -> Table:
     """Neurons that erase and erase less when a head is ablated; LaTeX holds the first of each head's top tokens.
 
     Args:
-        erasure: `store.ERASURE_NEURONS` of all models.
+        erasure: `schemas.ERASURE_NEURONS` of all models.
     """
     shown = erasure.filter((pl.col("token_set") == "direct_effect") & (pl.col("place") < ERASURE_SHOWN))
     rows = [

@@ -41,10 +41,83 @@ LAYERS = {
 UNFILTERED = {(0, None): {"self_repair": -0.3}, (1, None): {"self_repair": 0.1}}
 
 
+# Twenty heads on all tokens: two change the logit by 4 and 3, the others by 0.5 each.
+ALL_TOKENS = {(index // 2, index % 2): {"delta_logit": -0.5} for index in range(20)}
+ALL_TOKENS |= {(3, 0): {"delta_logit": -4.0}, (5, 1): {"delta_logit": 3.0}}
+INTERVAL = ["value", "low", "high"]
+PLACED = ["heads", "tokens", "quantity", "layer", "head"]
+OF_NEURONS = ["mlp_layer", "token_set", "quantity"]
+MOVED = ["moved_layer", "tokens", "quantity"]
+ADDED = ["layer", "direction", "strength", "scale", "statistic"]
+OTHERS = {
+    "resample/norm": [
+        (["heads", "tokens", "quantity", "statistic"], ("later half", "top", "scale_ratio", "above_1"), 0.7),
+        (["heads", "tokens", "quantity", "statistic"], ("all", "top", "scale_ratio", "above_1"), 0.2),
+        (["heads", "tokens", "quantity", "statistic"], ("later half", "control", "scale_ratio", "above_1"), 0.3),
+        (["heads", "tokens", "quantity", "statistic"], ("later half", "top", "scale_ratio", "mean"), 1.1),
+    ],
+    "noise": [
+        (PLACED, ("later half", "top", "overcorrected", None, None), 0.06),
+        (PLACED, ("later half", "control", "overcorrected", None, None), 0.4),
+        (PLACED, ("later half", "top", "repaired", None, None), 0.5),
+        (PLACED, ("one", "top", "overcorrected", 2, 0), 0.1),
+        # L2H0 is repaired by 1.5 with a standard deviation of 1.4, L3H1 by 0.3 with one of 0.4.
+        (PLACED, ("one", "partners top", "variance", 2, 0), 1.96),
+        (PLACED, ("one", "partners top", "variance", 3, 1), 0.16),
+        (PLACED, ("one", "partners", "variance", 2, 0), 9.0),
+        (PLACED, ("one", "partners top", "variance_token", 2, 0), 9.0),
+    ],
+    "neurons/shares": [
+        (OF_NEURONS, (3, "direct_effect", "first_anti_erasing"), 0.8),
+        (OF_NEURONS, (3, "direct_effect", "first_anti_erasing"), 0.6),
+        (OF_NEURONS, (3, "outcome", "first_anti_erasing"), 0.1),
+        (OF_NEURONS, (2, "direct_effect", "first_anti_erasing"), 0.2),
+        (OF_NEURONS, (3, "direct_effect", "top_percent_share"), 0.35),
+    ],
+    "neurons/frequency": [
+        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 0), 0.6),
+        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 1), 0.3),
+        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 0), 0.2),
+        (["mlp_layer", "token_set", "place"], (3, "outcome", 0), 0.9),
+        (["mlp_layer", "token_set", "place"], (1, "direct_effect", 0), 0.9),
+    ],
+    "iterative/moving": [
+        (MOVED, (None, "all", "correlation"), 0.75),
+        (MOVED, (None, "top", "correlation"), 0.1),
+        (MOVED, (1, "all", "correlation"), 0.2),
+        (MOVED, (None, "all", "change_moving"), 0.3),
+    ],
+    "iterative/repression": [
+        (ADDED, (None, "own", 1.0, "perturbed", "ratio"), 0.85),
+        (ADDED, (None, "own", 1.0, "clean", "ratio"), 0.97),
+        (ADDED, (None, "random", 1.0, "clean", "ratio"), 0.99),
+        (ADDED, (None, "own", 3.0, "clean", "ratio"), 0.5),
+        (ADDED, (None, "own", 1.0, "clean", "share_repressed"), 0.1),
+        (ADDED, (2, "own", 1.0, "clean", "ratio"), 0.2),
+    ],
+}
+
+
+def others() -> dict[str, pl.DataFrame]:
+    """Tables of other experiments with the columns that statistics read; intervals are 0.02 below to 0.03 above."""
+    found = {}
+    for name, rows in OTHERS.items():
+        index = rows[0][0]
+        listed = [(*key, value, value - 0.02, value + 0.03) for _, key, value in rows]
+        found[name] = pl.DataFrame(listed, schema=[*index, *INTERVAL], orient="row")
+    return found
+
+
+def measured() -> claim_statistics.Tables:
+    """Tables of the hand-worked model."""
+    heads = pl.concat([statistics("m", HEADS), statistics("m", ALL_TOKENS, tokens="all")])
+    layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
+    return claim_statistics.tables(heads, layers, others())
+
+
 @pytest.fixture
 def run() -> dict[str, claim_statistics.Tables]:
-    layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
-    return {"m": claim_statistics.tables(statistics("m", HEADS), layers)}
+    return {"m": measured()}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +138,16 @@ def run() -> dict[str, claim_statistics.Tables]:
         ("last_layer_responders", 0.06),
         ("unfiltered_repair", -0.1),
         ("loss_exceeds_drop", 4 / 8),
+        ("heavy_tail", 7 / 16),
+        ("scale_falls", 0.7),
+        ("overcorrected", 0.06),
+        ("spread_exceeds_mean", 1 / 2),
+        ("first_neuron_anti_erases", 0.7),
+        ("few_neurons_share", 0.35),
+        ("most_frequent_neuron", 0.4),
+        ("moving_correlation", 0.75),
+        ("repression_ratio", 0.85),
+        ("repression_beyond_random", -0.02),
     ],
 )
 def test_statistic_of_hand_worked_tables(run: dict[str, claim_statistics.Tables], name: str, value: float) -> None:
@@ -72,17 +155,19 @@ def test_statistic_of_hand_worked_tables(run: dict[str, claim_statistics.Tables]
 
 
 def test_intervals_are_made_of_the_ends(run: dict[str, claim_statistics.Tables]) -> None:
-    drop = claim_statistics.last_layer_drop(run["m"])
+    drop = claim_statistics.STATISTICS["last_layer_drop"](run["m"])
     assert (drop.low, drop.high) == pytest.approx((0.5 - 0.3, 0.7 - 0.1))
-    share = claim_statistics.late_self_repair_share(run["m"])
+    share = claim_statistics.STATISTICS["late_self_repair_share"](run["m"])
     assert (share.low, share.high) == pytest.approx((0.6 / 4, 1.0 / 4))
-    assert claim_statistics.peak_depth(run["m"]).low is None
+    assert claim_statistics.STATISTICS["peak_depth"](run["m"]).low is None
+    neurons = claim_statistics.STATISTICS["first_neuron_anti_erases"](run["m"])
+    assert (neurons.low, neurons.high) == pytest.approx((0.68, 0.73))
 
 
 def test_best_layer_in_last_place_has_no_drop() -> None:
     layers = statistics("m", {(0, None): {"self_repair": 0.1}, (1, None): {"self_repair": 0.2}})
     every = pl.concat([layers, statistics("m", UNFILTERED, tokens="all")])
-    drop = claim_statistics.last_layer_drop(claim_statistics.tables(statistics("m", HEADS), every))
+    drop = claim_statistics.STATISTICS["last_layer_drop"](claim_statistics.tables(statistics("m", HEADS), every))
     assert drop.value == 0 and not holds(claim(rule={"above": 0}), drop.value)
 
 
@@ -197,6 +282,18 @@ def test_models_with_heads_left_out_are_not_whole(run: dict[str, claim_statistic
     models = pl.DataFrame({"model": ["m"], "n_layers": [4], "n_heads": [2]})
     assert claim_statistics.complete(models, [run["m"]]) == run
     assert claim_statistics.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
+
+
+def test_tables_are_read_from_a_models_folder(tmp_path: Path, run: dict[str, claim_statistics.Tables]) -> None:
+    heads, layers = statistics("m", HEADS), pl.concat([statistics("m", LAYERS), statistics("m", LAYERS, tokens="all")])
+    written = {claim_statistics.HEADS: heads, claim_statistics.LAYERS: layers} | others()
+    for name, table in written.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    found = claim_statistics.read_tables(tmp_path)
+    assert found.heads.equals(run["m"].heads) and found.layers.equals(run["m"].layers)
+    assert list(found.others) == list(claim_statistics.OTHERS)
+    assert all(found.others[name].equals(run["m"].others[name]) for name in claim_statistics.OTHERS)
 
 
 def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claim_statistics.Tables]) -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import store
+from selfrepair import schemas
 from selfrepair.experiments import final_norm
 from selfrepair.experiments.by_document import group_heads
 from selfrepair.experiments.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm
@@ -185,8 +185,8 @@ def test_histogram_counts_each_token_once_in_its_bin(tables):
         flag = {"top": "selected", "control": "control"}[row["tokens"]]
         of_head = tokens.filter(flag, layer=row["layer"], head=row["head"])
         ratio = of_head["scale"].to_numpy().astype(float) / of_head["ablated_scale"].to_numpy()
-        low = row["bin"] * store.RATIO_BIN
-        assert row["count"] == ((ratio >= low) & (ratio < low + store.RATIO_BIN)).sum() > 0
+        low = row["bin"] * schemas.RATIO_BIN
+        assert row["count"] == ((ratio >= low) & (ratio < low + schemas.RATIO_BIN)).sum() > 0
     counts = tokens.select(pl.col("selected", "control").sum()).row(0)
     assert (histogram.filter(tokens="top")["count"].sum(), histogram.filter(tokens="control")["count"].sum()) == counts
 
@@ -203,4 +203,4 @@ def test_heads_are_grouped_by_layer_and_half():
 
 
 def test_no_column_is_read_that_is_not_kept():
-    assert set(final_norm.READ) <= set(store.ablated_tokens(LAYERS))
+    assert set(final_norm.READ) <= set(schemas.ablated_tokens(LAYERS))

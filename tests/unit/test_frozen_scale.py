@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import frozen_scale, store
+from selfrepair import frozen_scale, schemas
 from selfrepair.clean import mean_z
 from selfrepair.frozen_scale import NormCheckError, check_norm, freeze_scale, most_repaired
 from selfrepair.sweep import measure
@@ -58,7 +58,7 @@ def tables(zoo, rows, source) -> tuple:
 def test_check_reads_what_was_measured(tables):
     model, tokens, pairs, kept, m = tables
     table = check_norm(model, tokens, pairs, kept, "resample", [(1, 2), (2, 1)], 2, torch.zeros(3, 4, 8))
-    assert list(table.columns) == list(store.NORM_CHECK) and table["ablation"].to_list() == ["resample"] * 2
+    assert list(table.columns) == list(schemas.NORM_CHECK) and table["ablation"].to_list() == ["resample"] * 2
     # Most selected tokens at positions that were kept: rows 1 and 4 have two each.
     for row in table.to_dicts():
         of_rows = kept.filter(pl.col("row").is_in([1, 4]), layer=row["layer"], head=row["head"])

@@ -8,13 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from test_claims import HEADS, LAYERS, UNFILTERED
+from test_claims import HEADS, LAYERS, measured
 from test_overview import FACT
 from test_overview import heads as overview_heads
 from test_tables import statistics
 
 from selfrepair import tables, typeset
-from selfrepair.claim_statistics import tables as claim_tables
 from selfrepair.claims import Claim, evaluate
 from selfrepair.macros import RANGES, definitions, macros
 from selfrepair.overview import overview
@@ -37,9 +36,7 @@ LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
 
 @pytest.fixture(scope="module")
 def judged() -> list[dict]:
-    layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
-    run = {"m": claim_tables(statistics("m", HEADS), layers)}
-    return evaluate([Claim(**entry) for entry in LISTED], run, {"m": True})
+    return evaluate([Claim(**entry) for entry in LISTED], {"m": measured()}, {"m": True})
 
 
 @pytest.fixture(scope="module")

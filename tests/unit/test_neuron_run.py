@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import neuron_tables, store
+from selfrepair import neuron_tables, schemas, store
 from selfrepair.clean_run import run_clean
 from selfrepair.measurement import DecompositionError
 from selfrepair.neuron_run import check_neurons, measure_neurons, neuron_layers
@@ -22,9 +22,9 @@ def token_table(rows) -> tuple[pl.DataFrame, pl.DataFrame]:
     row, pos = (index.ravel() for index in np.indices(rows.shape))
     document = pl.Series(row // 2, dtype=pl.Int32)
     columns = {"row": row, "pos": pos, "token": rows.flatten().numpy(), "document": document, "offset": pos}
-    tokens = store.frame(columns, store.TOKENS)
+    tokens = store.frame(columns, schemas.TOKENS)
     tokens = tokens.with_columns(pl.when(pl.col("pos") > 0).then("document").alias("document"))
-    return tokens, store.frame({"row": np.arange(n_rows), "source": [3, 0, 4, 1, 2]}, store.ROWS)
+    return tokens, store.frame({"row": np.arange(n_rows), "source": [3, 0, 4, 1, 2]}, schemas.ROWS)
 
 
 @pytest.fixture(params=["gpt2", "neox_parallel", "llama_gqa"])
@@ -90,7 +90,7 @@ def test_tables_are_plain_sums_over_every_neuron(setting):
                 ranked = c.sort(dim=1, descending=True, stable=True)
                 close(table["top_percent_change"], ranked.values[:, : max(1, c.shape[1] // 100)].sum(1))
                 close(table["top_5_change"], ranked.values[:, :5].sum(1))
-                listed = min(store.LISTED_NEURONS, c.shape[1])
+                listed = min(schemas.LISTED_NEURONS, c.shape[1])
                 close(table["neuron_change"].to_numpy()[:, :listed], ranked.values[:, :listed])
                 named = torch.from_numpy(table["neuron"].to_numpy()[:, :listed].astype(int))
                 close(c.gather(1, named), ranked.values[:, :listed])

@@ -9,7 +9,7 @@ import torch
 from test_neuron_run import FRACTION, HEADS, LAYERS, token_table
 from tokenizers import Tokenizer
 
-from selfrepair import store
+from selfrepair import schemas
 from selfrepair.clean_run import run_clean
 from selfrepair.contexts import context
 from selfrepair.experiments.neurons import THRESHOLDS, _Tokens, summarise_neurons
@@ -44,12 +44,12 @@ def groups(measured):
 def test_tables_have_their_schemas_and_intervals_hold_the_values(measured):
     summary = measured[2]
     for name, schema in {
-        "sparsity": store.NEURON_SPARSITY,
-        "histograms": store.NEURON_HISTOGRAMS,
-        "shares": store.NEURON_SHARES,
-        "cumulative": store.NEURON_CUMULATIVE,
-        "frequency": store.NEURON_FREQUENCY,
-        "erasure": store.ERASURE_NEURONS,
+        "sparsity": schemas.NEURON_SPARSITY,
+        "histograms": schemas.NEURON_HISTOGRAMS,
+        "shares": schemas.NEURON_SHARES,
+        "cumulative": schemas.NEURON_CUMULATIVE,
+        "frequency": schemas.NEURON_FREQUENCY,
+        "erasure": schemas.ERASURE_NEURONS,
     }.items():
         table = getattr(summary, name)
         assert table.schema == {n: c.dtype() if isinstance(c.dtype, type) else c.dtype for n, c in schema.items()}

@@ -3,13 +3,13 @@
 import polars as pl
 import pytest
 
-from selfrepair import store
+from selfrepair import schemas, store
 
 SCHEMA = {
     "layer": store.Column(pl.Int16, "index", "layer of the head"),
     "value": store.Column(pl.Float64, "logits", "some effect"),
 }
-DOCUMENTED = store.tables(n_layers=3)
+DOCUMENTED = schemas.tables(n_layers=3)
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)
@@ -79,7 +79,7 @@ def test_the_target_appears_only_when_it_is_complete(tmp_path):
 
 def test_parquet_survives_the_disk(tmp_path):
     """Types and values come back, lists by layer included."""
-    schema = store.HEAD | store.by_layer(2)
+    schema = schemas.HEAD | schemas.by_layer(2)
     columns = {"layer": [0, 1], "head": [3, 2], "repair_attention_by_layer": [[0.0, 1.5], [2.0, -1.0]]}
     table = store.frame(columns | {"repair_mlp_by_layer": [[0.0, 0.0], [1.0, 2.0]]}, schema)
     store.write_parquet(table, tmp_path / "a" / "table.parquet")

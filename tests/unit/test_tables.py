@@ -3,16 +3,16 @@
 import polars as pl
 import pytest
 
-from selfrepair import store, tables
+from selfrepair import schemas, store, tables
 from selfrepair.latex import escape, interval, number, scientific, whole
 from selfrepair.summaries import wide, write_csv
 
-EFFECTS = list(store.EFFECTS)
+EFFECTS = list(schemas.EFFECTS)
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 
 
 def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]], tokens: str = "top") -> pl.DataFrame:
-    """Rows of `store.STATISTICS`: means as given (0 where not), intervals of +-0.1, shares of 0.5, medians of 9."""
+    """Rows of `schemas.STATISTICS`: means as given (0 where not), intervals of +-0.1, shares of 0.5, medians of 9."""
     rows = []
     n_layers = 1 + max(layer for layer, _ in means)
     for (layer, head), given in means.items():
@@ -25,7 +25,9 @@ def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]]
             (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
             for kind, name, value in values
         ]
-    return store.frame(dict(zip(store.STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), store.STATISTICS)
+    return store.frame(
+        dict(zip(schemas.STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), schemas.STATISTICS
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from selfrepair.store import DOCUMENTS, ROWS, TOKENS
+from selfrepair.schemas import DOCUMENTS, ROWS, TOKENS
 from selfrepair.tokenizers import END_OF_TEXT, train_bpe
 from selfrepair.tokens import (
     CorpusError,

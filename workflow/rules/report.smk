@@ -8,9 +8,19 @@ rule check_claims:
         claims="config/claims.yaml",
         schema="workflow/schemas/claims.schema.yaml",
         models="<results>/analysis/models.csv",
-        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-        layers=expand(
-            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
+        tables=expand(
+            "<results>/analysis/{model}/{table}.parquet",
+            model=MODELS,
+            table=[
+                "resample/heads",
+                "resample/layers",
+                "resample/norm",
+                "noise",
+                "neurons/shares",
+                "neurons/frequency",
+                "iterative/moving",
+                "iterative/repression",
+            ],
         ),
     output:
         json="<results>/report/claims.json",
@@ -25,9 +35,13 @@ rule check_claims:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        analyses=lambda wildcards, input: [
+            input.models.rsplit("/", 1)[0] + f"/{model}" for model in MODELS
+        ],
     shell:
         "python {input.code[0]:q} --claims {input.claims:q} --schema {input.schema:q} --models {input.models:q} "
-        "--heads {input.heads:q} --layers {input.layers:q} --json {output.json:q} --tex {output.tex:q} --csv {output.csv:q} "
+        "--analyses {params.analyses:q} --json {output.json:q} --tex {output.tex:q} --csv {output.csv:q} "
         "2>&1 | tee {log:q}"
 
 

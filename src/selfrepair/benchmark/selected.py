@@ -29,7 +29,7 @@ def selected_gain(
     """Measure the first of `shards` shards in both modes, in turn, each `rounds` times.
 
     Args:
-        tokens, rows: of a run (`store.TOKENS`, `store.ROWS`).
+        tokens, rows: of a run (`schemas.TOKENS`, `schemas.ROWS`).
         control: tokens of the control sample.
 
     Returns:

@@ -34,7 +34,7 @@ def choose_heads(
     """Choose heads of a model (`CHOSEN_HEADS`), reason by reason; a head may be there for several.
 
     Args:
-        heads: `store.STATISTICS` of the model's heads.
+        heads: `schemas.STATISTICS` of the model's heads.
         tokens: token rows (`store.ablated_tokens`); the control tokens are read.
         configured: heads to take in any case, in their order.
         count: heads to take for their self-repair; of every other reason there is one.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.experiments.by_document import Grouping, group_heads, sum_by_document
 from selfrepair.statistics import bootstrap_draws, ratio_of_sums
 
@@ -34,7 +34,7 @@ TOKENS = {"top": "selected", "control": "control"}
 
 @dataclass(frozen=True)
 class NormSummary:
-    """Tables of `store.NORM` and `store.NORM_HISTOGRAM`."""
+    """Tables of `schemas.NORM` and `schemas.NORM_HISTOGRAM`."""
 
     norm: pl.DataFrame
     histogram: pl.DataFrame
@@ -52,8 +52,8 @@ def summarise_norm(
     """Summarise what an ablation does to the final norm, for every head of a model and groups of them.
 
     Args:
-        tokens: token rows of all shards, with the columns `READ` (`store.ablated_tokens`).
-        clean: clean tokens of the run (`store.CLEAN_TOKENS`).
+        tokens: token rows of all shards, with the columns `READ` (`schemas.ablated_tokens`).
+        clean: clean tokens of the run (`schemas.CLEAN_TOKENS`).
         replicates: of the bootstrap; documents are drawn from all of the run.
     """
     bias = clean.select("row", "pos", "bias")
@@ -124,12 +124,12 @@ def _describe(
         columns = {name: [value] * len(grouping.groups) for name, value in same.items()}
         columns |= {name: [getattr(group, name) for group in grouping.groups] for name in ("heads", "layer", "head")}
         columns |= {"value": estimate.value, "low": low, "high": high, "n_tokens": tokens, "n_documents": documents}
-        tables.append(store.frame(columns, store.NORM))
+        tables.append(store.frame(columns, schemas.NORM))
     return pl.concat(tables)
 
 
 def _histogram(labels: dict[str, str | int], tokens: pl.DataFrame) -> pl.DataFrame:
-    bins = (pl.col("ratio") / store.RATIO_BIN).floor().cast(pl.Int32).alias("bin")
+    bins = (pl.col("ratio") / schemas.RATIO_BIN).floor().cast(pl.Int32).alias("bin")
     counts = tokens.group_by("layer", "head", bins).agg(pl.len().alias("count")).sort("layer", "head", "bin")
     named = {name: [labels[name]] * len(counts) for name in ("model", "ablation", "tokens")}
-    return store.frame(counts.to_dict() | named, store.NORM_HISTOGRAM)
+    return store.frame(counts.to_dict() | named, schemas.NORM_HISTOGRAM)

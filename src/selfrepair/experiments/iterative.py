@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.experiments.by_document import sum_by_document
 from selfrepair.statistics import Estimate, bootstrap_draws, ratio_of_sums
 
@@ -27,7 +27,7 @@ Draws = Int[np.ndarray, "replicate document"]
 
 @dataclass(frozen=True)
 class Iterative:
-    """Tables of `store.MOVING`, `store.SIMULATED`, `store.REPRESSION` and `store.ITERATIVE_SUMMARY`."""
+    """Tables of `schemas.MOVING`, `schemas.SIMULATED`, `schemas.REPRESSION` and `schemas.ITERATIVE_SUMMARY`."""
 
     moving: pl.DataFrame
     simulated: pl.DataFrame
@@ -41,8 +41,8 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
     The interval of a correlation over heads is of the text: the heads are held fixed.
 
     Args:
-        moves: rows of `store.MOVES`.
-        additions: rows of `store.ADDITIONS`.
+        moves: rows of `schemas.MOVES`.
+        additions: rows of `schemas.ADDITIONS`.
         replicates: of the bootstrap, whose draws are those of the other experiments.
     """
     documents = np.sort(moves["document"].unique().to_numpy())
@@ -63,17 +63,17 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
     found["summary"] += judged
     n_layers = int(moves["layer"].max()) + 1
     labels = {"model": model, "n_layers": n_layers}
-    schemas = {
-        "moving": store.MOVING,
-        "simulated": store.SIMULATED,
-        "repression": store.REPRESSION,
-        "summary": store.ITERATIVE_SUMMARY,
+    expected = {
+        "moving": schemas.MOVING,
+        "simulated": schemas.SIMULATED,
+        "repression": schemas.REPRESSION,
+        "summary": schemas.ITERATIVE_SUMMARY,
     }
-    return Iterative(**{name: _frame(rows, labels, schemas[name]) for name, rows in found.items()})
+    return Iterative(**{name: _frame(rows, labels, expected[name]) for name, rows in found.items()})
 
 
 class _Moves:
-    """Rows of `store.MOVES` of one set of tokens as arrays, a column per head of the layers 1, 2, ..."""
+    """Rows of `schemas.MOVES` of one set of tokens as arrays, a column per head of the layers 1, 2, ..."""
 
     def __init__(self, table: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws) -> None:
         self.draws = draws

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.contexts import Decode, context
 from selfrepair.neuron_tables import OFTEN, SETS
 from selfrepair.statistics import Estimate, bootstrap_draws, median, ratio_of_sums
@@ -38,7 +38,7 @@ SHARES = {  # numerator, and the denominator, which has to be positive
 
 @dataclass(frozen=True)
 class NeuronSummary:
-    """Tables of `store.NEURON_SPARSITY`, `NEURON_HISTOGRAMS`, `NEURON_SHARES`, `NEURON_CUMULATIVE`,
+    """Tables of `schemas.NEURON_SPARSITY`, `NEURON_HISTOGRAMS`, `NEURON_SHARES`, `NEURON_CUMULATIVE`,
     `NEURON_FREQUENCY` and `ERASURE_NEURONS`."""
 
     sparsity: pl.DataFrame
@@ -54,7 +54,7 @@ class _Tokens:
     """Tokens of one head, MLP and set.
 
     Attributes:
-        rows: of `store.NEURON_TOKENS`.
+        rows: of `schemas.NEURON_TOKENS`.
         document: of each row, numbered within the run.
         draws: of the bootstrap, shared by all.
     """
@@ -100,19 +100,19 @@ def summarise_neurons(
 
     Args:
         tokens, neurons, ranks: of `neuron_run.NeuronRun`.
-        sampled: `store.TOKENS` of the run; documents are drawn from all of it, and contexts read.
+        sampled: `schemas.TOKENS` of the run; documents are drawn from all of it, and contexts read.
         decode: tokens to text.
     """
     documents = np.sort(sampled.filter(pl.col("pos") > 0)["document"].unique().to_numpy())
     draws = bootstrap_draws(len(documents), replicates, seed)
     matrix = token_matrix(sampled)
     tables: dict[str, list[pl.DataFrame]] = {
-        "sparsity": [store.empty(store.NEURON_SPARSITY)],
-        "histograms": [store.empty(store.NEURON_HISTOGRAMS)],
-        "shares": [store.empty(store.NEURON_SHARES)],
-        "cumulative": [store.empty(store.NEURON_CUMULATIVE)],
-        "frequency": [store.empty(store.NEURON_FREQUENCY)],
-        "erasure": [store.empty(store.ERASURE_NEURONS)],
+        "sparsity": [store.empty(schemas.NEURON_SPARSITY)],
+        "histograms": [store.empty(schemas.NEURON_HISTOGRAMS)],
+        "shares": [store.empty(schemas.NEURON_SHARES)],
+        "cumulative": [store.empty(schemas.NEURON_CUMULATIVE)],
+        "frequency": [store.empty(schemas.NEURON_FREQUENCY)],
+        "erasure": [store.empty(schemas.ERASURE_NEURONS)],
     }
     for (layer, head), of_head in tokens.group_by("layer", "head", maintain_order=True):
         for name in SETS:
@@ -140,10 +140,10 @@ def _sparsity(group: _Tokens) -> pl.DataFrame:
     change, effect = group["neuron_change"], group["direct_effect"]
     above = [change > threshold * effect[:, None] for threshold in THRESHOLDS]
     return group.table(
-        store.NEURON_SPARSITY,
+        schemas.NEURON_SPARSITY,
         group.mean(np.concatenate(above, 1).astype(float)),
-        threshold=np.repeat(THRESHOLDS, store.LISTED_NEURONS),
-        rank=np.tile(np.arange(store.LISTED_NEURONS), len(THRESHOLDS)),
+        threshold=np.repeat(THRESHOLDS, schemas.LISTED_NEURONS),
+        rank=np.tile(np.arange(schemas.LISTED_NEURONS), len(THRESHOLDS)),
     )
 
 
@@ -157,8 +157,8 @@ def _histogram(group: _Tokens, share: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     place = np.minimum((values / top * bins).astype(int), bins - 1)
     shares = group.mean(np.eye(bins)[place])
     quantity = {"quantity": [share] * bins, "bin_low": edges[:-1], "bin_high": edges[1:]}
-    histogram = group.table(store.NEURON_HISTOGRAMS, shares, **quantity)
-    return histogram, group.table(store.NEURON_SHARES, group.mean(values[:, None]), quantity=[share])
+    histogram = group.table(schemas.NEURON_HISTOGRAMS, shares, **quantity)
+    return histogram, group.table(schemas.NEURON_SHARES, group.mean(values[:, None]), quantity=[share])
 
 
 def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
@@ -166,7 +166,7 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     direct, change = group["neuron_direct_effect"][:, 0], group["neuron_change"][:, 0]
     shares = {"first_erasing": direct < 0, "first_anti_erasing": (direct < 0) & (change > 0)}
     tables = [
-        group.table(store.NEURON_SHARES, group.mean(found[:, None].astype(float)), quantity=[name])
+        group.table(schemas.NEURON_SHARES, group.mean(found[:, None].astype(float)), quantity=[name])
         for name, found in shares.items()
     ]
     net = group.where(group["mlp_change"] != 0)
@@ -174,7 +174,7 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     if len(ratio):
         middle = median(ratio, net.document, net.draws)
         middle = Estimate(middle.value[None], middle.replicates[:, None])
-        tables.append(net.table(store.NEURON_SHARES, middle, quantity=["median_positive_over_net"]))
+        tables.append(net.table(schemas.NEURON_SHARES, middle, quantity=["median_positive_over_net"]))
     return tables
 
 
@@ -183,20 +183,20 @@ def _cumulative(group: _Tokens, ranks: pl.DataFrame) -> pl.DataFrame:
     changed = group.where(group["absolute_change"] > 0)
     sizes = np.abs(changed["neuron_change"].astype(float)).cumsum(1) / changed["absolute_change"][:, None]
     low, high = changed.mean(sizes).interval
-    listed = min(store.LISTED_NEURONS, len(ranks))
+    listed = min(schemas.LISTED_NEURONS, len(ranks))
     missing = [None] * (len(ranks) - listed)
     columns = {name: ranks[name] for name in ("rank", "n_tokens", "median_direct_effect")}
     columns |= {"value": ranks["cumulative_share"]}
     columns |= {"low": [*low[:listed].tolist(), *missing], "high": [*high[:listed].tolist(), *missing]}
     same = {name: [value] * len(ranks) for name, value in group.labels.items()}
-    return store.frame(same | columns, store.NEURON_CUMULATIVE)
+    return store.frame(same | columns, schemas.NEURON_CUMULATIVE)
 
 
 def _frequency(group: _Tokens, neurons: pl.DataFrame) -> pl.DataFrame:
     """The neurons that are most often among those that change most; of equals the earlier."""
     often = neurons.sort("top_10", descending=True, maintain_order=True).head(FREQUENT)
     return group.table(
-        store.NEURON_FREQUENCY,
+        schemas.NEURON_FREQUENCY,
         group.mean(_among_first(group, often["neuron"].to_numpy())),
         place=np.arange(len(often)),
         **{name: often[name] for name in ("neuron", "first", "direct_effect", "change", "anti_erasing")},
@@ -213,10 +213,10 @@ def _erasure(
 ) -> pl.DataFrame:
     """Neurons of any of the MLPs that erase on average, by falling mean change, with the tokens they change most on."""
     if not mlps:
-        return store.empty(store.ERASURE_NEURONS)
+        return store.empty(schemas.ERASURE_NEURONS)
     groups = {group.labels["mlp_layer"]: group for group, _ in mlps}
     erasing = pl.concat([neurons for _, neurons in mlps]).filter((pl.col("direct_effect") < 0) & (pl.col("change") > 0))
-    tables = [store.empty(store.ERASURE_NEURONS)]
+    tables = [store.empty(schemas.ERASURE_NEURONS)]
     for place, neuron in enumerate(
         erasing.sort("change", descending=True, maintain_order=True).head(ERASURE).to_dicts()
     ):
@@ -226,7 +226,7 @@ def _erasure(
         columns = {name: [neuron[name]] for name in ("neuron", "direct_effect", "anti_erasing")}
         columns |= {"place": [place], "ablated_direct_effect": [neuron["direct_effect"] + neuron["change"]]}
         columns |= {f"context_{i + 1}": [shown[i] if i < len(shown) else None] for i in range(CONTEXTS)}
-        tables.append(group.table(store.ERASURE_NEURONS, frequency, **columns))
+        tables.append(group.table(schemas.ERASURE_NEURONS, frequency, **columns))
     return pl.concat(tables)
 
 

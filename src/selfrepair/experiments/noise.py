@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.experiments.by_document import Grouping, group_heads, sum_by_document
 from selfrepair.statistics import Estimate, bootstrap_draws, ratio_of_sums
 
@@ -36,11 +36,11 @@ def summarise_noise(
     replicates: int,
     seed: int,
 ) -> pl.DataFrame:
-    """Rates of overcorrection of every head and of groups of heads, and variance components of some (`store.NOISE`).
+    """Rates of overcorrection of every head and of groups of heads, and variance components of some (`schemas.NOISE`).
 
     Args:
-        tokens: token rows of resample ablation, with the columns `READ` (`store.ablated_tokens`).
-        partners: `store.PARTNERS`.
+        tokens: token rows of resample ablation, with the columns `READ` (`schemas.ablated_tokens`).
+        partners: `schemas.PARTNERS`.
         documents: all of the run, ascending, from which the bootstrap draws.
         replicates: of the bootstrap.
     """
@@ -103,7 +103,7 @@ def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) ->
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     counts = {name: [int(count) for count in columns[name]] for name in ("n_tokens", "n_documents")}
     same = {name: [value] * len(rows) for name, value in labels.items()}
-    return store.frame(columns | counts | same, store.NOISE)
+    return store.frame(columns | counts | same, schemas.NOISE)
 
 
 @dataclass(frozen=True)

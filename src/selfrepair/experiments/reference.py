@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.claim_statistics import STATISTICS, Tables
 
 COLUMNS = {
@@ -28,7 +28,7 @@ COLUMNS = {
     "self_repair_from_layers": pl.Float64,
     "percent_ln_of_de": pl.Float64,
 }
-# The quantity of `store.EFFECTS` that each published one is.
+# The quantity of `schemas.EFFECTS` that each published one is.
 QUANTITIES = {
     "direct_effect": pl.col("direct_effect"),
     "ablated_direct_effect": pl.col("ablated_direct_effect"),
@@ -68,7 +68,7 @@ PUBLISHED_NORM_SHARE = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """Tables of `store.REFERENCE_HEADS`, `store.REFERENCE_AGREEMENT` and `MODELS`."""
+    """Tables of `schemas.REFERENCE_HEADS`, `schemas.REFERENCE_AGREEMENT` and `MODELS`."""
 
     heads: pl.DataFrame
     agreement: pl.DataFrame
@@ -100,10 +100,10 @@ def compare(heads: dict[str, pl.DataFrame], published: pl.DataFrame) -> Comparis
     """Join a run's heads with the published ones by model, layer and head, and describe how far they agree.
 
     Args:
-        heads: `store.STATISTICS` per head by model, resample ablation.
+        heads: `schemas.STATISTICS` per head by model, resample ablation.
         published: of `read_reference`.
     """
-    listed, joined = [], [store.empty(store.REFERENCE_HEADS)]
+    listed, joined = [], [store.empty(schemas.REFERENCE_HEADS)]
     for name, table in heads.items():
         published_as = ALIASES.get(name, name)
         other = published.filter(model=published_as)
@@ -135,7 +135,7 @@ def _joined(means: pl.DataFrame, published_as: str, other: pl.DataFrame) -> pl.D
     ).with_columns(published_as=pl.lit(published_as))
     renamed = means.rename({"value": "measured", "low": "measured_low", "high": "measured_high"})
     pairs = renamed.join(long, on=["layer", "head", "quantity"], how="inner", maintain_order="left")
-    return pairs.select(pl.col(name).cast(column.dtype) for name, column in store.REFERENCE_HEADS.items())
+    return pairs.select(pl.col(name).cast(column.dtype) for name, column in schemas.REFERENCE_HEADS.items())
 
 
 def _agreement(pairs: pl.DataFrame) -> pl.DataFrame:
@@ -152,7 +152,7 @@ def _agreement(pairs: pl.DataFrame) -> pl.DataFrame:
     key = ["model", "published_as", "quantity"]
     whole = pairs.group_by(key, maintain_order=True).agg(described).with_columns(layer=pl.lit(None, pl.Int16))
     by_layer = pairs.group_by([*key, "layer"], maintain_order=True).agg(described)
-    both = pl.concat([table.select(list(store.REFERENCE_AGREEMENT)) for table in (whole, by_layer)])
+    both = pl.concat([table.select(list(schemas.REFERENCE_AGREEMENT)) for table in (whole, by_layer)])
     # Of one head, or of equal values, there is no correlation.
     finite = [pl.when(pl.col(n).is_finite()).then(n).alias(n) for n in ("pearson", "spearman", "slope")]
     return both.with_columns(finite)
@@ -185,7 +185,7 @@ def _tables(heads: pl.DataFrame) -> Tables:
     ends = [pl.lit(math.nan).alias(f"{name}_{end}") for name in values for end in ("low", "high")]
     with_ends = named.with_columns(ends)
     layers = with_ends.group_by("model", "n_layers", "layer", maintain_order=True).mean()
-    return Tables(with_ends, layers, layers.clear())
+    return Tables(with_ends, layers, with_ends.clear(), layers.clear())
 
 
 def published_norm_share(statistics: pl.DataFrame, claims: list[dict[str, Any]]) -> pl.DataFrame:

@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair import store
+from selfrepair import schemas, store
 from selfrepair.statistics import Estimate, bootstrap_draws, median, ratio_of_sums
 
-EFFECTS = list(store.EFFECTS)
-PARTS = [name.removeprefix("clipped_") for name in store.CLIPPED]  # what a share of the direct effect is taken of
-CLIPPED = list(store.CLIPPED)
+EFFECTS = list(schemas.EFFECTS)
+PARTS = [name.removeprefix("clipped_") for name in schemas.CLIPPED]  # what a share of the direct effect is taken of
+CLIPPED = list(schemas.CLIPPED)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Tables of `store.STATISTICS` per head and per layer, and of `store.RESPONDERS`."""
+    """Tables of `schemas.STATISTICS` per head and per layer, and of `schemas.RESPONDERS`."""
 
     heads: pl.DataFrame
     layers: pl.DataFrame
@@ -53,8 +53,8 @@ def summarise(
     """Summarise the ablation of every head of a model.
 
     Args:
-        tokens: token rows of all shards (`store.ablated_tokens`).
-        sums: document sums of all shards (`store.document_sums`).
+        tokens: token rows of all shards (`schemas.ablated_tokens`).
+        sums: document sums of all shards (`schemas.document_sums`).
         replicates: of the bootstrap.
 
     Returns:
@@ -83,7 +83,7 @@ def summarise(
 
 
 def _sum_by_document(top: pl.DataFrame) -> pl.DataFrame:
-    """Bring token rows into the form of `store.document_sums`."""
+    """Bring token rows into the form of `schemas.document_sums`."""
     effect = pl.col("direct_effect").cast(pl.Float64)
     shares = [
         pl.when(effect == 0).then(0.0).otherwise((pl.col(part) / effect).clip(0, 1)).alias(f"clipped_{part}")
@@ -92,7 +92,7 @@ def _sum_by_document(top: pl.DataFrame) -> pl.DataFrame:
     n_layers = top.schema["repair_mlp_by_layer"].size
     layered = [
         pl.concat_arr([pl.col(name).arr.get(i).cast(pl.Float64).sum() for i in range(n_layers)]).alias(name)
-        for name in store.by_layer(n_layers)
+        for name in schemas.by_layer(n_layers)
     ]
     summed = [pl.col(name).cast(pl.Float64).sum() for name in (*EFFECTS, *CLIPPED)]
     grouped = top.with_columns(shares).group_by("layer", "head", "document", maintain_order=True)
@@ -162,7 +162,7 @@ def _by_layer(
 def _describe(
     labels: dict[str, str | int], described: dict[str, _Described], items: list[tuple[int, int | None]]
 ) -> pl.DataFrame:
-    """Write estimates of each item (a head, or a layer with None for the head) as rows of `store.STATISTICS`."""
+    """Write estimates of each item (a head, or a layer with None for the head) as rows of `schemas.STATISTICS`."""
     rows = []
     for statistic, (quantities, estimate, n) in described.items():
         low, high = estimate.interval
@@ -173,7 +173,7 @@ def _describe(
                 rows.append((layer, head, quantity, statistic, *numbers, tokens[index], documents[index]))
     names = ("layer", "head", "quantity", "statistic", "value", "low", "high", "n_tokens", "n_documents")
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    return store.frame(columns | {name: [value] * len(rows) for name, value in labels.items()}, store.STATISTICS)
+    return store.frame(columns | {name: [value] * len(rows) for name, value in labels.items()}, schemas.STATISTICS)
 
 
 def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFrame:
@@ -189,9 +189,9 @@ def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFra
                 pl.lit(part).alias("part"), pl.col("later_layer").cast(pl.Int16)
             )
         )
-    named = {name: pl.lit(value) for name, value in labels.items() if name in store.RESPONDERS}
+    named = {name: pl.lit(value) for name, value in labels.items() if name in schemas.RESPONDERS}
     rows = pl.concat(long).with_columns(**named)
     ordered = rows.sort("layer", "head", "part", "later_layer").with_columns(
         pl.col("layer", "head").cast(pl.Int16), pl.col("value").cast(pl.Float64)
     )
-    return ordered.select(list(store.RESPONDERS))
+    return ordered.select(list(schemas.RESPONDERS))

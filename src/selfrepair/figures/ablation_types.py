@@ -13,7 +13,7 @@ def head_to_show(heads: pl.DataFrame) -> tuple[int, int]:
     """The head of the last measured layer with the largest mean direct effect on its top tokens.
 
     Args:
-        heads: `store.STATISTICS` of one model's heads.
+        heads: `schemas.STATISTICS` of one model's heads.
     """
     top = heads.filter(tokens="top", statistic="mean", quantity="direct_effect")
     last = top.filter(pl.col("layer") == pl.col("layer").max())

@@ -15,7 +15,7 @@ def neuron_cumulative(cumulative: pl.DataFrame) -> theme.Panel:
     """Draw the cumulative share of |change| by rank, coloured by the median clean direct effect at the rank.
 
     Args:
-        cumulative: `store.NEURON_CUMULATIVE` of one model.
+        cumulative: `schemas.NEURON_CUMULATIVE` of one model.
     """
     table = cumulative.filter(token_set="direct_effect")
     if table.is_empty():

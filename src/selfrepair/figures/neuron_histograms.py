@@ -19,7 +19,7 @@ def neuron_histograms(histograms: pl.DataFrame) -> theme.Panel:
     """Draw three histograms over tokens for each head and its last MLP, each on the tokens that the original takes.
 
     Args:
-        histograms: `store.NEURON_HISTOGRAMS` of one model.
+        histograms: `schemas.NEURON_HISTOGRAMS` of one model.
     """
     if histograms.is_empty():
         return nothing(WHAT)

@@ -13,7 +13,7 @@ def neuron_sparsity(sparsity: pl.DataFrame) -> theme.Panel:
     """Draw the share of top tokens on which the N-th best neuron repairs more than a share of the direct effect.
 
     Args:
-        sparsity: `store.NEURON_SPARSITY` of one model.
+        sparsity: `schemas.NEURON_SPARSITY` of one model.
     """
     table = sparsity.filter(token_set="direct_effect")
     if table.is_empty():

@@ -44,7 +44,7 @@ def noise(
     Args:
         shown: heads and why they were chosen, of `heads_to_show`.
         tokens: their token rows of resample ablation (`store.ablated_tokens`).
-        rates: `store.NOISE` of the model.
+        rates: `schemas.NOISE` of the model.
     """
     columns = min(2, len(shown))
     panels = []
@@ -85,7 +85,7 @@ def noise_components(table: pl.DataFrame) -> alt.ConcatChart:
     Shares are unbiased, and may be a little below zero; such a one is drawn as nothing, with its interval.
 
     Args:
-        table: `store.NOISE` of one or several models; a row of panels each.
+        table: `schemas.NOISE` of one or several models; a row of panels each.
     """
     models = theme.names(table)
     panels = []

@@ -26,8 +26,8 @@ def reference_scatter(heads: pl.DataFrame, agreement: pl.DataFrame, models: pl.D
     """Draw the mean over each head's top tokens, measured against published (logits), for every compared model.
 
     Args:
-        heads: `store.REFERENCE_HEADS`.
-        agreement: `store.REFERENCE_AGREEMENT`.
+        heads: `schemas.REFERENCE_HEADS`.
+        agreement: `schemas.REFERENCE_AGREEMENT`.
         models: `experiments.reference.MODELS`; those not compared are named above the figure, with the reason.
     """
     notes = [

@@ -15,7 +15,7 @@ def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame) -> alt.Conca
     """Draw mean self-repair (logits) on the top tokens against layer / layers of the model (percent).
 
     Args:
-        heads, layers: `store.STATISTICS` of one or several models; one panel each, on the same axes.
+        heads, layers: `schemas.STATISTICS` of one or several models; one panel each, on the same axes.
     """
     dots = theme.pick(heads, "mean", "top", ["self_repair"])
     means = theme.pick(layers, "mean", "top", ["self_repair"])

@@ -1,81 +1,14 @@
-"""The statistics that decide claims: each a function of one model's summary tables.
+"""Statistics of claims about heads and layers, from the summaries of resample ablation.
 
 Intervals of a statistic that averages layers or heads are approximate: they average the ends of 95 % intervals and take
 denominators as known, and the layer with the largest mean is chosen once, on the whole sample.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
-from selfrepair.summaries import wide
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A statistic with the ends of its 95 % interval, where it has one."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Summaries of one model, one row per head or layer, layers ascending (`summaries.wide`)."""
-
-    heads: pl.DataFrame
-    layers: pl.DataFrame
-    unfiltered: pl.DataFrame
-
-    @property
-    def n_layers(self) -> int:
-        """Number of layers."""
-        return self.layers["n_layers"][0]
-
-    @property
-    def late(self) -> pl.DataFrame:
-        """Layers of the second half."""
-        return self.layers.filter(pl.col("layer") * 2 >= self.n_layers)
-
-
-def tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Tables:
-    """Bring `store.STATISTICS` of one model into the form that statistics take."""
-    return Tables(wide(heads, "top"), wide(layers, "top"), wide(layers, "all"))
-
-
-def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
-    """Return the tables of models of which every head was measured, by name; claims are about whole models.
-
-    Args:
-        models: `overview.MODELS`.
-    """
-    names = fully_measured(models, pl.concat([t.heads.select("model") for t in measured]))
-    return {t.heads["model"][0]: t for t in measured if t.heads["model"][0] in names}
-
-
-def fully_measured(models: pl.DataFrame, heads: pl.DataFrame) -> list[str]:
-    """Name the models of which every head was measured.
-
-    Args:
-        models: `overview.MODELS`.
-        heads: one row per measured head.
-    """
-    count = dict(heads["model"].value_counts().rows())
-    rows = models.select("model", "n_layers", "n_heads").rows()
-    return [name for name, n_layers, n_heads in rows if count.get(name) == n_layers * n_heads]
-
-
-def peak_layer(layers: pl.DataFrame) -> dict[str, Any]:
-    """Return the row of the layer with the largest mean self-repair.
-
-    Args:
-        layers: of one model (`summaries.wide`).
-    """
-    return layers.row(layers["mean_self_repair"].arg_max(), named=True)
+from selfrepair.claim_statistics.tables import Measured, Tables, peak_layer
 
 
 def late_heads_repaired(t: Tables) -> Measured:
@@ -163,26 +96,13 @@ def loss_exceeds_drop(t: Tables) -> Measured:
     return Measured((change > t.heads["mean_delta_logit"].abs()).mean())
 
 
-STATISTICS: dict[str, Callable[[Tables], Measured]] = {
-    function.__name__: function
-    for function in (
-        late_heads_repaired,
-        late_repair_of_loss,
-        early_repair,
-        peak_depth,
-        last_layer_drop,
-        late_self_repair_share,
-        late_norm_share,
-        late_attention_share,
-        late_mlp_share,
-        penultimate_norm_share,
-        last_norm_share,
-        clipped_norm_share,
-        last_layer_responders,
-        unfiltered_repair,
-        loss_exceeds_drop,
-    )
-}
+def heavy_tail(t: Tables) -> Measured:
+    """Share of the summed size of all heads' mean change of the logit, all tokens, that the largest tenth makes.
+
+    Heads whose importance were exponentially distributed, which is where heavy tails begin, would have 0.33.
+    """
+    sizes = t.unfiltered_heads["mean_delta_logit"].abs().sort(descending=True)
+    return Measured(sizes.head(math.ceil(len(sizes) / 10)).sum() / sizes.sum())
 
 
 def _mean(rows: pl.DataFrame, name: str) -> Measured:

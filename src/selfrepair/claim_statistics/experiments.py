@@ -1,0 +1,83 @@
+"""Statistics of claims about the final norm, single tokens, single neurons and iterative inference."""
+
+import polars as pl
+
+from selfrepair.claim_statistics.tables import Measured, Tables
+
+OWN, RANDOM = "own", "random"  # what was added to the stream (`schemas.ADDITIONS`)
+
+
+def scale_falls(t: Tables) -> Measured:
+    """Share of top tokens, heads of the second half, whose final scale is smaller after resample ablation."""
+    norm = t.others["resample/norm"]
+    return _only(norm.filter(heads="later half", tokens="top", quantity="scale_ratio", statistic="above_1"))
+
+
+def overcorrected(t: Tables) -> Measured:
+    """Share of top tokens, heads of the second half, whose logit is higher in the ablated run."""
+    return _only(t.others["noise"].filter(heads="later half", tokens="top", quantity="overcorrected"))
+
+
+def spread_exceeds_mean(t: Tables) -> Measured:
+    """Fraction of chosen heads whose self-repair varies over top tokens by more (standard deviation) than its mean."""
+    variance = t.others["noise"].filter(heads="one", tokens="partners top", quantity="variance")
+    both = variance.join(t.heads, on=["layer", "head"])
+    return Measured((both["value"].sqrt() > both["mean_self_repair"].abs()).mean())
+
+
+def first_neuron_anti_erases(t: Tables) -> Measured:
+    """Share of top tokens on which the neuron that repairs most erased and erases less, mean over chosen heads.
+
+    Neurons of the last MLP, as in the paper; tokens by direct effect, not by the outcome.
+    """
+    return _of_neurons(t, "first_anti_erasing")
+
+
+def few_neurons_share(t: Tables) -> Measured:
+    """Share of all positive changes that the 1 % of neurons with the largest make, last MLP, mean over chosen heads."""
+    return _of_neurons(t, "top_percent_share")
+
+
+def most_frequent_neuron(t: Tables) -> Measured:
+    """Share of top tokens on which a head's most frequent neuron is among the ten of the last MLP that repair most."""
+    frequency = t.others["neurons/frequency"]
+    return _mean(_last_mlp(frequency).filter(token_set="direct_effect", place=0))
+
+
+def moving_correlation(t: Tables) -> Measured:
+    """Correlation over heads of their responses to skipping the layer before and to ablating its strongest head."""
+    moving = t.others["iterative/moving"].filter(tokens="all", quantity="correlation")
+    return _only(moving.filter(pl.col("moved_layer").is_null()))
+
+
+def repression_ratio(t: Tables) -> Measured:
+    """New by old direct effect where a head's own output is added once, scale of the perturbed run, mean over heads."""
+    return _repression(t, OWN, "perturbed")
+
+
+def repression_beyond_random(t: Tables) -> Measured:
+    """That ratio with the clean scale, less the same for a random direction of equal norm."""
+    return Measured(_repression(t, OWN, "clean").value - _repression(t, RANDOM, "clean").value)
+
+
+def _repression(t: Tables, direction: str, scale: str) -> Measured:
+    rows = t.others["iterative/repression"].filter(direction=direction, strength=1, scale=scale, statistic="ratio")
+    return _only(rows.filter(pl.col("layer").is_null()))
+
+
+def _of_neurons(t: Tables, quantity: str) -> Measured:
+    return _mean(_last_mlp(t.others["neurons/shares"]).filter(token_set="direct_effect", quantity=quantity))
+
+
+def _last_mlp(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.filter(pl.col("mlp_layer") == pl.col("mlp_layer").max())
+
+
+def _only(rows: pl.DataFrame) -> Measured:
+    (row,) = rows.select("value", "low", "high").rows()
+    return Measured(*row)
+
+
+def _mean(rows: pl.DataFrame) -> Measured:
+    """Mean over heads; its interval, as everywhere, of averaged ends."""
+    return Measured(*(rows[name].mean() for name in ("value", "low", "high")))
