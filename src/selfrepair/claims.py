@@ -36,6 +36,7 @@ class Claim:
     combine: str = "each"
     rule: dict[str, Any] = field(default_factory=dict)
     bound_reason: str | None = None
+    contradicted_by: str | None = None
     reason: str | None = None
 
 
@@ -91,6 +92,7 @@ VERDICT = {
     "verdict": f"{HELD}, {FAILED} or {UNMEASURED}",
     "reason": "for how many of its models it held, or why it was not measured",
     "measured": "value, low and high of what was judged, where that is one number; else null",
+    "contradiction": "paper_value and paper_source of published data that contradict the paper's words; else null",
 }
 MODEL_VERDICT = {
     "model": "name of the model",
@@ -115,7 +117,15 @@ def evaluate(claims: list[Claim], run: dict[str, Tables], parallel: dict[str, bo
     Returns:
         per claim the keys of `VERDICT`, and in `models` per model those of `MODEL_VERDICT`.
     """
-    return [_judge(claim, run, parallel) for claim in claims]
+    by_id = {claim.id: claim for claim in claims}
+    return [_judge(claim, run, parallel) | {"contradiction": _contradiction(claim, by_id)} for claim in claims]
+
+
+def _contradiction(claim: Claim, by_id: dict[str, Claim]) -> dict[str, Any] | None:
+    if claim.contradicted_by is None:
+        return None
+    data = by_id[claim.contradicted_by]
+    return {"paper_value": data.paper_value, "paper_source": data.paper_source}
 
 
 def _judge(claim: Claim, run: dict[str, Tables], parallel: dict[str, bool]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.precision import linear
+from selfrepair.runs import carried_rows
 
 DIRECTIONS = ("own", "other", "random")
 
@@ -72,11 +73,8 @@ def move_layers(
     """
     if model.n_layers == 1:
         raise ValueError(f"{model.name} has a single layer, and no later heads to see it skipped")
-    sources = source[rows]
-    present = torch.cat([rows, sources[~torch.isin(sources, rows)].unique()])
-    place = {row: index for index, row in enumerate(present.tolist())}
-    at = torch.tensor([place[row] for row in sources.tolist()], device=model.device)
-    tokens = tokens[present].to(model.device)
+    present, at = carried_rows(rows, source[rows])
+    tokens, at = tokens[present].to(model.device), at.to(model.device)
     n = len(rows)
     v, _ = model.unembedding(tokens[:n, 1:])
     resid = model.embed(tokens[:, :-1])

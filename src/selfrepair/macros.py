@@ -59,7 +59,7 @@ def macros(
         | _of_layers(layers.filter(whole_models))
         | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
-        | {"EffectScatterPanels": _panels("effect_scatter", models["model"].to_list())}
+        | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
     )
 
 
@@ -186,9 +186,3 @@ def _listed(items: Iterable[str]) -> str:
 
 def _code(name: str) -> str:
     return rf"\texttt{{{escape(name)}}}"
-
-
-def _panels(kind: str, models: list[str]) -> str:
-    """Include a figure of each model below the other."""
-    graphics = [rf"\includegraphics[width=0.78\linewidth]{{figures/{kind}.{model}.resample.pdf}}" for model in models]
-    return r"\\[1ex]".join(graphics)

@@ -7,14 +7,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from selfrepair import schemas, store
+from selfrepair.inputs import read_inputs, selected_tokens
 from selfrepair.memory import allowance, tokens_at_once
 from selfrepair.models.folded import FoldedModel
 from selfrepair.progress import Progress
 from selfrepair.runs import Runs
 from selfrepair.sweep import no_means, sweep
-from selfrepair.tokens import derange, token_matrix
+from selfrepair.tokens import derange
 
-BYTES_PER_ROW = 3 * 40  # of the table, of its parts, and while they are joined
+BYTES_PER_ROW = 2 * 40  # of the parts, and of the table made of them
 
 
 def partner_sources(
@@ -58,27 +59,28 @@ def measure_partners(
         CorpusError: rows can't be paired.
         ValueError: the memory does not hold a single run.
     """
-    matrix = torch.from_numpy(token_matrix(tokens))
-    documents = token_matrix(tokens, "document")[:, 1:]
-    source = rows.sort("row")["source"].to_numpy().astype(np.int64)
-    sources = torch.from_numpy(partner_sources(documents, source, partners, seed))
-    runs = Runs.every(sorted(heads), spread_rows(len(matrix), n_rows), documents.shape[1])
+    inputs, heads = read_inputs(tokens, rows), sorted(heads)
+    length = inputs.documents.shape[1]
+    drawn = partner_sources(inputs.documents.numpy(), inputs.source.numpy(), partners, seed)
+    measured = spread_rows(len(inputs.tokens), n_rows)
+    wanted = selected_tokens(selected, heads, measured, length)
+    runs = Runs.every(heads, measured, length)
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, runs, documents.shape[1], room, BYTES_PER_ROW * partners * runs.n_tokens)
+    size = tokens_at_once(model, runs, length, room, BYTES_PER_ROW * partners * runs.n_tokens)
     progress = Progress(f"{model.name}: {partners} partners", partners * runs.n_tokens, "ablated tokens")
-    flags = selected.select("layer", "head", "row", "pos", selected=True)
-    tables = []
-    for partner in range(partners):
+    tables = [store.empty(schemas.PARTNERS)]
+    for partner, sources in enumerate(torch.from_numpy(drawn)):
         for batch in runs.batches(size):
-            m = sweep(model, matrix, sources[partner], "resample", batch, no_means(model))
+            m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model))
             row, pos = m.runs.spread(m.runs.row), m.runs.pos
+            of_head = m.runs.spread(m.runs.heads_among(heads))
             columns = {
                 "layer": m.runs.spread(m.runs.layer),
                 "head": m.runs.spread(m.runs.head),
                 "row": row,
                 "pos": pos,
-                "document": torch.from_numpy(documents)[row, pos],
-                "selected": torch.zeros(len(row), dtype=torch.bool),
+                "document": inputs.documents[row, pos],
+                "selected": wanted[of_head, torch.searchsorted(measured, row), pos],
                 "partner": torch.full((len(row),), partner),
                 "direct_effect": m.direct_effect,
                 "delta_logit": m.delta_logit,
@@ -86,5 +88,4 @@ def measure_partners(
             }
             tables.append(store.frame({name: c.cpu().numpy() for name, c in columns.items()}, schemas.PARTNERS))
             progress.advance(batch.n_tokens)
-    joined = pl.concat(tables).drop("selected").join(flags, on=["layer", "head", "row", "pos"], how="left")
-    return joined.with_columns(pl.col("selected").fill_null(value=False)).select(list(schemas.PARTNERS))
+    return pl.concat(tables)

@@ -19,12 +19,25 @@ WHOLE = [name for name, column in MODELS.items() if column.dtype == pl.Int64]
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the report: its name, the SVG element, title and caption."""
+    """A figure of the report: its name, the section it stands in, the SVG element, title and caption."""
 
     name: str
+    section: str
     svg: str
     title: str
     caption: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table of the report: its name, the section it stands in, title and caption, columns and cells as text."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    columns: list[str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,33 @@ def figure(path: Path, captions: dict[str, dict[str, str]]) -> Figure:
         raise KeyError(f"no caption for figures named {kind}; there are captions for {', '.join(captions)}")
     names = {"ablation": rest.pop() if "{ablation}" in captions[kind]["title"] else "", "model": ".".join(rest)}
     title, caption = (captions[kind][part].format(**names) for part in ("title", "caption"))
-    return Figure(path.stem, inline_svg(path.read_text(), path.stem, title), title, caption)
+    return Figure(path.stem, captions[kind]["section"], inline_svg(path.read_text(), path.stem, title), title, caption)
+
+
+def shown(paths: list[Path], captions: dict[str, dict[str, str]]) -> list[Shown]:
+    """Read CSV files; those of one name, of several models, become one table.
+
+    Raises:
+        KeyError: there is no caption for a table of this name.
+    """
+    names = dict.fromkeys(path.stem for path in paths)
+    return [_shown(name, [path for path in paths if path.stem == name], captions[name]) for name in names]
+
+
+def _shown(name: str, paths: list[Path], caption: dict[str, str]) -> Shown:
+    table = pl.concat([pl.read_csv(path, infer_schema_length=None) for path in paths])
+    cells = [[_cell(value) for value in row] for row in table.rows()]
+    return Shown(name, caption["section"], caption["title"], caption["caption"], table.columns, cells)
+
+
+def _cell(value: str | int | float | bool | None) -> str:
+    match value:
+        case None:
+            return MISSING
+        case float():
+            return _fixed(value)
+        case _:
+            return str(value)
 
 
 def inline_svg(text: str, name: str, title: str) -> str:
@@ -128,6 +167,7 @@ def report(
     models: pl.DataFrame,
     claims: list[dict[str, Any]],
     figures: list[Figure],
+    shown_tables: list[Shown],
     spent: list[Cost],
 ) -> str:
     """Render the report.
@@ -163,7 +203,10 @@ def report(
         models=models.to_dicts(),
         claims=claims,
         counts={verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)},
-        figures=figures,
+        sections={
+            name: ([f for f in figures if f.section == name], [t for t in shown_tables if t.section == name])
+            for name in dict.fromkeys(f.section for f in figures)
+        },
         costs=spent,
         total=total(spent),
     )

@@ -106,3 +106,16 @@ class Runs:
             last = first + int(whole[-1]) + 1 if len(whole) else last
             yield by_row[first:last]
             first, done = last, int(ends[last - 1])
+
+
+def carried_rows(
+    rows: Int[Tensor, " row"], sources: Int[Tensor, " row"]
+) -> tuple[Int[Tensor, " row_all"], Int[Tensor, " row"]]:
+    """The rows that must be computed clean: those wanted, then those of their sources that are not among them.
+
+    Returns:
+        the rows, and for each wanted row where among them its source is.
+    """
+    present = torch.cat([rows, sources[~torch.isin(sources, rows)].unique()])
+    order = present.argsort()
+    return present, order[torch.searchsorted(present[order], sources)]

@@ -30,7 +30,7 @@ from selfrepair.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.neurons import NeuronWatch
 from selfrepair.replacements import Ablation, replacement
-from selfrepair.runs import Runs
+from selfrepair.runs import Runs, carried_rows
 
 
 def all_heads(model: FoldedModel) -> list[tuple[int, int]]:
@@ -100,11 +100,11 @@ def sweep(
         raise ValueError(f"{model.name} was folded as published: direct effects of its neurons are not defined")
     rows = runs.row.unique()
     sources = source[rows] if ablation == "resample" else rows
-    present = torch.cat([rows, sources[~torch.isin(sources, rows)].unique()])
+    present, source_at = carried_rows(rows, sources)
     tokens = tokens[present].to(model.device)
     v, b = model.unembedding(tokens[: len(rows), 1:])
     clean = model.embed(tokens[:, :-1])
-    state = _State(model, runs, rows, present, sources, model.direct_reading(tokens[: len(rows), 1:]))
+    state = _State(model, runs, rows, source_at, model.direct_reading(tokens[: len(rows), 1:]))
     for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, clean)
         attention = model.attention_out(layer, z)
@@ -158,8 +158,7 @@ class _State:
         model: FoldedModel,
         runs: Runs,
         rows: Int[Tensor, " row"],
-        present: Int[Tensor, " row_all"],
-        sources: Int[Tensor, " row"],
+        source_at: Int[Tensor, " row"],
         v: Float[Tensor, "row pos d_model"],
     ) -> None:
         def zeros(*shape: int) -> Float[Tensor, "..."]:
@@ -171,11 +170,9 @@ class _State:
         self.first = torch.searchsorted(runs.layer.contiguous(), torch.arange(model.n_layers + 1)).tolist()
         self.start = [0, *runs.length.cumsum(0).tolist()]
         local = torch.searchsorted(rows, runs.row)
-        position = {row: index for index, row in enumerate(present.tolist())}
-        local_source = torch.tensor([position[row] for row in sources.tolist()])[local]
         length = v.shape[1]
         self.place = (runs.spread(local) * length + runs.pos).to(model.device)
-        self.source = (runs.spread(local_source) * length + runs.pos).to(model.device)
+        self.source = (runs.spread(source_at[local]) * length + runs.pos).to(model.device)
         n = runs.n_tokens
         self.live = torch.empty(n, model.d_model, dtype=model.dtype, device=model.device)
         self.delta_z = torch.empty(n, model.d_head, dtype=model.dtype, device=model.device)

@@ -284,6 +284,13 @@ def test_models_with_heads_left_out_are_not_whole(run: dict[str, claim_statistic
     assert claim_statistics.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
 
 
+def test_a_claim_that_published_data_contradict_carries_both_numbers(run: dict[str, claim_statistics.Tables]) -> None:
+    words = claim(id="words", paper_value=0.3, contradicted_by="data")
+    data = claim(id="data", paper_value=0.21, paper_source="files")
+    found = evaluate([words, data], run, {"m": False})
+    assert [entry["contradiction"] for entry in found] == [{"paper_value": 0.21, "paper_source": "files"}, None]
+
+
 def test_tables_are_read_from_a_models_folder(tmp_path: Path, run: dict[str, claim_statistics.Tables]) -> None:
     heads, layers = statistics("m", HEADS), pl.concat([statistics("m", LAYERS), statistics("m", LAYERS, tokens="all")])
     written = {claim_statistics.HEADS: heads, claim_statistics.LAYERS: layers} | others()
@@ -307,6 +314,8 @@ def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, cla
     assert len({entry.id for entry in entries}) == len(entries)
     assert all(set(entry.about) <= set(LISTED["paper_models"]) for entry in entries)
     assert all(set(entry.paper_values) <= set(entry.about) for entry in entries)
+    by_id = {entry.id: entry for entry in entries}
+    assert all(by_id[entry.contradicted_by].statistic == entry.statistic for entry in entries if entry.contradicted_by)
     found = evaluate(entries, run, {"m": True})
     assert {entry["verdict"] for entry in found} == {UNMEASURED}
     assert {entry.statistic for entry in entries} - {None} == set(claim_statistics.STATISTICS), (

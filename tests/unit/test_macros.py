@@ -9,11 +9,12 @@ import polars as pl
 import pytest
 import yaml
 from test_claims import HEADS, LAYERS, measured
+from test_norm_table import norm_rows
 from test_overview import FACT
 from test_overview import heads as overview_heads
 from test_tables import statistics
 
-from selfrepair import tables, typeset
+from selfrepair import norm_table, tables, typeset
 from selfrepair.claims import Claim, evaluate
 from selfrepair.macros import RANGES, definitions, macros
 from selfrepair.overview import overview
@@ -128,11 +129,12 @@ def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
         "models": tables.models(models),
         "layers": tables.layers(wide(statistics("m", LAYERS), "top")),
         "heads": tables.heads(wide(statistics("m", HEADS), "top")),
+        "norm": norm_table.norm(norm_rows(("m",), ("resample",))),
         "claims": tables.claims(judged),
     }
     for name, (_, tex) in found.items():
         (tmp_path / f"{name}.tex").write_text(tex)
-    names = re.findall(r"figures/([\w.]+)\.pdf", MAIN + values["EffectScatterPanels"])
+    names = re.findall(r"figures/([\w.]+)\.pdf", MAIN.replace(r"\FirstModel", values["FirstModel"]))
     figures = [tmp_path / f"{name}.pdf" for name in sorted(set(names))]
     for path in figures:
         path.write_bytes(blank_pdf())

@@ -9,7 +9,7 @@ import yaml
 from test_overview import FACT, heads
 
 from selfrepair.overview import overview
-from selfrepair.report import Cost, costs, duration, figure, flatten, inline_svg, report, total
+from selfrepair.report import Cost, costs, duration, figure, flatten, inline_svg, report, shown, total
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = yaml.safe_load((ROOT / "workflow/report/captions.yaml").read_text())
@@ -44,13 +44,14 @@ KINDS = [
     "neuron_frequency",
     "reference_scatter",
 ]
+TABLES = ["norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
 
 
 def claim(**changes) -> dict:
     entry = {"id": "early-breakage", "source": "Figure 1", "wording": "a < b & c", "about": ["gpt2-small"]}
     entry |= {"statistic": "early_repair", "unit": "logits", "combine": "each", "rule": "below 0"}
     entry |= {"paper_value": None, "paper_source": None, "verdict": "did not hold", "reason": "1 of its 1 models"}
-    entry |= {"identity": False, "bound_reason": "our tolerance; <reason>"}
+    entry |= {"identity": False, "bound_reason": "our tolerance; <reason>", "contradiction": None}
     entry |= {"measured": {"value": -0.25, "low": -0.5, "high": 0.125}, "models": []}
     return entry | changes
 
@@ -68,13 +69,18 @@ def page(tmp_path: Path) -> str:
     claims = [
         claim(models=[other("m")]),
         claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not comparable"}]),
+        claim(id="share", paper_value=0.3, contradiction={"paper_value": 0.21, "paper_source": "their files"}),
         claim(id="check", verdict="held", identity=True),
         claim(id="b", statistic=None, verdict="not measured in this run", measured=None),
     ]
+    tables = [tmp_path / "a" / "norm_check.csv", tmp_path / "b" / "norm_check.csv"]
+    for path, section in zip(tables, ("x <b>", "y"), strict=True):
+        path.parent.mkdir()
+        path.write_text(f"model,mean\n{section},-0.12345\n{section},\n")
+    captions = CAPTIONS | {"norm_check": CAPTIONS["norm_check"] | {"section": CAPTIONS["training_loss"]["section"]}}
     models = overview([FACT], {"m": heads()}, {})
-    return report(
-        RECORD, models, claims, [figure(path, CAPTIONS) for path in paths], [Cost("fold_model", 2, 90, 60, 0, 1e3)]
-    )
+    figures = [figure(path, captions) for path in paths]
+    return report(RECORD, models, claims, figures, shown(tables, captions), [Cost("fold_model", 2, 90, 60, 0, 1e3)])
 
 
 def test_page_loads_nothing_from_elsewhere(page: str) -> None:
@@ -112,12 +118,24 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "a &lt; b &amp; c" in page and "a < b" not in page
     assert re.search(r'class="badge failed">did not hold<', page)
     assert re.search(r'class="badge open">not measured in this run<', page)
-    assert "1 did not hold; 1 held; 1 not measured in this run." in page, "a check is not counted"
+    assert "2 did not hold; 1 held; 1 not measured in this run." in page, "a check is not counted"
     assert "A check of the implementation" in page
     assert "Why this bound: Our tolerance; &lt;reason&gt;." in page
     assert "not comparable" in page and re.search(r"0\.500 *</td>", page), "a value without a mark"
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
     assert "0.500 ✓" in page
+
+
+def test_a_contradiction_is_told_with_both_numbers(page: str) -> None:
+    told = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "Published data contradict this value: the same statistic is 0.210 there (their files), not 0.300." in told
+
+
+def test_tables_of_one_name_are_one_table_in_their_section(page: str) -> None:
+    section = page[page.index("Training of the shipped models</h3>") :]
+    assert section.count('<details id="norm_check">') == 1 and ", 4 rows</summary>" in section
+    cells = re.findall(r"<td>([^<]*)</td>", section[section.index("norm_check") : section.index("</details>")])
+    assert cells == ["x &lt;b&gt;", "\u22120.123", "x &lt;b&gt;", "\u2013", "y", "\u22120.123", "y", "\u2013"]
 
 
 def test_figure_takes_model_and_ablation_from_its_name(page: str) -> None:
@@ -130,11 +148,13 @@ def test_figure_of_all_kinds_of_ablation_takes_its_model_from_its_name(tmp_path:
 
 
 def test_every_kind_of_figure_has_a_caption_that_names_tokens_and_uncertainty(tmp_path: Path) -> None:
-    assert set(CAPTIONS) == set(KINDS)
-    for kind, texts in CAPTIONS.items():
-        assert set(texts) == {"title", "caption"}
-        assert re.search(r"tokens", texts["caption"]), kind
-        assert re.search(r"interval|uncertainty", texts["caption"]), kind
+    assert set(CAPTIONS) == {*KINDS, *TABLES}
+    assert all(set(texts) == {"section", "title", "caption"} for texts in CAPTIONS.values())
+    for kind in KINDS:
+        assert re.search(r"tokens", CAPTIONS[kind]["caption"]), kind
+        assert re.search(r"interval|uncertainty", CAPTIONS[kind]["caption"]), kind
+    drawn = {CAPTIONS[kind]["section"] for kind in KINDS}
+    assert {CAPTIONS[name]["section"] for name in TABLES} <= drawn, "tables stand in sections of figures"
     (tmp_path / "unknown.svg").write_text(SVG)
     with pytest.raises(KeyError, match="no caption for figures named unknown"):
         figure(tmp_path / "unknown.svg", CAPTIONS)

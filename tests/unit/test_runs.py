@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair.runs import ROUNDED, Runs
+from selfrepair.runs import ROUNDED, Runs, carried_rows
 
 
 @st.composite
@@ -75,3 +75,12 @@ def test_runs_reach_the_last_wanted_token_and_hardly_further(seed, n_pos):
             else:
                 needed = int(positions[-1]) + 1
                 assert needed <= found[(*head, row)] <= min(n_pos, needed + ROUNDED - 1)
+
+
+def test_carried_rows_hold_each_source_once_and_say_where_it_is() -> None:
+    rows, sources = torch.tensor([2, 5, 7, 9]), torch.tensor([7, 4, 1, 4])
+    present, at = carried_rows(rows, sources)
+    assert present[:4].tolist() == rows.tolist() and sorted(present[4:].tolist()) == [1, 4]
+    assert present[at].tolist() == sources.tolist()
+    alone, same = carried_rows(rows, rows)
+    assert alone.tolist() == rows.tolist() and alone[same].tolist() == rows.tolist()

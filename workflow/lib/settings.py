@@ -126,6 +126,10 @@ class Settings:
         """Names of the second measurements, in the authors' units, of models that ask for one."""
         return [f"{name}{AS_PUBLISHED}" for name in self.models if self.config["models"][name].get("as_published")]
 
+    def measured(self, ablation: str) -> list[str]:
+        """Models with summaries of a kind of ablation, those in the authors' units after the others."""
+        return self.models + (self.as_published if ablation == "resample" else [])
+
     def variant(self, name: str) -> str:
         """Flag of a model that is folded in another way."""
         return "--as-published" if name in self.as_published else ""

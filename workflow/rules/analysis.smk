@@ -25,7 +25,7 @@ rule summarise_heads:
     conda:
         "../../envs/analyse.yaml"
     resources:
-        mem_mb=4000,
+        mem_mb=lambda wildcards, input, attempt: attempt * int(4000 + 5 * input.size_mb),
         runtime=60,
     params:
         replicates=config["analysis"]["bootstrap_replicates"],

@@ -2,11 +2,15 @@ rule figure_self_repair_by_depth:
     """Self-repair of each head against relative depth, all models (the paper's Figure 1)."""
     input:
         code=code("figure_self_repair_by_depth", "draw"),
-        heads=expand(
-            "<results>/analysis/{model}/{{ablation}}/heads.parquet", model=MODELS
+        heads=lambda wildcards: expand(
+            "<results>/analysis/{model}/{ablation}/heads.parquet",
+            model=SETTINGS.measured(wildcards.ablation),
+            ablation=wildcards.ablation,
         ),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
+        layers=lambda wildcards: expand(
+            "<results>/analysis/{model}/{ablation}/layers.parquet",
+            model=SETTINGS.measured(wildcards.ablation),
+            ablation=wildcards.ablation,
         ),
     output:
         expand(

@@ -55,6 +55,24 @@ rule write_report:
         models="<results>/analysis/models.csv",
         claims="<results>/report/claims.json",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
+        tables=[
+            "<results>/tables/norm.csv",
+            *expand(
+                "<results>/analysis/{model}/{ablation}/norm_check.csv",
+                model=MODELS,
+                ablation=ABLATIONS,
+            ),
+            "<results>/tables/erasure_neurons.csv",
+            *expand(
+                "<results>/analysis/{model}/iterative/iterative_summary.csv",
+                model=MODELS,
+            ),
+            *(
+                ["<results>/tables/published_norm_share.csv"]
+                if SETTINGS.reference
+                else []
+            ),
+        ],
         benchmarks=[
             *(["<benchmarks>/train_tokenizer.tsv"] if RETRAINED else []),
             *expand("<benchmarks>/train_model.{model}.tsv", model=RETRAINED),
@@ -99,6 +117,7 @@ rule write_report:
                 table=["models", "layers", "heads", "norm", "erasure_neurons"],
             ),
             "<benchmarks>/check_claims.tsv",
+            *(["<benchmarks>/compare_reference.tsv"] if SETTINGS.reference else []),
         ],
     output:
         "<results>/report/report.html",
@@ -113,5 +132,6 @@ rule write_report:
         runtime=10,
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --claims {input.claims:q} "
-        "--captions {input.captions:q} --figures {input.figures:q} --benchmarks {input.benchmarks:q} --output {output:q} "
+        "--captions {input.captions:q} --figures {input.figures:q} --tables {input.tables:q} "
+        "--benchmarks {input.benchmarks:q} --output {output:q} "
         "2>&1 | tee {log:q}"

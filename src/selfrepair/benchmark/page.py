@@ -37,7 +37,7 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
     sections = [
         "# What the measurement costs",
         "Made by `snakemake --cores all benchmark` from the tables in [`benchmark/`](benchmark/); it wants the "
-        "machine to itself, and takes about half an hour on two cores.",
+        "machine to itself, and takes about three quarters of an hour on two cores.",
         "## Beside patching one head at a time",
         _methods(methods) + "\n" + _setting(tables),
         "All methods run in one process on the same tokens and threads, in rounds of one after the other; times are "
