@@ -4,6 +4,7 @@ import sys
 
 sys.path[:0] = [f"{workflow.basedir}/workflow/lib", f"{workflow.basedir}/src"]
 
+from checks import read_settings
 from closure import code
 from environment import command_prefix
 from locking import hold_lock
@@ -12,7 +13,6 @@ from settings import (
     TOKENIZER_FILES,
     TRAINED_FILES,
     closing_message,
-    read_settings,
 )
 
 shell.prefix(command_prefix(workflow.basedir))
