@@ -2,6 +2,7 @@
 
 from selfrepair import norm_table, overview, schemas, store, tables
 from selfrepair.claims import MODEL_VERDICT, VERDICT
+from selfrepair.cost_table import COSTS
 from selfrepair.experiments import reference
 from selfrepair.experiments.chosen_heads import CHOSEN_HEADS
 
@@ -35,6 +36,8 @@ INTRODUCTION = """\
 | `report/report.html` | report with claims, figures and costs, self-contained |
 | `report/claims.json` | every claim: verdict, measured value, interval, the paper's value |
 | `report/run.json` | configuration, seeds, versions, machine |
+| `report/costs.csv` | what the jobs of each rule took |
+| `ro-crate-metadata.json` | record of the run, made last: SHA-256 of every file and input (`docs/artifact.md`) |
 | `paper/` | `source.zip`, ready to compile, and `paper.pdf` where a TeX engine was found |
 | `logs/`, `benchmarks/` | of every job |
 
@@ -65,6 +68,7 @@ MODEL_FACTS = {
 RUN_RECORD = {
     "config": "the whole configuration of the run, with seeds",
     "commit": "commit of the code; null outside a Git checkout",
+    "commit_date": "when that commit was made; null outside a Git checkout",
     "modified": "whether tracked files differ from the commit; null outside a Git checkout",
     "python": "version of Python",
     "machine": "system, processor and number of cores of the machine that wrote the record",
@@ -98,6 +102,7 @@ def results_readme() -> str:
         "tables/erasure_neurons.csv": schemas.ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": tables.CLAIMS,
+        "report/costs.csv": COSTS,
         "tables/published_norm_share.csv": reference.PUBLISHED_NORM_SHARE,
     }
     for path, schema in (schemas.tables(n_layers=0) | csv).items():

@@ -25,16 +25,18 @@ def run_record(
 ) -> dict[str, Any]:
     """Describe a run: its configuration, the code's commit, the machine, its jobs, and the version of every package.
 
-    `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from the commit.
+    `commit` is null outside a Git checkout, as is its `commit_date`; `modified` tells whether tracked files differ from
+    it.
 
     Args:
         jobs: `job_record` of each measuring job, by name.
         fetched: id, commit and checksums of each model and corpus that comes from a hub.
     """
-    status = _git("status", "--porcelain", "--untracked-files=no")
+    status = modifications()
     return {
         "config": config,
-        "commit": _git("rev-parse", "HEAD"),
+        "commit": git("rev-parse", "HEAD"),
+        "commit_date": git("show", "--no-patch", "--format=%cI", "HEAD"),
         "modified": None if status is None else bool(status),
         "python": platform.python_version(),
         "machine": {
@@ -50,7 +52,12 @@ def run_record(
     }
 
 
-def _git(*command: str) -> str | None:
+def modifications() -> str | None:
+    """Tracked files that differ from the commit, one in a line; None outside a Git checkout."""
+    return git("status", "--porcelain", "--untracked-files=no")
+
+
+def git(*command: str) -> str | None:
     """Output of a Git command, or None where there is no Git or no checkout."""
     try:
         done = subprocess.run(["git", *command], capture_output=True, text=True)
