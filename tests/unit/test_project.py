@@ -1,65 +1,30 @@
-"""The project agrees with itself: lock, environments, imports, configuration, shipped data, documentation."""
+"""The project agrees with itself: lock, rules, configuration, shipped data, documentation."""
 
-import ast
 import hashlib
 import json
 import re
 import sys
 import sysconfig
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-from closure import closure
-from pin_environments import KINDS, canonical, locked_versions
+from pin_environments import canonical, locked_versions
+from test_environments import LOCKED, RULES
 
 from selfrepair.corpora import build_python_corpus, standard_library_topics
 from selfrepair.documentation import results_readme
 from selfrepair.models.directory import read_model_info
 
 ROOT = Path(__file__).parents[2]
-LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "pyproject.toml")
 RESOURCES = ROOT / "workflow/resources"
 MODELS = sorted(path for path in (RESOURCES / "models").iterdir() if path.is_dir())
-RULES = [
-    (path.name, name, body)
-    for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
-    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
-]
-
-
-def pins(kind: str) -> dict[str, str]:
-    dependencies = yaml.safe_load((ROOT / f"envs/{kind}.yaml").read_text())["dependencies"]
-    return dict(pin.split("==") for pin in dependencies[-1]["pip"])
 
 
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_environments_pin_what_the_lock_pins(kind: str) -> None:
-    assert pins(kind)
-    for name, version in pins(kind).items():
-        assert version in LOCKED[name]
-
-
-@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_environment_of_a_rule_has_what_its_program_imports(file: str, name: str, body: str) -> None:
-    script, kind = re.search(r'code\("(\w+)", "(\w+)"\)', body).groups()
-    assert f"envs/{kind}.yaml" in body, "the declared input and the conda directive name different environments"
-    path = Path(f"workflow/scripts/{script}.py")
-    distributions = packages_distributions()
-    for source in {path, *closure(path)}:
-        for node in ast.walk(ast.parse(source.read_text())):
-            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module] if isinstance(node, ast.ImportFrom) else []
-            for package in {n.split(".")[0] for n in names} - sys.stdlib_module_names - {"selfrepair"}:
-                available = {canonical(d) for d in distributions[package]}
-                assert available & set(pins(kind)), f"{source} imports {package}, which envs/{kind}.yaml lacks"
 
 
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])

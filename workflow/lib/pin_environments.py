@@ -1,20 +1,23 @@
 """Write envs/*.yaml from the lock: `python workflow/lib/pin_environments.py`, in an environment made from the lock.
 
 Each environment holds the packages that its kind of rule imports and all that these bring along, at the versions of
-envs/requirements.lock. torch, whose builds differ by machine, is not in the lock; pyproject.toml pins it.
+envs/requirements.lock. torch, whose builds differ by machine, is not in the lock; pyproject.toml pins it. Only Python
+and pip come from a conda channel.
 """
 
 import re
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-PYTHON = "3.11"
+# Both are on conda-forge. The shipped corpus is of this Python's library, and `build_corpus` makes it again.
+PYTHON = "3.11.7"
+PIP = "25.0.1"
 # What the programs of each kind import.
 KINDS = {
     "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
     "transformers",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml",
-    "draw": "altair jaxtyping numpy polars pyyaml vl-convert-python",
+    "draw": "altair numpy polars vl-convert-python",
     "typeset": "polars",
     "train": "datasets jaxtyping numpy polars safetensors tokenizers torch transformers",
 }
@@ -57,8 +60,8 @@ def environment(kind: str, pins: dict[str, str]) -> str:
         f"# Made by workflow/lib/pin_environments.py from the lock: what {kind} rules need. Not to be edited.",
         "channels: [conda-forge, nodefaults]",
         "dependencies:",
-        f"  - python ={PYTHON}",
-        "  - pip",
+        f"  - python =={PYTHON}",
+        f"  - pip =={PIP}",
         "  - pip:",
         *(f"      - {name}=={pinned}" for name, pinned in pins.items()),
     ]
