@@ -2,6 +2,8 @@
 # make test        set up, run the tests and the linters
 # make cluster     add what Snakemake needs to submit to Slurm (docs/cluster.md)
 # make test-slurm  set up, run the workflow through a Slurm of one node (root, on Debian)
+# make test-conda  set up, run each rule in the conda environment it names, made by a stand-in for conda (docs/conda.md)
+# make rulegraph   draw docs/rules.svg anew (needs Graphviz)
 # make lock        pin all dependencies anew (needs uv)
 #
 # PYTHON=python3.12 chooses the interpreter (3.11 to 3.13), TORCH=cuda the GPU build of torch.
@@ -19,7 +21,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate test cluster test-slurm lock
+.PHONY: replicate test cluster test-slurm test-conda rulegraph lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
@@ -38,6 +40,13 @@ cluster: .venv/installed-$(TORCH)
 test-slurm: cluster
 	trap 'tests/slurm/one_node_slurm.sh stop' EXIT; \
 		tests/slurm/one_node_slurm.sh start && $(BIN)/python -m pytest tests/slurm
+
+test-conda: .venv/installed-$(TORCH)
+	TORCH_INDEX=$(CPU_INDEX) PATH="$(CURDIR)/tests/conda/standin/bin:$$PATH" $(BIN)/python -m pytest tests/conda
+
+rulegraph: .venv/installed-$(TORCH)
+	bash -o pipefail -c '$(BIN)/snakemake --rulegraph dot -- all results/demo/paper/paper.pdf \
+		| $(BIN)/python workflow/lib/rule_graph.py | dot -Tsvg -o docs/rules.svg'
 
 .venv/installed-$(TORCH): envs/requirements.lock pyproject.toml
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f'Python {v} is not supported; choose 3.11 to 3.13 with PYTHON=')"

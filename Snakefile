@@ -2,6 +2,14 @@ from snakemake.utils import min_version
 
 min_version("9.18")
 
+
+# Only with `--sdm apptainer`; envs/apptainer.def says how the image is built.
+container: "envs/selfrepair.sif"
+
+
+report: "workflow/report/workflow.rst"
+
+
 # A configuration file given on the command line replaces the default one instead of being mixed with it.
 if not workflow.overwrite_configfiles:
 

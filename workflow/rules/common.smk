@@ -1,13 +1,17 @@
 # What all rules share: the checked configuration, names of models and files, the environment of every command.
 
 import sys
+from pathlib import Path
 
-sys.path[:0] = [f"{workflow.basedir}/workflow/lib", f"{workflow.basedir}/src"]
+# Found from here, as there are two files from which the workflow can start.
+ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+sys.path[:0] = [f"{ROOT}/workflow/lib", f"{ROOT}/src"]
 
 from checks import read_settings
 from closure import code
 from environment import command_prefix
 from locking import hold_lock
+from report_marks import FIGURE_SUFFIXES, figure_files, shown
 from settings import (
     HUB_LOCK,
     TOKENIZER_FILES,
@@ -15,7 +19,7 @@ from settings import (
     closing_message,
 )
 
-shell.prefix(command_prefix(workflow.basedir))
+shell.prefix(command_prefix(str(ROOT)))
 
 SETTINGS = read_settings(config, workflow.overwrite_configfiles or ["config/demo.yaml"])
 MODELS = SETTINGS.models
@@ -23,7 +27,6 @@ ABLATIONS = SETTINGS.ablations
 SHARDS = SETTINGS.shards
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
-FIGURE_SUFFIXES = ["json", "pdf", "svg", "png", "html"]
 NEURON_FIGURES = [
     "neuron_sparsity",
     "neuron_cumulative",

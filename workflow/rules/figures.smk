@@ -13,10 +13,7 @@ rule figure_self_repair_by_depth:
             ablation=wildcards.ablation,
         ),
     output:
-        expand(
-            "<results>/figures/self_repair_by_depth.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("self_repair_by_depth.{ablation}"),
     log:
         "<logs>/figure_self_repair_by_depth.{ablation}.log",
     benchmark:
@@ -36,10 +33,7 @@ rule figure_effect_scatter:
         code=code("figure_effect_scatter", "draw"),
         heads="<results>/analysis/{model}/{ablation}/heads.parquet",
     output:
-        expand(
-            "<results>/figures/effect_scatter.{{model}}.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("effect_scatter.{model}.{ablation}"),
     log:
         "<logs>/figure_effect_scatter.{model}.{ablation}.log",
     benchmark:
@@ -61,10 +55,7 @@ rule figure_repair_split:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        expand(
-            "<results>/figures/repair_split.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("repair_split.{ablation}"),
     log:
         "<logs>/figure_repair_split.{ablation}.log",
     benchmark:
@@ -86,10 +77,7 @@ rule figure_repair_share:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        expand(
-            "<results>/figures/repair_share.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("repair_share.{ablation}"),
     log:
         "<logs>/figure_repair_share.{ablation}.log",
     benchmark:
@@ -111,10 +99,7 @@ rule figure_responders:
             "<results>/analysis/{model}/{{ablation}}/responders.parquet", model=MODELS
         ),
     output:
-        expand(
-            "<results>/figures/responders.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("responders.{ablation}"),
     log:
         "<logs>/figure_responders.{ablation}.log",
     benchmark:
@@ -135,7 +120,7 @@ rule figure_training_loss:
         logs=TRAINING_LOGS.values(),
         summaries=TRAINING_SUMMARIES.values(),
     output:
-        expand("<results>/figures/training_loss.{suffix}", suffix=FIGURE_SUFFIXES),
+        figure_files("training_loss"),
     log:
         "<logs>/figure_training_loss.log",
     benchmark:
@@ -161,7 +146,7 @@ rule figure_layer_moving:
             "<results>/analysis/{model}/iterative/moving.parquet", model=MODELS
         ),
     output:
-        expand("<results>/figures/layer_moving.{suffix}", suffix=FIGURE_SUFFIXES),
+        figure_files("layer_moving"),
     log:
         "<logs>/figure_layer_moving.log",
     benchmark:
@@ -183,7 +168,7 @@ rule figure_self_repression:
             "<results>/analysis/{model}/iterative/repression.parquet", model=MODELS
         ),
     output:
-        expand("<results>/figures/self_repression.{suffix}", suffix=FIGURE_SUFFIXES),
+        figure_files("self_repression"),
     log:
         "<logs>/figure_self_repression.log",
     benchmark:
@@ -205,10 +190,7 @@ rule figure_repair_by_depth:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        expand(
-            "<results>/figures/repair_by_depth.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("repair_by_depth.{ablation}"),
     log:
         "<logs>/figure_repair_by_depth.{ablation}.log",
     benchmark:
@@ -230,10 +212,7 @@ rule figure_repair_breakdown:
             "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
-        expand(
-            "<results>/figures/repair_breakdown.{{ablation}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("repair_breakdown.{ablation}"),
     log:
         "<logs>/figure_repair_breakdown.{ablation}.log",
     benchmark:
@@ -261,10 +240,7 @@ rule figure_norm_scale:
         heads="<results>/analysis/{model}/resample/heads.parquet",
         chosen="<results>/analysis/{model}/chosen_heads.csv",
     output:
-        expand(
-            "<results>/figures/norm_scale.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("norm_scale.{model}"),
     log:
         "<logs>/figure_norm_scale.{model}.log",
     benchmark:
@@ -290,10 +266,7 @@ rule figure_ablation_types:
         ),
         heads="<results>/analysis/{model}/resample/heads.parquet",
     output:
-        expand(
-            "<results>/figures/ablation_types.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("ablation_types.{model}"),
     log:
         "<logs>/figure_ablation_types.{model}.log",
     benchmark:
@@ -323,10 +296,7 @@ rule figure_noise:
         chosen="<results>/analysis/{model}/chosen_heads.csv",
         noise="<results>/analysis/{model}/noise.parquet",
     output:
-        expand(
-            "<results>/figures/noise.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("noise.{model}"),
     log:
         "<logs>/figure_noise.{model}.log",
     benchmark:
@@ -347,10 +317,7 @@ rule figure_noise_components:
         code=code("figure_noise_components", "draw"),
         noise=expand("<results>/analysis/{model}/noise.parquet", model=MODELS),
     output:
-        expand(
-            "<results>/figures/noise_components.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("noise_components"),
     log:
         "<logs>/figure_noise_components.log",
     benchmark:

@@ -95,7 +95,7 @@ rule table_erasure_neurons:
         ),
     output:
         tex="<results>/tables/erasure_neurons.tex",
-        csv="<results>/tables/erasure_neurons.csv",
+        csv=shown("<results>/tables/erasure_neurons.csv"),
     log:
         "<logs>/table_erasure_neurons.log",
     benchmark:
@@ -116,10 +116,7 @@ rule figure_neuron_sparsity:
         code=code("figure_neuron_sparsity", "draw"),
         sparsity="<results>/analysis/{model}/neurons/sparsity.parquet",
     output:
-        expand(
-            "<results>/figures/neuron_sparsity.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("neuron_sparsity.{model}"),
     log:
         "<logs>/figure_neuron_sparsity.{model}.log",
     benchmark:
@@ -139,10 +136,7 @@ rule figure_neuron_cumulative:
         code=code("figure_neuron_cumulative", "draw"),
         cumulative="<results>/analysis/{model}/neurons/cumulative.parquet",
     output:
-        expand(
-            "<results>/figures/neuron_cumulative.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("neuron_cumulative.{model}"),
     log:
         "<logs>/figure_neuron_cumulative.{model}.log",
     benchmark:
@@ -163,10 +157,7 @@ rule figure_erasure_scatter:
         tokens="<results>/ablation/{model}/neurons/tokens.parquet",
         shares="<results>/analysis/{model}/neurons/shares.parquet",
     output:
-        expand(
-            "<results>/figures/erasure_scatter.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("erasure_scatter.{model}"),
     log:
         "<logs>/figure_erasure_scatter.{model}.log",
     benchmark:
@@ -186,10 +177,7 @@ rule figure_neuron_histograms:
         code=code("figure_neuron_histograms", "draw"),
         histograms="<results>/analysis/{model}/neurons/histograms.parquet",
     output:
-        expand(
-            "<results>/figures/neuron_histograms.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("neuron_histograms.{model}"),
     log:
         "<logs>/figure_neuron_histograms.{model}.log",
     benchmark:
@@ -209,10 +197,7 @@ rule figure_neuron_frequency:
         code=code("figure_neuron_frequency", "draw"),
         frequency="<results>/analysis/{model}/neurons/frequency.parquet",
     output:
-        expand(
-            "<results>/figures/neuron_frequency.{{model}}.{suffix}",
-            suffix=FIGURE_SUFFIXES,
-        ),
+        figure_files("neuron_frequency.{model}"),
     log:
         "<logs>/figure_neuron_frequency.{model}.log",
     benchmark:

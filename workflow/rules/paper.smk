@@ -56,7 +56,9 @@ rule typeset_paper:
         code=code("typeset_paper", "typeset"),
         source="<results>/paper/source.zip",
     output:
-        "<results>/paper/paper.pdf",
+        report(
+            "<results>/paper/paper.pdf", category="Run", labels={"title": "The paper"}
+        ),
     log:
         "<logs>/typeset_paper.log",
     benchmark:

@@ -13,7 +13,7 @@ rule compare_reference:
             table=["agreement", "models", "published"],
         ),
         norm_tex="<results>/tables/published_norm_share.tex",
-        norm_csv="<results>/tables/published_norm_share.csv",
+        norm_csv=shown("<results>/tables/published_norm_share.csv"),
     log:
         "<logs>/compare_reference.log",
     benchmark:
@@ -40,7 +40,7 @@ rule figure_reference_scatter:
         agreement="<results>/analysis/reference/agreement.parquet",
         models="<results>/analysis/reference/models.csv",
     output:
-        expand("<results>/figures/reference_scatter.{suffix}", suffix=FIGURE_SUFFIXES),
+        figure_files("reference_scatter"),
     log:
         "<logs>/figure_reference_scatter.log",
     benchmark:

@@ -25,7 +25,7 @@ rule check_claims:
     output:
         json="<results>/report/claims.json",
         tex="<results>/tables/claims.tex",
-        csv="<results>/tables/claims.csv",
+        csv=shown("<results>/tables/claims.csv"),
     log:
         "<logs>/check_claims.log",
     benchmark:
@@ -37,7 +37,7 @@ rule check_claims:
         runtime=10,
     params:
         analyses=lambda wildcards, input: [
-            input.models.rsplit("/", 1)[0] + f"/{model}" for model in MODELS
+            f"{Path(input.models).parent}/{model}" for model in MODELS
         ],
     shell:
         "python {input.code[0]:q} --claims {input.claims:q} --schema {input.schema:q} --models {input.models:q} "
@@ -120,7 +120,11 @@ rule write_report:
             *(["<benchmarks>/compare_reference.tsv"] if SETTINGS.reference else []),
         ],
     output:
-        "<results>/report/report.html",
+        report(
+            "<results>/report/report.html",
+            category="Run",
+            labels={"title": "Report with the verdict on each claim"},
+        ),
     log:
         "<logs>/write_report.log",
     benchmark:

@@ -30,7 +30,7 @@ rule table_models:
         models="<results>/analysis/models.csv",
     output:
         tex="<results>/tables/models.tex",
-        csv="<results>/tables/models.csv",
+        csv=shown("<results>/tables/models.csv"),
     log:
         "<logs>/table_models.log",
     benchmark:
@@ -53,7 +53,7 @@ rule table_layers:
         ),
     output:
         tex="<results>/tables/layers.tex",
-        csv="<results>/tables/layers.csv",
+        csv=shown("<results>/tables/layers.csv"),
     log:
         "<logs>/table_layers.log",
     benchmark:
@@ -74,7 +74,7 @@ rule table_heads:
         heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
     output:
         tex="<results>/tables/heads.tex",
-        csv="<results>/tables/heads.csv",
+        csv=shown("<results>/tables/heads.csv"),
     log:
         "<logs>/table_heads.log",
     benchmark:
@@ -99,7 +99,7 @@ rule table_norm:
         ),
     output:
         tex="<results>/tables/norm.tex",
-        csv="<results>/tables/norm.csv",
+        csv=shown("<results>/tables/norm.csv"),
     log:
         "<logs>/table_norm.log",
     benchmark:
