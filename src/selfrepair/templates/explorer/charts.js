@@ -1,0 +1,66 @@
+// Charts: specifications from the page, filled with data and words; tables with the same values; small elements.
+
+const MISSING = "\u2013";
+const number = (value, digits = 3) =>
+  value === null || value === undefined ? MISSING : value.toFixed(digits).replace("-", "\u2212");
+const percent = (value) => (value === null ? MISSING : `${(100 * value).toFixed(0)} %`);
+const interval = (low, high) => (low === null ? MISSING : `${number(low)} to ${number(high)}`);
+const largest = (values) => Math.max(...values.map((value) => Math.abs(value ?? 0))) || 1;
+
+function element(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+const fill = (node, filling) => {
+  if (typeof node === "string") return node.replace(/\{(\w+)\}/g, (whole, key) => filling[key] ?? whole);
+  if (Array.isArray(node)) return node.map((item) => fill(item, filling));
+  if (node && typeof node === "object") {
+    return Object.fromEntries(Object.entries(node).map(([key, item]) => [key, fill(item, filling)]));
+  }
+  return node;
+};
+
+const drawn = {};
+
+// Draw a chart in the element of its name, `height` pixels high; return its view.
+async function draw(name, { datasets, filling, height, extent }) {
+  drawn[name]?.finalize();
+  const spec = fill(charts[name], filling);
+  spec.datasets = { ...spec.datasets, ...datasets };
+  spec.height = height;
+  for (const parameter of spec.params ?? []) if (parameter.name === "extent") parameter.value = extent;
+  const options = { mode: "vega-lite", renderer: "svg", actions: false };
+  drawn[name] = await vegaEmbed(document.getElementById(name), spec, options);
+  return drawn[name].view;
+}
+
+// Rows of cells as a table; the first cell of a row names it. A cell is text, or an element.
+function table(caption, headings, rows) {
+  const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
+  const body = rows.map(([first, ...rest]) =>
+    element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((cell) => element("td", {}, cell))),
+  );
+  return element(
+    "table",
+    {},
+    element("caption", {}, caption),
+    element("thead", {}, head),
+    element("tbody", {}, ...body),
+  );
+}
+
+const makers = new Map();
+
+// The values of a chart, as a table that is made when it is first opened.
+function valuesOf(name, make) {
+  const details = document.getElementById(`${name}-values`);
+  makers.set(details, make);
+  details.querySelector("div").replaceChildren(...(details.open ? [make()] : []));
+}
+
+function openedValues(event) {
+  const details = event.target;
+  if (details.open) details.querySelector("div").replaceChildren(makers.get(details)());
+}

@@ -1,0 +1,66 @@
+// What is shown, as the fragment of the address says it: run, model, ablation, tokens, statistic, quantity, head, colour.
+
+const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
+const { runs, words, charts } = readJson("index");
+const parsed = new Map();
+
+function dataOf(state) {
+  const { data } = runs.find((run) => run.name === state.run).models.find((model) => model.name === state.model);
+  if (!parsed.has(data)) parsed.set(data, readJson(data));
+  return parsed.get(data);
+}
+
+const namesOf = (items) => items.map((item) => item.name);
+
+// What each part can be, given those before it.
+const CHOICES = {
+  run: () => namesOf(runs),
+  model: (state) => namesOf(runs.find((run) => run.name === state.run).models),
+  ablation: (state) => dataOf(state).ablations,
+  tokens: (state) => Object.keys(dataOf(state).statistics[state.ablation]),
+  statistic: (state) => Object.keys(dataOf(state).statistics[state.ablation][state.tokens]),
+  quantity: (state) => Object.keys(statisticsOf(state)),
+  head: (state) => dataOf(state).heads,
+  colour: () => Object.keys(words.colour),
+};
+const PREFERRED = { quantity: () => "self_repair", head: (state) => dataOf(state).start };
+
+const statisticsOf = (state) => dataOf(state).statistics[state.ablation][state.tokens][state.statistic];
+
+// Complete a wish to a state that exists.
+function settle(wanted) {
+  const state = {};
+  for (const [key, choices] of Object.entries(CHOICES)) {
+    const possible = choices(state);
+    const preferred = PREFERRED[key]?.(state);
+    state[key] = [wanted[key], preferred].find((value) => possible.includes(value)) ?? possible[0];
+  }
+  return state;
+}
+
+const fragment = (state) => `#${new URLSearchParams(state)}`;
+const current = () => settle(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+
+// Show another state; the one before is what the browser's back button returns to, unless it is to be replaced.
+function go(changes, replace = false) {
+  const target = fragment(settle({ ...current(), ...changes }));
+  if (target === location.hash) return;
+  main.setAttribute("aria-busy", "true");
+  if (replace) {
+    history.replaceState(null, "", target);
+    show();
+  } else {
+    location.hash = target;
+  }
+}
+
+const placeOf = (name) => name.slice(1).split("H").map(Number);
+const nameOf = (layer, head) => `L${layer}H${head}`;
+
+// The measured head nearest to `head` in a layer.
+function nearest(data, layer, head) {
+  const within = data.heads.filter((name) => placeOf(name)[0] === layer);
+  return within.reduce((a, b) => (Math.abs(placeOf(b)[1] - head) < Math.abs(placeOf(a)[1] - head) ? b : a));
+}
+
+const layersOf = (data) => [...new Set(data.heads.map((name) => placeOf(name)[0]))];

@@ -1,0 +1,31 @@
+"""One browser for all tests, and the explorer of two small runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.browser.devtools import Browser, find_chromium
+from tests.browser.small_run import PARTIAL, every_head, tables, write_page, write_run
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    executable = find_chromium()
+    if executable is None:
+        pytest.skip("no Chromium was found; on Debian: apt-get install chromium")
+    started = Browser(executable, tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="session")
+def explorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run `one` with a whole model and one with heads left out, run `two` with a model of one layer."""
+    folder = tmp_path_factory.mktemp("runs")
+    whole = tables("whole", 3, 4, every_head(3, 4), seed=1)
+    partial = tables("partial", 3, 4, PARTIAL, parallel=True, seed=2)
+    write_run(folder / "one", [whole, partial])
+    write_run(folder / "two", [tables("flat", 1, 2, every_head(1, 2), parallel=True, seed=3)])
+    write_page(folder / "explorer.html", [folder / "one", folder / "two"])
+    return folder / "explorer.html"

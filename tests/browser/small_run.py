@@ -1,0 +1,152 @@
+"""Small tables of runs for the explorer: a model with heads left out, one of a single layer, one without neurons."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from selfrepair import schemas
+from selfrepair.explorer.data import Tables, model_data, to_json
+from selfrepair.explorer.page import page, read_run
+from selfrepair.overview import MODELS, write_models
+from selfrepair.store import Column, frame
+
+N_ROWS, LENGTH, VOCABULARY = 6, 40, 26
+ABLATIONS = ["resample", "zero"]
+HOSTILE = "</script><img src=http://example.invalid/x onerror=alert(1)><!--"
+SHARED = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
+PARTIAL = [(0, 1), (0, 2), (2, 0), (2, 3)]  # measured heads of a model with 3 layers of 4
+
+
+def decode(tokens: list[int]) -> str:
+    """One letter per token; token 3 is a line break, token 4 does its worst."""
+    return "".join({3: "\n", 4: HOSTILE}.get(token, chr(97 + token)) for token in tokens)
+
+
+def every_head(n_layers: int, n_heads: int) -> list[tuple[int, int]]:
+    return [(layer, head) for layer in range(n_layers) for head in range(n_heads)]
+
+
+def tables(
+    name: str, n_layers: int, n_heads: int, heads: list[tuple[int, int]], parallel: bool = False, seed: int = 0
+) -> Tables:
+    """Tables of a model with random numbers; neurons were measured for its last head, if it has several layers."""
+    random = np.random.default_rng(seed)
+    facts = {"name": name, "n_layers": n_layers, "n_heads": n_heads, "parallel": parallel}
+    kept = _places(heads, random)
+    return Tables(
+        facts=facts,
+        heads=_statistics(name, n_layers, heads, random),
+        responders=_responders(name, n_layers, heads, random),
+        tokens={
+            ablation: kept.with_columns(
+                delta_logit=pl.Series(random.normal(size=len(kept)), dtype=pl.Float32),
+                self_repair=pl.Series(random.normal(size=len(kept)), dtype=pl.Float32),
+            )
+            for ablation in ABLATIONS
+        },
+        sampled=_sampled(random),
+        selected=_selected(kept),
+        frequency=_neurons(name, heads[-1:] if n_layers > 1 else [], schemas.NEURON_FREQUENCY, random),
+        erasure=_neurons(name, heads[-1:] if n_layers > 1 else [], schemas.ERASURE_NEURONS, random),
+    )
+
+
+def write_run(folder: Path, models: list[Tables]) -> None:
+    """Write what the explorer reads of a run."""
+    rows = [_facts(model.facts) for model in models]
+    folder.joinpath("analysis").mkdir(parents=True)
+    write_models(frame({name: [row[name] for row in rows] for name in MODELS}, MODELS), folder / "analysis/models.csv")
+    for model in models:
+        path = folder / "analysis" / model.facts["name"] / "explorer.json"
+        path.parent.mkdir()
+        path.write_text(to_json(model_data(model, decode, seed=0)))
+
+
+def _facts(facts: dict[str, Any]) -> dict[str, Any]:
+    filler = {pl.String: "", pl.Boolean: False, pl.Int64: 1, pl.Float64: 0.5}
+    return {name: facts.get("name" if name == "model" else name, filler[c.dtype]) for name, c in MODELS.items()}
+
+
+def _table(rows: list[tuple], schema: dict[str, Column]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={name: column.dtype for name, column in schema.items()}, orient="row")
+
+
+def _statistics(name: str, n_layers: int, heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+    rows = []
+    for ablation in ABLATIONS:
+        for layer, head in heads:
+            for tokens, count in (("top", 12), ("all", 234)):
+                for statistic in ("mean", "median", "share", "clipped_share"):
+                    for quantity in SHARED if "share" in statistic else schemas.EFFECTS:
+                        value = float(random.normal())
+                        key = (name, ablation, n_layers, layer, head, tokens, quantity, statistic)
+                        rows.append((*key, value, value - 0.25, value + 0.5, count, 5))
+    return _table(rows, schemas.STATISTICS)
+
+
+def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+    rows = [
+        (name, ablation, layer, head, tokens, part, later, float(random.normal()) if later >= layer else 0.0)
+        for ablation in ABLATIONS
+        for layer, head in heads
+        for tokens in ("top", "all")
+        for part in ("attention", "mlp")
+        for later in range(n_layers)
+    ]
+    return _table(rows, schemas.RESPONDERS)
+
+
+def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+    """Kept tokens: 20 control tokens, the same for all heads, and 12 top tokens of each."""
+    every = [(row, pos) for row in range(N_ROWS) for pos in range(LENGTH - 1)]
+    control = {every[i] for i in random.choice(len(every), 20, replace=False)}
+    rows = []
+    for layer, head in heads:
+        top = {every[i] for i in random.choice(len(every), 12, replace=False)}
+        rows += [
+            (layer, head, *place, place in top, place in control, float(random.normal()) + 4 * (place in top))
+            for place in sorted(top | control)
+        ]
+    names = ["layer", "head", "row", "pos", "selected", "control", "direct_effect"]
+    types = [pl.Int16, pl.Int16, pl.Int32, pl.Int16, pl.Boolean, pl.Boolean, pl.Float32]
+    return pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+
+
+def _selected(kept: pl.DataFrame) -> pl.DataFrame:
+    rank = pl.col("direct_effect").rank("ordinal", descending=True).over("layer", "head").cast(pl.Int32) - 1
+    return kept.filter("selected").with_columns(rank=rank).select(list(schemas.SELECTED))
+
+
+def _sampled(random: np.random.Generator) -> pl.DataFrame:
+    tokens = random.integers(1, VOCABULARY, (N_ROWS, LENGTH))
+    tokens[:, 0] = 0
+    rows = [
+        (row, pos, int(tokens[row, pos]), row if pos else None, pos) for row in range(N_ROWS) for pos in range(LENGTH)
+    ]
+    return _table(rows, schemas.TOKENS)
+
+
+def _neurons(
+    name: str, heads: list[tuple[int, int]], schema: dict[str, Column], random: np.random.Generator
+) -> pl.DataFrame:
+    def value(column: str, c: Column) -> Any:
+        if c.dtype == pl.String:
+            return f"some text >> {HOSTILE}"
+        return int(random.integers(1, 99)) if c.dtype.is_integer() else float(random.random())
+
+    rows = []
+    for layer, head in heads:
+        for token_set in ("direct_effect", "outcome"):
+            for mlp_layer in (1, 2):
+                for place in range(12):
+                    known = {"model": name, "layer": layer, "head": head, "mlp_layer": mlp_layer}
+                    known |= {"token_set": token_set, "place": place}
+                    rows.append(tuple(known[n] if n in known else value(n, c) for n, c in schema.items()))
+    return _table(rows, schema)
+
+
+def write_page(path: Path, runs: list[Path]) -> None:
+    """Write the explorer of some runs."""
+    path.write_text(page([read_run(run) for run in runs]))

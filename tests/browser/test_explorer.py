@@ -1,0 +1,198 @@
+"""The explorer as its reader meets it: a file opened in a browser, used by mouse, by keyboard and by link."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from tests.browser.devtools import Browser, Page
+from tests.browser.reader import cell, chart, choose, settled, show, shown, signed, silent_and_alone, state, text
+from tests.browser.small_run import HOSTILE
+
+CHOSEN = {
+    "run": "one",
+    "model": "whole",
+    "ablation": "zero",
+    "tokens": "all",
+    "head": "L1H3",
+    "colour": "direct_effect",
+}
+MOVES = {"ArrowRight": "L1H2", "ArrowUp": "L2H2", "ArrowDown": "L1H2", "Home": "L1H0", "End": "L1H3"}
+
+
+@pytest.fixture
+def page(browser: Browser, explorer: Path) -> Iterator[Page]:
+    """An open explorer; whatever a test does, the page must neither complain nor ask for anything."""
+    opened = show(browser, explorer)
+    yield opened
+    silent_and_alone(opened, explorer)
+
+
+def data(explorer: Path, model: str) -> dict:
+    return json.loads((explorer.parent / "one/analysis" / model / "explorer.json").read_text())
+
+
+def test_it_opens_with_the_head_that_is_repaired_most(page: Page, explorer: Path) -> None:
+    assert state(page) == {
+        "run": "one",
+        "model": "whole",
+        "ablation": "resample",
+        "tokens": "top",
+        "statistic": "mean",
+        "quantity": "self_repair",
+        "head": data(explorer, "whole")["start"],
+        "colour": "direct_effect",
+    }
+    for name in ("grid", "split", "responders", "scatter"):
+        assert len(chart(page, name)) > 20
+
+
+def test_a_click_on_a_cell_changes_every_panel_and_the_address(page: Page) -> None:
+    before = shown(page)
+    target = next(head for head in ("L1H1", "L1H2") if head != state(page)["head"])
+    page.click(cell(target))
+    page.until(f"location.hash.includes('head={target}')")
+    settled(page)
+    after = shown(page)
+    assert all(before[panel] != after[panel] for panel in before), after
+    assert target in after["#head-title"] and target in after["split"]
+    page.evaluate("history.back()")
+    page.until(f"!location.hash.includes('head={target}')")
+    settled(page)
+    assert shown(page) == before
+
+
+def test_panels_show_the_numbers_of_the_data(page: Page, explorer: Path) -> None:
+    known = data(explorer, "whole")
+    index = known["heads"].index("L2H1")
+    page.click(cell("L2H1"))
+    page.until("location.hash.includes('head=L2H1')")
+    settled(page)
+    value, low, high = known["statistics"]["resample"]["top"]["mean"]["self_repair"][index]
+    sentence = f"{signed(value)} logits, 95 % interval {signed(low)} to {signed(high)}; 12 tokens of 5 documents"
+    assert sentence in text(page, "#status")
+    for quantity, of_heads in known["statistics"]["resample"]["top"]["mean"].items():
+        assert signed(of_heads[index][0]) in text(page, "#effects"), quantity
+    drawn = page.evaluate("document.querySelectorAll('#contexts li').length")
+    assert drawn == len(known["contexts"][index]) == 12
+    coloured = page.evaluate("document.querySelectorAll('#contexts .kept').length")
+    assert coloured == sum(len(context["kept"]) for context in known["contexts"][index])
+
+
+def test_arrow_keys_move_the_chosen_head(page: Page) -> None:
+    choose(page, "layer", "1")
+    choose(page, "head", "1")
+    page.evaluate("document.querySelector('#grid-keys').focus()")
+    for key, head in MOVES.items():
+        page.press(key)
+        page.until(f"location.hash.includes('head={head}')")
+        settled(page)
+        assert head in text(page, "#status")
+    assert page.evaluate("document.activeElement.id") == "grid-keys"
+
+
+def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Page) -> None:
+    page.evaluate("document.activeElement.blur()")
+    reached = []
+    for _ in range(12):
+        page.press("Tab")
+        reached.append(page.evaluate("document.activeElement.name || document.activeElement.id"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none"
+    assert reached[:9] == ["run", "model", "ablation", "tokens", "statistic", "quantity", "layer", "head", "grid-keys"]
+
+
+def test_a_link_restores_what_was_shown(browser: Browser, explorer: Path) -> None:
+    wanted = CHOSEN | {"statistic": "share", "quantity": "repair_mlp"}
+    page = show(browser, explorer, "#" + urlencode(wanted))
+    assert state(page) == wanted
+    assert "repair by MLPs (share of direct effect, ratio of sums), all tokens, zero ablation" in text(page, "#status")
+    assert page.evaluate("document.querySelector('input[name=colour]:checked').value") == "direct_effect"
+    for name in ("run", "model", "ablation", "tokens", "statistic", "quantity"):
+        assert page.evaluate(f"document.querySelector('select[name={name}]').value") == wanted[name]
+    silent_and_alone(page, explorer)
+
+
+@pytest.mark.parametrize("fragment", ["#head=L9H9&model=none&run=?", "#quantity=%3Cb%3E&statistic=median", "#%"])
+def test_a_link_to_what_is_not_there_shows_what_is(browser: Browser, explorer: Path, fragment: str) -> None:
+    page = show(browser, explorer, fragment)
+    assert state(page)["model"] == "whole" and state(page)["quantity"] == "self_repair"
+    silent_and_alone(page, explorer)
+
+
+def test_tokens_can_be_coloured_by_self_repair(page: Page) -> None:
+    colours = "[...document.querySelectorAll('#contexts .kept')].map((token) => token.style.backgroundColor)"
+    before = page.evaluate(colours)
+    page.click("input[value=self_repair]")
+    page.until("location.hash.includes('colour=self_repair')")
+    settled(page)
+    assert "self-repair" in text(page, "#scale-unit")
+    assert page.evaluate(colours) != before
+
+
+def test_text_of_a_corpus_stays_text(page: Page) -> None:
+    assert page.evaluate("document.querySelector('img')") is None
+    choose(page, "layer", "2")
+    choose(page, "head", "3")
+    assert HOSTILE in text(page, "#erasure")
+    assert page.evaluate("document.querySelector('#contexts').textContent.includes('onerror')")
+    page.evaluate("document.querySelector('#scatter-values').open = true")
+    page.until("document.querySelectorAll('#scatter-values tbody tr').length === 32")
+
+
+def test_tables_hold_the_values_and_choose_heads(page: Page, explorer: Path) -> None:
+    page.evaluate("document.querySelector('#grid-values').open = true")
+    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.click("#grid-values tbody tr:nth-child(3) a")
+    page.until("location.hash.includes('head=L0H2')")
+    settled(page)
+    assert "L0H2" in text(page, "#head-title")
+
+
+def test_neurons_are_shown_where_they_were_measured(page: Page) -> None:
+    choose(page, "layer", "2")
+    choose(page, "head", "3")
+    assert page.evaluate("document.querySelectorAll('#neurons svg').length") == 1
+    choose(page, "head", "0")
+    assert page.evaluate("document.querySelector('#neurons-shown').hidden")
+    assert "chosen heads only, under resample ablation: L2H3" in text(page, "#neurons-measured")
+    page.click("#neurons-measured a")
+    page.until("location.hash.includes('head=L2H3')")
+    settled(page)
+    assert not page.evaluate("document.querySelector('#neurons-shown').hidden")
+
+
+def test_heads_left_out_are_grey_and_cannot_be_chosen(page: Page) -> None:
+    choose(page, "model", "partial")
+    assert page.evaluate("document.querySelectorAll('#grid path[aria-label^=L]').length") == 4
+    assert "Grey: heads that were not measured" in text(page, "#grid-caption")
+    layers = page.evaluate("[...document.querySelectorAll('select[name=layer] option')].map((o) => o.value)")
+    assert layers == ["0", "2"]
+    page.evaluate("document.querySelector('#grid-keys').focus()")
+    choose(page, "layer", "0")
+    page.press("ArrowUp")
+    page.until("location.hash.includes('head=L2')")
+
+
+def test_a_model_of_one_layer_is_repaired_by_the_norm_alone(page: Page) -> None:
+    choose(page, "run", "two")
+    assert state(page)["model"] == "flat"
+    assert page.evaluate("document.querySelector('#responders-shown').hidden")
+    assert "none in this model" in text(page, "#neurons-measured")
+
+
+def test_a_narrow_window_does_not_scroll_sideways(browser: Browser, explorer: Path) -> None:
+    page = show(browser, explorer, "#" + urlencode(CHOSEN | {"head": "L2H3"}), width=400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    ends = "[...document.querySelectorAll('.chart svg')].map((svg) => svg.getBoundingClientRect().right)"
+    widths = page.evaluate(ends)
+    assert len(widths) == 5 and max(widths) <= 400
+    silent_and_alone(page, explorer)
+
+
+def test_every_control_and_chart_has_a_name(page: Page) -> None:
+    assert page.evaluate("[...document.querySelectorAll('select, input')].every((c) => c.labels[0].textContent.trim())")
+    drawn = "[...document.querySelectorAll('.chart:has(svg)')]"
+    assert page.evaluate(f"{drawn}.every((chart) => chart.getAttribute('aria-label').length > 20)")

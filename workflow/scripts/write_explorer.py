@@ -1,0 +1,15 @@
+"""Write the explorer of one or several runs as one HTML file that needs no network."""
+
+import argparse
+from pathlib import Path
+
+from selfrepair.explorer.page import page, read_run
+from selfrepair.store import write_whole
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of results, such as results/demo")
+parser.add_argument("--output", type=Path, required=True, help="HTML file to write")
+args = parser.parse_args()
+
+html = page([read_run(folder) for folder in args.runs])
+write_whole(args.output, lambda temporary: temporary.write_text(html))
