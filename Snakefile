@@ -40,6 +40,7 @@ if SETTINGS.reference:
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/explorer.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/benchmark.smk"
 

@@ -5,6 +5,7 @@ from selfrepair.claims import MODEL_VERDICT, VERDICT
 from selfrepair.cost_table import COSTS
 from selfrepair.experiments import reference
 from selfrepair.experiments.chosen_heads import CHOSEN_HEADS
+from selfrepair.explorer.data import EXPLORER
 
 INTRODUCTION = """\
 # What a run leaves behind
@@ -33,7 +34,9 @@ INTRODUCTION = """\
 | `analysis/models.csv` | one row per model: size, losses (nats per token), tokens, heads above 1 logit |
 | `figures/` | every figure as Vega-Lite JSON, PDF, SVG, PNG and self-contained HTML |
 | `tables/` | every table as LaTeX and CSV |
+| `analysis/<model>/explorer.json` | what the explorer shows of a model |
 | `report/report.html` | report with claims, figures and costs, self-contained |
+| `report/explorer.html` | every head to look at: statistics, who repairs it, tokens in context; self-contained |
 | `report/claims.json` | every claim: verdict, measured value, interval, the paper's value |
 | `report/run.json` | configuration, seeds, versions, machine |
 | `report/costs.csv` | what the jobs of each rule took |
@@ -80,6 +83,7 @@ RUN_RECORD = {
 }
 FILES = {
     "models/<model>/model.json": MODEL_FACTS,
+    "analysis/<model>/explorer.json": EXPLORER,
     "report/run.json": RUN_RECORD,
     "report/claims.json": {"claims": "a list, an entry per claim of config/claims.yaml with the keys below"},
     "report/claims.json: claims": VERDICT,

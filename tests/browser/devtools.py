@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATIENCE = 20  # seconds, after which a browser that does not answer is given up
+PATIENCE = 60  # seconds, after which a browser that does not answer is given up
 FLAGS = [
     "--headless=new",
     "--remote-debugging-pipe",

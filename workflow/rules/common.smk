@@ -70,6 +70,8 @@ REFERENCE = (
 TABLES = ["models", "layers", "heads", "norm", "claims", "erasure_neurons"]
 REPORT = [
     "<results>/report/report.html",
+    "<results>/report/explorer.html",
+    *expand("<results>/analysis/{model}/explorer.json", model=MODELS),
     "<results>/report/claims.json",
     "<results>/report/run.json",
 ]
