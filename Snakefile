@@ -42,6 +42,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/explorer.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/artifact.smk"
 include: "workflow/rules/benchmark.smk"
 
 
@@ -49,47 +50,5 @@ rule all:
     """Every deliverable of a run."""
     default_target: True
     input:
-        expand(
-            "<results>/figures/{figure}.{suffix}",
-            figure=FIGURES,
-            suffix=FIGURE_SUFFIXES,
-        ),
-        expand("<results>/tables/{table}.{suffix}", table=TABLES, suffix=["tex", "csv"]),
-        expand(
-            "<results>/analysis/{model}/{ablation}/{table}.{suffix}",
-            model=MODELS,
-            ablation=ABLATIONS,
-            table=["heads", "layers", "responders", "norm"],
-            suffix=["parquet", "csv"],
-        ),
-        expand(
-            "<results>/analysis/{model}/{ablation}/norm_check.csv",
-            model=MODELS,
-            ablation=ABLATIONS,
-        ),
-        expand(
-            "<results>/analysis/{model}/{table}",
-            model=MODELS,
-            table=["chosen_heads.csv", "noise.parquet", "noise.csv"],
-        ),
-        expand(
-            "<results>/analysis/{model}/resample/{table}.{suffix}",
-            model=SETTINGS.as_published,
-            table=["heads", "layers"],
-            suffix=["parquet", "csv"],
-        ),
-        expand(
-            "<results>/analysis/{model}/iterative/{table}.csv",
-            model=MODELS,
-            table=["moving", "simulated", "repression", "iterative_summary"],
-        ),
-        expand(
-            "<results>/analysis/{model}/neurons/{table}.{suffix}",
-            model=MODELS,
-            table=NEURON_SUMMARIES,
-            suffix=["parquet", "csv"],
-        ),
-        "<results>/analysis/models.csv",
-        REFERENCE,
-        REPORT,
-        PAPER,
+        DELIVERABLES,
+        "<results>/ro-crate-metadata.json",

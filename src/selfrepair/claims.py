@@ -11,11 +11,13 @@ from decimal import Decimal
 from typing import Any
 
 from selfrepair.claim_statistics import STATISTICS, Measured, Tables
+from selfrepair.models.directory import parse_head
 
 HELD, FAILED, UNMEASURED = "held", "did not hold", "not measured in this run"
 NOT_COMPARABLE = "not comparable"
 PAPER, OTHER = "paper's model", "other model"
 DECIMALS = 6
+ALIASES = {"gpt2": "gpt2-small"}  # what the paper calls a model, where users often call it something else
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,14 @@ class Claim:
     rule: dict[str, Any] = field(default_factory=dict)
     bound_reason: str | None = None
     contradicted_by: str | None = None
+    exploratory: bool = False
+    head: str | None = None
     reason: str | None = None
+
+
+def published_name(model: str) -> str:
+    """What the paper and its result files call a model."""
+    return ALIASES.get(model, model)
 
 
 def holds(claim: Claim, value: float, model: str | None = None) -> bool:
@@ -57,12 +66,13 @@ def holds(claim: Claim, value: float, model: str | None = None) -> bool:
         case "between":
             return bound[0] <= value <= bound[1]
         case _:
-            return abs(value - claim.paper_values.get(model, claim.paper_value)) <= bound
+            published = claim.paper_values.get(published_name(model)) if model else claim.paper_value
+            return published is not None and abs(value - published) <= bound
 
 
 def comparable(claim: Claim, model: str) -> bool:
     """Tell whether the rule can be applied to a single model: a published value must be that model's own."""
-    return "near_paper" not in claim.rule or model in claim.paper_values
+    return "near_paper" not in claim.rule or published_name(model) in claim.paper_values
 
 
 def rule_in_words(claim: Claim) -> str:
@@ -83,7 +93,9 @@ VERDICT = {
     "statistic": "function of selfrepair.claim_statistics that decides it; null where a run's summaries cannot",
     "unit": "unit of the values",
     "combine": "each: every model is judged; mean: the mean over the claim's models is",
-    "identity": "true for what the architecture makes true: a check of the implementation, not counted as a claim",
+    "identity": "true for what the architecture makes true; not counted as a claim",
+    "exploratory": "true for what is not confirmed to be in the paper; not counted as a claim",
+    "head": "head of the paper's models that it is about; others are judged by all heads looked at; null for none",
     "paper_value": "published value or mean of published values; null where none is published",
     "paper_source": "where it comes from",
     "bound_reason": "why the rule's bound, our tolerance, is where it is",
@@ -129,24 +141,32 @@ def _contradiction(claim: Claim, by_id: dict[str, Claim]) -> dict[str, Any] | No
 
 
 def _judge(claim: Claim, run: dict[str, Tables], parallel: dict[str, bool]) -> dict[str, Any]:
-    copied = ("id", "source", "wording", "about", "statistic", "unit", "combine", "identity")
+    copied = ("id", "source", "wording", "about", "statistic", "unit", "combine", "identity", "exploratory", "head")
     entry = {name: getattr(claim, name) for name in (*copied, "paper_value", "paper_source", "bound_reason")}
     if claim.statistic is None:
         return entry | {"rule": None, "models": [], "verdict": UNMEASURED, "reason": claim.reason, "measured": None}
     fitting = [name for name in run if claim.parallel in (None, parallel[name])]
-    found = {name: STATISTICS[claim.statistic](run[name]) for name in fitting}
+    found = {name: STATISTICS[claim.statistic](_part(claim, name, run[name])) for name in fitting}
     models = [_of_model(claim, name, measured) for name, measured in found.items()]
     entry |= {"rule": rule_in_words(claim), "models": models}
     return entry | (_of_mean(claim, found) if claim.combine == "mean" else _of_each(claim, models))
 
 
+def _part(claim: Claim, model: str, tables: Tables) -> Tables:
+    """The tables that decide a claim for a model: of the head that it is about, where it is about one."""
+    if claim.head is None or published_name(model) not in claim.about:
+        return tables
+    return tables.of_head(*parse_head(claim.head))
+
+
 def _of_mean(claim: Claim, found: dict[str, Measured]) -> dict[str, Any]:
     """Judge the mean over the claim's models, all of which it needs."""
-    missing = [name for name in claim.about if name not in found]
+    by_name = {published_name(name): measured for name, measured in found.items()}
+    missing = [name for name in claim.about if name not in by_name]
     if missing:
         reason = f"the mean needs all heads of all {len(claim.about)} models; not in the run: {', '.join(missing)}"
         return {"verdict": UNMEASURED, "reason": reason, "measured": None}
-    mean = _average([found[name] for name in claim.about])
+    mean = _average([by_name[name] for name in claim.about])
     verdict = HELD if holds(claim, mean.value) else FAILED
     reason = f"the mean over its {len(claim.about)} models is judged"
     return {"verdict": verdict, "reason": reason, "measured": _rounded(mean)}
@@ -155,23 +175,26 @@ def _of_mean(claim: Claim, found: dict[str, Measured]) -> dict[str, Any]:
 def _of_each(claim: Claim, models: list[dict[str, Any]]) -> dict[str, Any]:
     """Judge by those of the claim's models that are in the run and comparable; every one must hold."""
     own = [model for model in models if model["role"] == PAPER]
-    judged = [model for model in own if model["holds"] is not None]
+    judged = [model for model in own if model["holds"] is not None and model["value"] is not None]
     if not judged:
         reason = "none of the claim's models are in the run with all their heads"
-        if own:
+        if any(model["value"] is None for model in own):
+            reason = "the run did not measure what the statistic needs"
+        elif own:
             reason = "nothing is published for those of the claim's models that are in the run"
         return {"verdict": UNMEASURED, "reason": reason, "measured": None}
     good = sum(model["holds"] for model in judged)
     measured = {end: judged[0][end] for end in ("value", "low", "high")} if len(judged) == 1 else None
     reason = f"held for {good} of {len(judged)} models measured, of {len(claim.about)} that the claim is about"
     if len(own) > len(judged):
-        reason += f"; for {len(own) - len(judged)} more that were measured nothing is published"
+        reason += f"; for {len(own) - len(judged)} more nothing was measured or is published"
     return {"verdict": HELD if good == len(judged) else FAILED, "reason": reason, "measured": measured}
 
 
 def _of_model(claim: Claim, model: str, measured: Measured) -> dict[str, Any]:
-    role = PAPER if model in claim.about else OTHER
-    entry = {"model": model, "role": role, "paper_value": claim.paper_values.get(model)} | _rounded(measured)
+    name = published_name(model)
+    role = PAPER if name in claim.about else OTHER
+    entry = {"model": model, "role": role, "paper_value": claim.paper_values.get(name)} | _rounded(measured)
     if not comparable(claim, model):
         return entry | {"holds": None, "verdict": NOT_COMPARABLE, "interval_agrees": None}
     good, ends = holds(claim, measured.value, model), (measured.low, measured.high)

@@ -44,6 +44,7 @@ TABLES = {
 }
 # Tables that each statistic reads, and the figure that shows what it is about.
 EVIDENCE = {
+    "heads_repaired": ([HEADS], "self_repair_by_depth"),
     "late_heads_repaired": ([HEADS], "self_repair_by_depth"),
     "late_repair_of_loss": ([LAYERS], "repair_breakdown"),
     "early_repair": ([LAYERS], "self_repair_by_depth"),
@@ -59,6 +60,7 @@ EVIDENCE = {
     "last_layer_responders": ([HEADS], "responders"),
     "unfiltered_repair": ([LAYERS], "effect_scatter"),
     "loss_exceeds_drop": ([HEADS], "effect_scatter"),
+    "last_mlp_share": ([HEADS], "repair_share"),
     "heavy_tail": ([HEADS], "effect_scatter"),
     "scale_falls": (["resample/norm"], "norm_scale"),
     "overcorrected": (["noise"], "noise"),
@@ -69,6 +71,7 @@ EVIDENCE = {
     "moving_correlation": (["iterative/moving"], "layer_moving"),
     "repression_ratio": (["iterative/repression"], "self_repression"),
     "repression_beyond_random": (["iterative/repression"], "self_repression"),
+    "heads_repressed": (["iterative/repression"], "self_repression"),
 }
 _HEAD_FIGURES, _TOKEN_FIGURES = "tests/unit/test_figures.py", "tests/unit/test_token_figures.py"
 _NEURON_FIGURES, _ITERATIVE_FIGURES = "tests/unit/test_neuron_figures.py", "tests/unit/test_figures_iterative.py"
@@ -147,8 +150,12 @@ def _claim(claim: Claim) -> list[str]:
     rule = f"{rule_in_words(claim)} ({claim.unit})"
     if claim.combine == "mean":
         rule += ", mean over the models"
+    if claim.head:
+        rule += f", {claim.head} of the paper's models"
     if claim.identity:
-        rule += "; a check of the implementation, no claim"
+        rule += "; made true by the architecture, not counted"
+    if claim.exploratory:
+        rule += "; exploratory, not counted"
     if claim.contradicted_by:
         rule += f"; published data contradict it: `{claim.contradicted_by}`"
     return [f"`{claim.id}`", claim.wording, rule, f"`{claim.statistic}`", f"`{EVIDENCE[claim.statistic][1]}`"]

@@ -101,7 +101,6 @@ def results_readme() -> str:
         "analysis/reference/published.csv": reference.PUBLISHED,
         "tables/models.csv": overview.MODELS,
         "tables/layers.csv": tables.LAYERS,
-        "analysis/<model>/<ablation>/norm_check.csv": schemas.NORM_CHECK,
         "tables/heads.csv": tables.HEADS,
         "tables/erasure_neurons.csv": schemas.ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,

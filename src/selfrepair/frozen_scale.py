@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair import schemas, store
+from selfrepair import schemas
 from selfrepair.models.folded import FoldedModel
 from selfrepair.replacements import Ablation
 from selfrepair.tokens import token_matrix
@@ -116,7 +116,8 @@ def check_norm(
 
     Args:
         tokens, rows: tables of `schemas.TOKENS` and `schemas.ROWS`.
-        measured: token rows (`schemas.ablated_tokens`) of the ablation; of some rows, but all of these.
+        measured: token rows (`schemas.ablated_tokens`) of the ablation; of some rows, but all of these. Heads without
+            any are left out.
         n_rows: rows to run anew for each head: those with most of its top tokens.
 
     Raises:
@@ -128,6 +129,8 @@ def check_norm(
     found = []
     for layer, head in heads:
         of_head = measured.filter(layer=layer, head=head)
+        if of_head.is_empty():
+            continue
         counts = of_head.group_by("row").agg(pl.col("selected").sum()).sort("selected", "row", descending=[True, False])
         chosen = counts.head(n_rows)["row"].sort().to_torch().long()
         here = of_head.filter(pl.col("row").is_in(chosen.tolist()))
@@ -146,5 +149,5 @@ def check_norm(
             )
         values = (model.name, ablation, layer, head, len(here), freezing.mean().item(), repair.mean().item())
         found.append((*values, deviation, largest))
-    columns = zip(*found, strict=True)
-    return store.frame(dict(zip(schemas.NORM_CHECK, map(list, columns), strict=True)), schemas.NORM_CHECK)
+    types = {name: column.dtype for name, column in schemas.NORM_CHECK.items()}
+    return pl.DataFrame(found, schema=types, orient="row")

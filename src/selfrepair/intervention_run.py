@@ -90,7 +90,7 @@ def measure_repression(
     progress = Progress(f"{model.name}: self-repression", count * len(heads))
     tables = [store.empty(schemas.ADDITIONS)]
     for layer, head in heads:
-        generator = np.random.default_rng([seed, 3, layer, head])
+        generator = np.random.default_rng([seed, 4, layer, head])
         of_head = selected.filter(layer=layer, head=head).sort("rank")
         drawn = np.sort(generator.permutation(len(of_head))[:count])
         # Equal positions lie together, so that rows are cut as early as they can be.

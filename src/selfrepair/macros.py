@@ -31,6 +31,7 @@ FACTS = {
     "RowLength": "config.tokens.row_length",
     "Replicates": "config.analysis.bootstrap_replicates",
     "Seed": "config.seed",
+    "Cores": "machine.cores",
 }
 NONE = "not measured"
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
@@ -42,6 +43,7 @@ def macros(
     heads: pl.DataFrame,
     layers: pl.DataFrame,
     claims: list[dict[str, Any]],
+    costs: pl.DataFrame,
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
 
@@ -51,6 +53,7 @@ def macros(
         heads: on top tokens, of all models (`summaries.wide`); those with heads left out are passed over.
         layers: the same of layers.
         claims: of `claims.evaluate`.
+        costs: `cost_table.COSTS`.
     """
     whole_models = pl.col("model").is_in(fully_measured(models, heads))
     return (
@@ -59,6 +62,7 @@ def macros(
         | _of_layers(layers.filter(whole_models))
         | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
+        | _of_costs(costs)
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
     )
 
@@ -132,7 +136,8 @@ def _of_heads(heads: pl.DataFrame) -> dict[str, str]:
 
 
 def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
-    claims = [claim for claim in claims if not claim["identity"]]
+    measured = [claim for claim in claims if claim["statistic"] is not None and not claim["identity"]]
+    claims = [claim for claim in claims if not claim["identity"] and not claim["exploratory"]]
     judged = [claim for claim in claims if claim["statistic"] is not None]
     verdicts = [claim["verdict"] for claim in judged]
     entries = [entry for claim in judged for entry in claim["models"]]
@@ -142,12 +147,12 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ClaimsWithoutStatistic": len(claims) - len(judged),
         "ClaimsHeld": verdicts.count(HELD),
         "ClaimsNotHeld": verdicts.count(FAILED),
-        "ClaimsWithoutModel": verdicts.count(UNMEASURED),
+        "ClaimsUndecided": verdicts.count(UNMEASURED),
         "PaperModelsMeasured": len({entry["model"] for entry in entries if entry["role"] == PAPER}),
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
     found = {name: whole(value) for name, value in counts.items()}
-    for claim in judged:
+    for claim in measured:
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]
         values = [entry["value"] for entry in claim["models"] if entry["value"] is not None]
@@ -155,6 +160,19 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         found[f"{name}Range"] = _span(values, decimals)
         found[f"{name}Paper"] = number(claim["paper_value"], decimals)
     return found
+
+
+def _of_costs(costs: pl.DataFrame) -> dict[str, str]:
+    longest = costs.row(costs["cpu_time"].arg_max(), named=True)
+    return {
+        "CostJobs": whole(costs["jobs"].sum()),
+        "CostWallMinutes": number(costs["wall_time"].sum() / 60, 0),
+        "CostProcessorMinutes": number(costs["cpu_time"].sum() / 60, 0),
+        "CostGpuMinutes": number(costs["gpu_time"].sum() / 60, 0),
+        "CostMemory": number(costs["memory"].max() * 2**20 / 1e9, 1),
+        "CostLongestRule": _code(longest["rule"]),
+        "CostLongestShare": number(100 * longest["cpu_time"] / costs["cpu_time"].sum(), 0),
+    }
 
 
 def _entry(entry: dict[str, Any], decimals: int) -> str:

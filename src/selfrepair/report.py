@@ -193,7 +193,7 @@ def report(
         "duration": duration,
     }
     facts = {name: value for name, value in record.items() if name not in ("packages", "jobs")}
-    verdicts = [claim["verdict"] for claim in claims if not claim["identity"]]
+    verdicts = [claim["verdict"] for claim in claims if not claim["identity"] and not claim["exploratory"]]
     return environment.get_template("report.html.j2").render(
         title=f"Self-repair in language models: run {record['config']['run']}",
         facts=flatten(facts),

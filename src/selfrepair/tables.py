@@ -53,7 +53,8 @@ HEADS = (
 CLAIMS = {
     "id": store.Column(pl.String, "", "name of the claim; one row per claim and model"),
     "source": store.Column(pl.String, "", "where the paper says so"),
-    "identity": store.Column(pl.Boolean, "", "a check of the implementation, not counted as a claim"),
+    "identity": store.Column(pl.Boolean, "", "made true by the architecture, not counted as a claim"),
+    "exploratory": store.Column(pl.Boolean, "", "not confirmed to be in the paper, not counted as a claim"),
     "statistic": store.Column(pl.String, "", "function of claim_statistics that decides it; null where none does"),
     "unit": store.Column(pl.String, "", "unit of the values"),
     "rule": store.Column(pl.String, "", "when the claim holds"),
@@ -144,7 +145,7 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
 def claims(judged: list[dict[str, Any]]) -> Table:
     """Claims and verdicts (`claims.evaluate`): one row per claim in LaTeX, one per claim and model in the CSV.
 
-    Checks of the implementation and claims that no statistic decides are in the CSV only.
+    What is not counted as a claim, and claims that no statistic decides, are in the CSV only.
     """
     long = [
         claim
@@ -154,7 +155,7 @@ def claims(judged: list[dict[str, Any]]) -> Table:
         for entry in claim["models"] or [{}]
     ]
     rows_of_csv = store.frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
-    decided = [claim for claim in judged if claim["statistic"] is not None and not claim["identity"]]
+    decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
     names = list(dict.fromkeys(entry["model"] for claim in decided for entry in claim["models"]))
     columns = [
         Column("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.36\linewidth}"),

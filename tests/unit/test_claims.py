@@ -1,5 +1,6 @@
 """Claims: statistics from hand-worked tables, rules, verdicts about the paper's models and other models, the schema."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -30,6 +31,7 @@ HEADS = {
         "self_repair": 0.3,
         "repair_mlp": -0.05,
         "repair_attention": 0.01,
+        "share_repair_mlp": 0.3,
     },
 }
 LAYERS = {
@@ -46,7 +48,8 @@ ALL_TOKENS = {(index // 2, index % 2): {"delta_logit": -0.5} for index in range(
 ALL_TOKENS |= {(3, 0): {"delta_logit": -4.0}, (5, 1): {"delta_logit": 3.0}}
 INTERVAL = ["value", "low", "high"]
 PLACED = ["heads", "tokens", "quantity", "layer", "head"]
-OF_NEURONS = ["mlp_layer", "token_set", "quantity"]
+OF_NEURONS = ["layer", "head", "mlp_layer", "token_set", "quantity"]
+FREQUENCY = ["layer", "head", "mlp_layer", "token_set", "place"]
 MOVED = ["moved_layer", "tokens", "quantity"]
 ADDED = ["layer", "direction", "strength", "scale", "statistic"]
 OTHERS = {
@@ -64,22 +67,23 @@ OTHERS = {
         # L2H0 is repaired by 1.5 with a standard deviation of 1.4, L3H1 by 0.3 with one of 0.4.
         (PLACED, ("one", "partners top", "variance", 2, 0), 1.96),
         (PLACED, ("one", "partners top", "variance", 3, 1), 0.16),
+        (PLACED, ("one", "partners top", "variance", 2, 1), float("nan")),
         (PLACED, ("one", "partners", "variance", 2, 0), 9.0),
         (PLACED, ("one", "partners top", "variance_token", 2, 0), 9.0),
     ],
     "neurons/shares": [
-        (OF_NEURONS, (3, "direct_effect", "first_anti_erasing"), 0.8),
-        (OF_NEURONS, (3, "direct_effect", "first_anti_erasing"), 0.6),
-        (OF_NEURONS, (3, "outcome", "first_anti_erasing"), 0.1),
-        (OF_NEURONS, (2, "direct_effect", "first_anti_erasing"), 0.2),
-        (OF_NEURONS, (3, "direct_effect", "top_percent_share"), 0.35),
+        (OF_NEURONS, (2, 0, 3, "direct_effect", "first_anti_erasing"), 0.8),
+        (OF_NEURONS, (3, 1, 3, "direct_effect", "first_anti_erasing"), 0.6),
+        (OF_NEURONS, (2, 0, 3, "outcome", "first_anti_erasing"), 0.1),
+        (OF_NEURONS, (2, 0, 2, "direct_effect", "first_anti_erasing"), 0.2),
+        (OF_NEURONS, (2, 0, 3, "direct_effect", "top_percent_share"), 0.35),
     ],
     "neurons/frequency": [
-        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 0), 0.6),
-        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 1), 0.3),
-        (["mlp_layer", "token_set", "place"], (3, "direct_effect", 0), 0.2),
-        (["mlp_layer", "token_set", "place"], (3, "outcome", 0), 0.9),
-        (["mlp_layer", "token_set", "place"], (1, "direct_effect", 0), 0.9),
+        (FREQUENCY, (2, 0, 3, "direct_effect", 0), 0.6),
+        (FREQUENCY, (2, 0, 3, "direct_effect", 1), 0.3),
+        (FREQUENCY, (3, 1, 3, "direct_effect", 0), 0.2),
+        (FREQUENCY, (2, 0, 3, "outcome", 0), 0.9),
+        (FREQUENCY, (2, 0, 1, "direct_effect", 0), 0.9),
     ],
     "iterative/moving": [
         (MOVED, (None, "all", "correlation"), 0.75),
@@ -93,6 +97,7 @@ OTHERS = {
         (ADDED, (None, "random", 1.0, "clean", "ratio"), 0.99),
         (ADDED, (None, "own", 3.0, "clean", "ratio"), 0.5),
         (ADDED, (None, "own", 1.0, "clean", "share_repressed"), 0.1),
+        (ADDED, (None, "own", 1.0, "perturbed", "share_repressed"), 0.6),
         (ADDED, (2, "own", 1.0, "clean", "ratio"), 0.2),
     ],
 }
@@ -123,6 +128,7 @@ def run() -> dict[str, claim_statistics.Tables]:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("heads_repaired", 4 / 8),
         ("late_heads_repaired", 3 / 4),
         ("late_repair_of_loss", 0.8 / 3.2),
         ("early_repair", -0.4),
@@ -148,6 +154,8 @@ def run() -> dict[str, claim_statistics.Tables]:
         ("moving_correlation", 0.75),
         ("repression_ratio", 0.85),
         ("repression_beyond_random", -0.02),
+        ("heads_repressed", 0.6),
+        ("last_mlp_share", 0.4),
     ],
 )
 def test_statistic_of_hand_worked_tables(run: dict[str, claim_statistics.Tables], name: str, value: float) -> None:
@@ -207,7 +215,7 @@ def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str,
         (None, NOT_COMPARABLE),
     ]
     assert found["verdict"] == HELD and found["reason"].startswith("held for 1 of 1 models measured, of 2 ")
-    assert found["reason"].endswith("; for 1 more that were measured nothing is published")
+    assert found["reason"].endswith("; for 1 more nothing was measured or is published")
     alone = judged(near, {"paper-b": run["m"]})
     assert (alone["verdict"], alone["measured"], alone["models"][0]["value"]) == (UNMEASURED, None, -0.4)
     assert alone["reason"] == "nothing is published for those of the claim's models that are in the run"
@@ -282,6 +290,34 @@ def test_models_with_heads_left_out_are_not_whole(run: dict[str, claim_statistic
     models = pl.DataFrame({"model": ["m"], "n_layers": [4], "n_heads": [2]})
     assert claim_statistics.complete(models, [run["m"]]) == run
     assert claim_statistics.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
+
+
+def test_a_claim_about_a_head_is_judged_by_it_in_the_papers_models_alone(
+    run: dict[str, claim_statistics.Tables],
+) -> None:
+    of_head = claim(statistic="first_neuron_anti_erases", rule={"above": 0.65}, head="L3H1")
+    found = judged(of_head, {"paper-a": run["m"], "other": run["m"]})
+    assert [model["value"] for model in found["models"]] == [0.6, 0.7]
+    assert found["verdict"] == FAILED
+    absent = judged(claim(statistic="first_neuron_anti_erases", rule={"above": 0}, head="L0H0"), {"paper-a": run["m"]})
+    assert (absent["verdict"], absent["reason"]) == (UNMEASURED, "the run did not measure what the statistic needs")
+
+
+def test_neurons_of_other_layers_than_the_last_decide_nothing(run: dict[str, claim_statistics.Tables]) -> None:
+    shares = run["m"].others["neurons/shares"].filter(pl.col("mlp_layer") < 3)
+    found = judged(
+        claim(statistic="first_neuron_anti_erases"),
+        {"paper-a": replace(run["m"], others=run["m"].others | {"neurons/shares": shares})},
+    )
+    assert found["verdict"] == UNMEASURED and found["models"][0]["value"] is None
+
+
+def test_the_papers_models_are_known_by_their_other_names(run: dict[str, claim_statistics.Tables]) -> None:
+    near = claim(about=["gpt2-small"], rule={"near_paper": 0.1}, paper_values={"gpt2-small": -0.45}, paper_value=-0.45)
+    found = judged(near, {"gpt2": run["m"]})
+    assert found["verdict"] == HELD and found["models"][0]["role"] == "paper's model"
+    mean = judged(claim(about=["gpt2-small"], combine="mean", rule={"below": 0}), {"gpt2": run["m"]})
+    assert mean["verdict"] == HELD
 
 
 def test_a_claim_that_published_data_contradict_carries_both_numbers(run: dict[str, claim_statistics.Tables]) -> None:

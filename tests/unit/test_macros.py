@@ -14,7 +14,7 @@ from test_overview import FACT
 from test_overview import heads as overview_heads
 from test_tables import statistics
 
-from selfrepair import norm_table, tables, typeset
+from selfrepair import cost_table, norm_table, store, tables, typeset
 from selfrepair.claims import Claim, evaluate
 from selfrepair.macros import RANGES, definitions, macros
 from selfrepair.overview import overview
@@ -30,7 +30,19 @@ RECORD = {
         "analysis": {"top_fraction": 0.02, "bootstrap_replicates": 1000},
     },
     "python": "3.11.7",
+    "machine": {"cores": 2},
 }
+COSTS = store.frame(
+    {
+        "rule": ["ablate_heads", "fold_model"],
+        "jobs": [18, 3],
+        "wall_time": [500.0, 100.0],
+        "cpu_time": [900.0, 100.0],
+        "gpu_time": [0.0, 0.0],
+        "memory": [1000.0, 2000.0],
+    },
+    cost_table.COSTS,
+)
 WHOLE = overview([FACT | {"name": "m", "n_layers": 4}], {"m": overview_heads()}, {})
 LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
 
@@ -42,7 +54,9 @@ def judged() -> list[dict]:
 
 @pytest.fixture(scope="module")
 def values(judged: list[dict]) -> dict[str, str]:
-    return macros(RECORD, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+    return macros(
+        RECORD, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged, COSTS
+    )
 
 
 def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
@@ -55,14 +69,16 @@ def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
     assert values["ClaimsHeld"] == "$0$" and values["PaperModelCount"] == "$7$"
     assert values["LossByModel"] == "not known for the models of this run"
     assert values["ParameterRange"] == r"$12\,345$"
+    assert values["CostJobs"] == "$21$" and values["CostWallMinutes"] == "$10$" and values["CostMemory"] == "$2.1$"
+    assert values["CostLongestRule"] == r"\texttt{ablate\_heads}" and values["CostLongestShare"] == "$90$"
 
 
 def test_claims_are_counted_once(values: dict[str, str]) -> None:
-    listed = [entry for entry in LISTED if not entry.get("identity")]
-    assert len(listed) == len(LISTED) - 1
+    listed = [entry for entry in LISTED if not entry.get("identity") and not entry.get("exploratory")]
+    assert len(listed) < len(LISTED) - 1
     count = {name: int(values[name].strip("$")) for name in values if name.startswith("Claims") or name == "ClaimCount"}
     assert count["ClaimCount"] == len(listed) == count["ClaimsWithStatistic"] + count["ClaimsWithoutStatistic"]
-    assert count["ClaimsWithStatistic"] == count["ClaimsHeld"] + count["ClaimsNotHeld"] + count["ClaimsWithoutModel"]
+    assert count["ClaimsWithStatistic"] == count["ClaimsHeld"] + count["ClaimsNotHeld"] + count["ClaimsUndecided"]
 
 
 def test_every_macro_of_the_paper_is_generated(values: dict[str, str]) -> None:
@@ -83,11 +99,11 @@ def test_no_number_is_typed_in_the_prose() -> None:
 
 def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judged: list[dict]) -> None:
     heads, layers = wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top")
-    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged)
+    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS)
     for name in ("PeakLayerByModel", "FirstLayerByModel", "MostRepairedHeadByModel"):
         assert partial[name] == "not measured"
     with pytest.raises(pl.exceptions.NoRowsReturnedError):
-        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged)
+        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS)
 
 
 def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
@@ -105,7 +121,7 @@ def test_definitions_are_tex_and_refuse_digits() -> None:
 def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
     short = RECORD | {"config": {key: value for key, value in RECORD["config"].items() if key != "seed"}}
     with pytest.raises(KeyError, match=r"config\.seed"):
-        macros(short, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged)
+        macros(short, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged, COSTS)
 
 
 def blank_pdf() -> bytes:

@@ -43,15 +43,18 @@ KINDS = [
     "neuron_histograms",
     "neuron_frequency",
     "reference_scatter",
+    "as_published",
 ]
 TABLES = ["norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
+ELSEWHERE = ["models", "layers", "heads", "claims"]  # tables of Snakemake's report, or shown in another way
 
 
 def claim(**changes) -> dict:
     entry = {"id": "early-breakage", "source": "Figure 1", "wording": "a < b & c", "about": ["gpt2-small"]}
     entry |= {"statistic": "early_repair", "unit": "logits", "combine": "each", "rule": "below 0"}
     entry |= {"paper_value": None, "paper_source": None, "verdict": "did not hold", "reason": "1 of its 1 models"}
-    entry |= {"identity": False, "bound_reason": "our tolerance; <reason>", "contradiction": None}
+    entry |= {"identity": False, "exploratory": False, "head": None}
+    entry |= {"bound_reason": "our tolerance; <reason>", "contradiction": None}
     entry |= {"measured": {"value": -0.25, "low": -0.5, "high": 0.125}, "models": []}
     return entry | changes
 
@@ -71,6 +74,7 @@ def page(tmp_path: Path) -> str:
         claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not comparable"}]),
         claim(id="share", paper_value=0.3, contradiction={"paper_value": 0.21, "paper_source": "their files"}),
         claim(id="check", verdict="held", identity=True),
+        claim(id="explored", verdict="held", exploratory=True, head="L1H2"),
         claim(id="b", statistic=None, verdict="not measured in this run", measured=None),
     ]
     tables = [tmp_path / "a" / "norm_check.csv", tmp_path / "b" / "norm_check.csv"]
@@ -118,8 +122,8 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "a &lt; b &amp; c" in page and "a < b" not in page
     assert re.search(r'class="badge failed">did not hold<', page)
     assert re.search(r'class="badge open">not measured in this run<', page)
-    assert "2 did not hold; 1 held; 1 not measured in this run." in page, "a check is not counted"
-    assert "A check of the implementation" in page
+    assert "2 did not hold; 1 held; 1 not measured in this run." in page, "neither identity nor exploration is counted"
+    assert "The architecture makes it true" in page
     assert "Why this bound: Our tolerance; &lt;reason&gt;." in page
     assert "not comparable" in page and re.search(r"0\.500 *</td>", page), "a value without a mark"
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
@@ -148,7 +152,7 @@ def test_figure_of_all_kinds_of_ablation_takes_its_model_from_its_name(tmp_path:
 
 
 def test_every_kind_of_figure_has_a_caption_that_names_tokens_and_uncertainty(tmp_path: Path) -> None:
-    assert set(CAPTIONS) == {*KINDS, *TABLES}
+    assert set(CAPTIONS) == {*KINDS, *TABLES, *ELSEWHERE}
     assert all(set(texts) == {"section", "title", "caption"} for texts in CAPTIONS.values())
     for kind in KINDS:
         assert re.search(r"tokens", CAPTIONS[kind]["caption"]), kind

@@ -77,6 +77,8 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         raise WorkflowError(f"models.{name}: {error}") from None
     if missing := sorted(set(model.get("study", [])) - set(model.get("heads", model.get("study", [])))):
         raise WorkflowError(f"models.{name}.study: {', '.join(missing)} must be among `heads`, or leave `heads` out")
+    if info.n_layers == 1:
+        raise WorkflowError(f"models.{name}: it has a single layer, so there are no later ones to repair; remove it")
     layers = settings.config["experiments"]["neuron_layers"]
     if beyond := [layer for layer in layers if not -info.n_layers <= layer < info.n_layers]:
         raise WorkflowError(

@@ -109,7 +109,8 @@ rule check_norm:
         measured="<results>/ablation/{model}/{ablation}/tokens-0.parquet",
         heads="<results>/analysis/{model}/{ablation}/heads.parquet",
     output:
-        "<results>/analysis/{model}/{ablation}/norm_check.csv",
+        parquet="<results>/analysis/{model}/{ablation}/norm_check.parquet",
+        csv="<results>/analysis/{model}/{ablation}/norm_check.csv",
     log:
         "<logs>/check_norm.{model}.{ablation}.log",
     benchmark:
@@ -129,7 +130,7 @@ rule check_norm:
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --means {input.means} "
         "--measured {input.measured} --heads {input.heads} --ablation {wildcards.ablation} --count {params.heads} "
-        "--rows {params.rows} --device {params.device} --threads {threads} --output {output} 2>&1 | tee {log}"
+        "--rows {params.rows} --device {params.device} --threads {threads} --output {output.parquet} 2>&1 | tee {log}"
 
 
 rule summarise_noise:
@@ -174,17 +175,18 @@ rule record_run:
         ],
         # What was measured: a record is as old as the measurement that it is about.
         measured=[
-            *expand("<results>/ablation/{model}/clean/tokens.parquet", model=MODELS),
+            *expand("<results>/ablation/{model}/clean/tokens.parquet", model=MEASURED),
             *expand(
                 "<results>/ablation/{model}/iterative/additions.parquet", model=MODELS
             ),
             *expand("<results>/ablation/{model}/neurons/tokens.parquet", model=MODELS),
+            *expand("<results>/ablation/{model}/partners.parquet", model=MODELS),
             *expand(
-                "<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
+                "<results>/analysis/{model}/{ablation}/norm_check.parquet",
                 model=MODELS,
                 ablation=ABLATIONS,
-                shard=range(SHARDS),
             ),
+            *expand("<results>/ablation/{shard}.parquet", shard=SHARD_FILES),
         ],
     output:
         "<results>/report/run.json",
@@ -200,15 +202,12 @@ rule record_run:
     params:
         config=SETTINGS.as_json(),
         jobs=[
-            *expand("measure_clean.{model}", model=MODELS),
+            *expand("measure_clean.{model}", model=MEASURED),
             *expand("measure_iterative.{model}", model=MODELS),
             *expand("measure_neurons.{model}", model=MODELS),
-            *expand(
-                "ablate_heads.{model}.{ablation}.{shard}",
-                model=MODELS,
-                ablation=ABLATIONS,
-                shard=range(SHARDS),
-            ),
+            *expand("measure_partners.{model}", model=MODELS),
+            *expand("check_norm.{model}.{ablation}", model=MODELS, ablation=ABLATIONS),
+            *expand("ablate_heads.{job}", job=SHARD_JOBS),
         ],
     shell:
         "python {input.code[0]} --config {params.config:q} --jobs {params.jobs} --measured {input.measured} "

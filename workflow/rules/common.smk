@@ -25,6 +25,18 @@ SETTINGS = read_settings(config, workflow.overwrite_configfiles or ["config/demo
 MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations
 SHARDS = SETTINGS.shards
+# With the second measurements, in the authors' units, and the ablation of all of them in shards.
+MEASURED = [*MODELS, *SETTINGS.as_published]
+SHARDED = [
+    (model, ablation, shard)
+    for ablation in ABLATIONS
+    for model in SETTINGS.measured(ablation)
+    for shard in range(SHARDS)
+]
+SHARD_JOBS = [f"{model}.{ablation}.{shard}" for model, ablation, shard in SHARDED]
+SHARD_FILES = [
+    f"{model}/{ablation}/sums-{shard}" for model, ablation, shard in SHARDED
+]
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
 NEURON_FIGURES = [
@@ -50,6 +62,7 @@ FIGURES = [
     *(["training_loss"] if TRAINING_LOGS else []),
     "layer_moving",
     "self_repression",
+    *(["as_published"] if SETTINGS.as_published else []),
 ]
 if SETTINGS.reference:
     FIGURES.append("reference_scatter")

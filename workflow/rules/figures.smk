@@ -2,15 +2,11 @@ rule figure_self_repair_by_depth:
     """Self-repair of each head against relative depth, all models (the paper's Figure 1)."""
     input:
         code=code("figure_self_repair_by_depth", "draw"),
-        heads=lambda wildcards: expand(
-            "<results>/analysis/{model}/{ablation}/heads.parquet",
-            model=SETTINGS.measured(wildcards.ablation),
-            ablation=wildcards.ablation,
+        heads=expand(
+            "<results>/analysis/{model}/{{ablation}}/heads.parquet", model=MODELS
         ),
-        layers=lambda wildcards: expand(
-            "<results>/analysis/{model}/{ablation}/layers.parquet",
-            model=SETTINGS.measured(wildcards.ablation),
-            ablation=wildcards.ablation,
+        layers=expand(
+            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
         ),
     output:
         figure_files("self_repair_by_depth.{ablation}"),
@@ -25,6 +21,36 @@ rule figure_self_repair_by_depth:
         runtime=10,
     shell:
         "python {input.code[0]:q} --heads {input.heads:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule figure_as_published:
+    """Self-repair of each head in the authors' units for Llama, to be set beside the published curve."""
+    input:
+        code=code("figure_self_repair_by_depth", "draw"),
+        heads=expand(
+            "<results>/analysis/{model}/resample/heads.parquet",
+            model=SETTINGS.as_published,
+        ),
+        layers=expand(
+            "<results>/analysis/{model}/resample/layers.parquet",
+            model=SETTINGS.as_published,
+        ),
+    output:
+        figure_files("as_published"),
+    log:
+        "<logs>/figure_as_published.log",
+    benchmark:
+        "<benchmarks>/figure_as_published.tsv"
+    conda:
+        "../../envs/draw.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=10,
+    params:
+        unit="not logits: mixed, as published",
+    shell:
+        "python {input.code[0]:q} --heads {input.heads:q} --layers {input.layers:q} --unit {params.unit:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
 
 
 rule figure_effect_scatter:

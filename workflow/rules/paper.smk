@@ -9,6 +9,7 @@ rule write_macros:
             "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
         ),
         claims="<results>/report/claims.json",
+        costs="<results>/report/costs.csv",
     output:
         "<results>/paper/macros.tex",
     log:
@@ -22,7 +23,7 @@ rule write_macros:
         runtime=10,
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
-        "--layers {input.layers:q} --claims {input.claims:q} --output {output:q} 2>&1 | tee {log:q}"
+        "--layers {input.layers:q} --claims {input.claims:q} --costs {input.costs:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule paper_source:

@@ -76,21 +76,16 @@ rule write_report:
         benchmarks=[
             *(["<benchmarks>/train_tokenizer.tsv"] if RETRAINED else []),
             *expand("<benchmarks>/train_model.{model}.tsv", model=RETRAINED),
-            *expand("<benchmarks>/sample_tokens.{model}.tsv", model=MODELS),
-            *expand("<benchmarks>/fold_model.{model}.tsv", model=MODELS),
-            *expand("<benchmarks>/measure_clean.{model}.tsv", model=MODELS),
+            *expand("<benchmarks>/sample_tokens.{model}.tsv", model=MEASURED),
+            *expand("<benchmarks>/fold_model.{model}.tsv", model=MEASURED),
+            *expand("<benchmarks>/measure_clean.{model}.tsv", model=MEASURED),
             *expand("<benchmarks>/measure_iterative.{model}.tsv", model=MODELS),
             *expand("<benchmarks>/summarise_iterative.{model}.tsv", model=MODELS),
-            *expand(
-                "<benchmarks>/ablate_heads.{model}.{ablation}.{shard}.tsv",
-                model=MODELS,
-                ablation=ABLATIONS,
-                shard=range(SHARDS),
-            ),
-            *expand(
-                "<benchmarks>/summarise_heads.{model}.{ablation}.tsv",
-                model=MODELS,
-                ablation=ABLATIONS,
+            *expand("<benchmarks>/ablate_heads.{job}.tsv", job=SHARD_JOBS),
+            *(
+                f"<benchmarks>/summarise_heads.{model}.{ablation}.tsv"
+                for ablation in ABLATIONS
+                for model in SETTINGS.measured(ablation)
             ),
             *expand(
                 "<benchmarks>/{rule}.{model}.{ablation}.tsv",

@@ -7,11 +7,12 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.device import pick_device
+from selfrepair.device import describe_device, pick_device
 from selfrepair.frozen_scale import check_norm, most_repaired
 from selfrepair.models.folded_files import load_folded
+from selfrepair.provenance import job_record
 from selfrepair.replacements import ABLATIONS
-from selfrepair.store import write_whole
+from selfrepair.store import write_parquet, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")
@@ -24,17 +25,19 @@ parser.add_argument("--count", type=int, required=True, help="heads to check: th
 parser.add_argument("--rows", type=int, required=True, help="rows of the shard to run anew for each head")
 parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
 parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-parser.add_argument("--output", type=Path, required=True, help="norm_check.csv")
+parser.add_argument("--output", type=Path, required=True, help="norm_check.parquet; as CSV, too")
 args = parser.parse_args()
 
 torch.set_num_threads(args.threads)
-model = load_folded(args.model, pick_device(args.device))
+device = pick_device(args.device)
+model = load_folded(args.model, device)
 tokens, rows = (pl.read_parquet(args.sampled / f"{name}.parquet") for name in ("tokens", "rows"))
 columns = ["layer", "head", "row", "pos", "selected", "repair_norm"]
 measured = pl.read_parquet(args.measured, columns=columns)
 heads = most_repaired(pl.read_parquet(args.heads), args.count)
 means = load_file(args.means)["z"]
 checked = check_norm(model, tokens, rows, measured, args.ablation, heads, args.rows, means)
+write_parquet(checked, args.output, job_record(describe_device(device), model.precision))
 # Deviations are far below the six decimals of other tables.
-write_whole(args.output, lambda temporary: checked.write_csv(temporary, float_precision=9))
-print(f"largest deviation: {checked['largest_deviation'].max():.1e} logits", flush=True)
+write_whole(args.output.with_suffix(".csv"), lambda temporary: checked.write_csv(temporary, float_precision=9))
+print(f"{len(checked)} heads, largest deviation: {checked['largest_deviation'].max() or 0:.1e} logits", flush=True)

@@ -4,6 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+import polars as pl
+
 from selfrepair.macros import definitions, macros
 from selfrepair.overview import read_models
 from selfrepair.store import write_whole
@@ -15,6 +17,7 @@ parser.add_argument("--models", type=Path, required=True, help="models.csv of mo
 parser.add_argument("--heads", type=Path, nargs="+", required=True, help="heads.parquet of each model")
 parser.add_argument("--layers", type=Path, nargs="+", required=True, help="layers.parquet of each model")
 parser.add_argument("--claims", type=Path, required=True, help="claims.json of check_claims")
+parser.add_argument("--costs", type=Path, required=True, help="costs.csv of record_costs")
 parser.add_argument("--output", type=Path, required=True, help="TeX file to write")
 args = parser.parse_args()
 
@@ -24,5 +27,6 @@ values = macros(
     read_wide(args.heads, "top"),
     read_wide(args.layers, "top"),
     json.loads(args.claims.read_text())["claims"],
+    pl.read_csv(args.costs),
 )
 write_whole(args.output, lambda temporary: temporary.write_text(definitions(values)))

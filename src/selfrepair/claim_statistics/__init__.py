@@ -19,9 +19,12 @@ from selfrepair.claim_statistics.tables import (
 __all__ = [
     "HEADS",
     "LAYERS",
+    "OF_EXPERIMENTS",
+    "OF_HEADS",
     "OTHERS",
     "STATISTICS",
     "Measured",
+    "Statistic",
     "Tables",
     "complete",
     "fully_measured",
@@ -30,9 +33,12 @@ __all__ = [
     "tables",
 ]
 
-STATISTICS: dict[str, Callable[[Tables], Measured]] = {
+Statistic = Callable[[Tables], Measured]
+
+OF_HEADS: dict[str, Statistic] = {
     function.__name__: function
     for function in (
+        heads.heads_repaired,
         heads.late_heads_repaired,
         heads.late_repair_of_loss,
         heads.early_repair,
@@ -48,7 +54,13 @@ STATISTICS: dict[str, Callable[[Tables], Measured]] = {
         heads.last_layer_responders,
         heads.unfiltered_repair,
         heads.loss_exceeds_drop,
+        heads.last_mlp_share,
         heads.heavy_tail,
+    )
+}
+OF_EXPERIMENTS: dict[str, Statistic] = {
+    function.__name__: function
+    for function in (
         experiments.scale_falls,
         experiments.overcorrected,
         experiments.spread_exceeds_mean,
@@ -58,5 +70,7 @@ STATISTICS: dict[str, Callable[[Tables], Measured]] = {
         experiments.moving_correlation,
         experiments.repression_ratio,
         experiments.repression_beyond_random,
+        experiments.heads_repressed,
     )
 }
+STATISTICS = OF_HEADS | OF_EXPERIMENTS

@@ -1,5 +1,7 @@
 """Statistics of claims about the final norm, single tokens, single neurons and iterative inference."""
 
+import math
+
 import polars as pl
 
 from selfrepair.claim_statistics.tables import Measured, Tables
@@ -21,7 +23,9 @@ def overcorrected(t: Tables) -> Measured:
 def spread_exceeds_mean(t: Tables) -> Measured:
     """Fraction of chosen heads whose self-repair varies over top tokens by more (standard deviation) than its mean."""
     variance = t.others["noise"].filter(heads="one", tokens="partners top", quantity="variance")
-    both = variance.join(t.heads, on=["layer", "head"])
+    both = variance.filter(pl.col("value").is_finite()).join(t.heads, on=["layer", "head"])
+    if both.is_empty():
+        return Measured(math.nan)  # of a single document there is no variance between documents
     return Measured((both["value"].sqrt() > both["mean_self_repair"].abs()).mean())
 
 
@@ -40,8 +44,7 @@ def few_neurons_share(t: Tables) -> Measured:
 
 def most_frequent_neuron(t: Tables) -> Measured:
     """Share of top tokens on which a head's most frequent neuron is among the ten of the last MLP that repair most."""
-    frequency = t.others["neurons/frequency"]
-    return _mean(_last_mlp(frequency).filter(token_set="direct_effect", place=0))
+    return _mean(_last_mlp(t, "neurons/frequency").filter(place=0))
 
 
 def moving_correlation(t: Tables) -> Measured:
@@ -55,22 +58,28 @@ def repression_ratio(t: Tables) -> Measured:
     return _repression(t, OWN, "perturbed")
 
 
+def heads_repressed(t: Tables) -> Measured:
+    """Fraction of heads whose direct effect falls then."""
+    return _repression(t, OWN, "perturbed", "share_repressed")
+
+
 def repression_beyond_random(t: Tables) -> Measured:
     """That ratio with the clean scale, less the same for a random direction of equal norm."""
     return Measured(_repression(t, OWN, "clean").value - _repression(t, RANDOM, "clean").value)
 
 
-def _repression(t: Tables, direction: str, scale: str) -> Measured:
-    rows = t.others["iterative/repression"].filter(direction=direction, strength=1, scale=scale, statistic="ratio")
+def _repression(t: Tables, direction: str, scale: str, statistic: str = "ratio") -> Measured:
+    rows = t.others["iterative/repression"].filter(direction=direction, strength=1, scale=scale, statistic=statistic)
     return _only(rows.filter(pl.col("layer").is_null()))
 
 
 def _of_neurons(t: Tables, quantity: str) -> Measured:
-    return _mean(_last_mlp(t.others["neurons/shares"]).filter(token_set="direct_effect", quantity=quantity))
+    return _mean(_last_mlp(t, "neurons/shares").filter(quantity=quantity))
 
 
-def _last_mlp(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.filter(pl.col("mlp_layer") == pl.col("mlp_layer").max())
+def _last_mlp(t: Tables, name: str) -> pl.DataFrame:
+    """Rows about the last layer's MLP; none where the run looks at others only."""
+    return t.others[name].filter(token_set="direct_effect", mlp_layer=t.n_layers - 1)
 
 
 def _only(rows: pl.DataFrame) -> Measured:
@@ -80,4 +89,6 @@ def _only(rows: pl.DataFrame) -> Measured:
 
 def _mean(rows: pl.DataFrame) -> Measured:
     """Mean over heads; its interval, as everywhere, of averaged ends."""
+    if rows.is_empty():
+        return Measured(math.nan)
     return Measured(*(rows[name].mean() for name in ("value", "low", "high")))

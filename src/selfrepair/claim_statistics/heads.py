@@ -11,6 +11,11 @@ import polars as pl
 from selfrepair.claim_statistics.tables import Measured, Tables, peak_layer
 
 
+def heads_repaired(t: Tables) -> Measured:
+    """Fraction of all heads whose mean self-repair on top tokens is positive."""
+    return Measured((t.heads["mean_self_repair"] > 0).mean())
+
+
 def late_heads_repaired(t: Tables) -> Measured:
     """Fraction of heads in the second half of the layers whose mean self-repair on top tokens is positive."""
     late = t.heads.filter(pl.col("layer") * 2 >= t.n_layers)
@@ -72,6 +77,11 @@ def penultimate_norm_share(t: Tables) -> Measured:
 def last_norm_share(t: Tables) -> Measured:
     """The same for the last layer."""
     return _mean(t.heads.filter(pl.col("layer") == t.n_layers - 1), "share_repair_norm")
+
+
+def last_mlp_share(t: Tables) -> Measured:
+    """The same of MLPs' part."""
+    return _mean(t.heads.filter(pl.col("layer") == t.n_layers - 1), "share_repair_mlp")
 
 
 def clipped_norm_share(t: Tables) -> Measured:

@@ -1,6 +1,6 @@
 """What statistics of claims are made of: one model's summaries, read from its folder of the analysis."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,11 @@ class Tables:
     def n_layers(self) -> int:
         """Number of layers."""
         return self.layers["n_layers"][0]
+
+    def of_head(self, layer: int, head: int) -> "Tables":
+        """The same with those of the other tables that have rows for single heads reduced to one head."""
+        single = {name: t.filter(layer=layer, head=head) for name, t in self.others.items() if "mlp_layer" in t.columns}
+        return replace(self, others=self.others | single)
 
     @property
     def late(self) -> pl.DataFrame:

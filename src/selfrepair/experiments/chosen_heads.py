@@ -35,7 +35,7 @@ def choose_heads(
 
     Args:
         heads: `schemas.STATISTICS` of the model's heads.
-        tokens: token rows (`store.ablated_tokens`); the control tokens are read.
+        tokens: token rows (`schemas.ablated_tokens`); the control tokens are read.
         configured: heads to take in any case, in their order.
         count: heads to take for their self-repair; of every other reason there is one.
 

@@ -13,7 +13,8 @@ from typing import Any
 import polars as pl
 
 from selfrepair import schemas, store
-from selfrepair.claim_statistics import STATISTICS, Tables
+from selfrepair.claim_statistics import OF_HEADS, Tables
+from selfrepair.claims import published_name
 
 COLUMNS = {
     "model": pl.String,
@@ -39,10 +40,9 @@ QUANTITIES = {
     "repair_mlp": pl.col("self_repair_from_layers"),
 }
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
-# What a model of a run is called in the file, where the names differ.
-ALIASES = {"gpt2": "gpt2-small"}
 NORM_SHARE, NORM_SHARE_CLAIM = "penultimate_norm_share", "norm-share-mean"
-UNFILTERED = "unfiltered_repair"  # needs results over all tokens, which the file does not hold
+# Statistics that need more than top tokens of heads, which is all that the file holds.
+NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail")
 MODELS = {
     "model": store.Column(pl.String, "", "name of the model in the run"),
     "published_as": store.Column(pl.String, "", "its name in the reference file; null where it is not compared"),
@@ -51,9 +51,7 @@ MODELS = {
 }
 PUBLISHED = {
     "model": store.Column(pl.String, "", "model of the reference file"),
-    "statistic": store.Column(
-        pl.String, "", "function of selfrepair.claim_statistics, or heads_repaired: share of heads"
-    ),
+    "statistic": store.Column(pl.String, "", "function of selfrepair.claim_statistics.heads"),
     "value": store.Column(pl.Float64, "as statistic", "the statistic of the published values, top tokens"),
 }
 PUBLISHED_NORM_SHARE = {
@@ -105,7 +103,7 @@ def compare(heads: dict[str, pl.DataFrame], published: pl.DataFrame) -> Comparis
     """
     listed, joined = [], [store.empty(schemas.REFERENCE_HEADS)]
     for name, table in heads.items():
-        published_as = ALIASES.get(name, name)
+        published_as = published_name(name)
         other = published.filter(model=published_as)
         means = table.filter((pl.col("tokens") == "top") & (pl.col("statistic") == "mean"))
         if reason := _reason(table, published_as, other):
@@ -163,8 +161,7 @@ def published_statistics(published: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (model,), heads in published.partition_by("model", as_dict=True, maintain_order=True).items():
         tables = _tables(heads)
-        values = {name: f(tables).value for name, f in STATISTICS.items() if name != UNFILTERED}
-        values["heads_repaired"] = (heads["self_repair"] > 0).mean()
+        values = {name: f(tables).value for name, f in OF_HEADS.items() if name not in NOT_PUBLISHED}
         rows += [(model, name, float(value)) for name, value in values.items()]
     return pl.DataFrame(rows, schema={name: column.dtype for name, column in PUBLISHED.items()}, orient="row")
 

@@ -25,7 +25,7 @@ def ablation_types(model: str, head: tuple[int, int], tokens: dict[str, pl.DataF
 
     Args:
         head: layer and head.
-        tokens: the head's token rows (`store.ablated_tokens`) by kind of ablation.
+        tokens: the head's token rows (`schemas.ablated_tokens`) by kind of ablation.
     """
     drawn = {kind: draw_tokens(tokens[kind]) for kind in ORDER if kind in tokens}
     x_domain, y_domain = domains(pl.concat(drawn.values()))

@@ -6,15 +6,15 @@ import polars as pl
 from selfrepair.figures import theme
 from selfrepair.figures.token_scatter import DRAWN, domains, draw_tokens, token_panel
 
-PANELS = 4
-REASONS = {  # in this order heads are drawn, until there are enough
+REASONS = {  # in this order heads are drawn
     "configured": "configured",
     "most_noise": "most noise",
     "least_noise": "least noise",
     "largest_direct_effect": "largest direct effect",
     "most_self_repair": "most self-repair",
 }
-SIZE = 225  # px of a panel
+COLUMNS = 3
+SIZE = 170  # px of a panel
 COMPONENTS = {"document": "between documents", "token": "between tokens of a document", "partner": "between partners"}
 COLORS = alt.Scale(domain=list(COMPONENTS.values()), range=[theme.BLUE, theme.SKY, theme.ORANGE])
 SETS = {"partners": "All tokens", "partners top": "Top tokens of the head"}
@@ -24,7 +24,7 @@ LABELS = 60  # px that names of heads take
 
 
 def heads_to_show(chosen: pl.DataFrame) -> dict[tuple[int, int], str]:
-    """Up to four of a model's chosen heads and why, configured ones first.
+    """A model's chosen heads and why, configured ones first.
 
     Args:
         chosen: `chosen_heads.CHOSEN_HEADS` of one model.
@@ -33,7 +33,7 @@ def heads_to_show(chosen: pl.DataFrame) -> dict[tuple[int, int], str]:
     for reason, why in REASONS.items():
         for head in chosen.filter(reason=reason).select("layer", "head").rows():
             found[head] = f"{found[head]}, {why}" if head in found else why
-    return dict(list(found.items())[:PANELS])
+    return found
 
 
 def noise(
@@ -43,10 +43,10 @@ def noise(
 
     Args:
         shown: heads and why they were chosen, of `heads_to_show`.
-        tokens: their token rows of resample ablation (`store.ablated_tokens`).
+        tokens: their token rows of resample ablation (`schemas.ablated_tokens`).
         rates: `schemas.NOISE` of the model.
     """
-    columns = min(2, len(shown))
+    columns = min(COLUMNS, len(shown))
     panels = []
     for index, ((layer, head), why) in enumerate(shown.items()):
         drawn = draw_tokens(tokens[layer, head])

@@ -11,11 +11,12 @@ HEIGHT = 215  # px
 SPREAD = 0.6  # of the distance between layers, over which the heads of a layer are spread
 
 
-def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame) -> alt.ConcatChart:
-    """Draw mean self-repair (logits) on the top tokens against layer / layers of the model (percent).
+def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame, unit: str = "logits") -> alt.ConcatChart:
+    """Draw mean self-repair on the top tokens against layer / layers of the model (percent).
 
     Args:
         heads, layers: `schemas.STATISTICS` of one or several models; one panel each, on the same axes.
+        unit: of self-repair; what is measured as published is not in logits (experiments.md P1).
     """
     dots = theme.pick(heads, "mean", "top", ["self_repair"])
     means = theme.pick(layers, "mean", "top", ["self_repair"])
@@ -26,13 +27,13 @@ def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame) -> alt.Conca
     panels = []
     for index, model in enumerate(models):
         of_model = pl.col("model") == model
-        y_axis = theme.left_only("Self-repair (logits)", index, columns)
+        y_axis = theme.left_only(f"Self-repair ({unit})", index, columns)
         panels.append(
-            _panel(dots.filter(of_model), means.filter(of_model), columns, domain, y_axis).properties(title=model)
+            _panel(dots.filter(of_model), means.filter(of_model), columns, domain, y_axis, unit).properties(title=model)
         )
     return theme.themed(
         alt.concat(*panels, columns=columns),
-        "Self-repair by depth: mean self-repair in logits of every attention head, and of every layer, against "
+        f"Self-repair by depth: mean self-repair ({unit}) of every attention head, and of every layer, against "
         f"relative depth in percent, with 95 % intervals, for {', '.join(models)}. Above zero is self-repair, below "
         "breakage.",
         [
@@ -44,7 +45,7 @@ def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame) -> alt.Conca
 
 
 def _panel(
-    dots: pl.DataFrame, means: pl.DataFrame, columns: int, domain: list[float], y_axis: alt.Axis
+    dots: pl.DataFrame, means: pl.DataFrame, columns: int, domain: list[float], y_axis: alt.Axis, unit: str
 ) -> alt.LayerChart:
     width = theme.panel_width(columns)
     n_layers = means["n_layers"][0]
@@ -58,7 +59,7 @@ def _panel(
     numbers = [
         alt.Tooltip("layer:Q"),
         alt.Tooltip("depth:Q", title="relative depth (%)", format=".1f"),
-        alt.Tooltip("value:Q", title="self-repair (logits)", format=".4f"),
+        alt.Tooltip("value:Q", title=f"self-repair ({unit})", format=".4f"),
         alt.Tooltip("low:Q", title="95 % interval, low", format=".4f"),
         alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
     ]

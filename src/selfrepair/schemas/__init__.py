@@ -141,6 +141,7 @@ def tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/iterative/iterative_summary.csv": ITERATIVE_SUMMARY,
         "analysis/<model>/<ablation>/norm.parquet": NORM,
         "analysis/<model>/<ablation>/norm_histogram.parquet": NORM_HISTOGRAM,
+        "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
         "analysis/reference/heads.parquet": REFERENCE_HEADS,
