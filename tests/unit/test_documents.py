@@ -1,0 +1,202 @@
+"""Documents agree with the project: links, names, citations and targets lead somewhere, made pages are up to date."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from test_claims import measured
+
+from selfrepair import claims_page
+from selfrepair.claim_statistics import HEADS, LAYERS, STATISTICS, Tables
+from selfrepair.claims import Claim
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("config/*.md"),
+        ROOT / "results/README.md",
+        *ROOT.glob("workflow/resources/**/NOTICE.md"),
+    ]
+)
+CODE = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("workflow/**/*.py")])
+FOLDERS = ("src", "workflow", "config", "docs", "tests", "envs", "profiles", "paper", ".ci")
+USERS_OWN = {"config/mine.yaml"}  # documents tell readers to write it
+RULES = {
+    name
+    for path in (ROOT / "workflow/rules").glob("*.smk")
+    for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
+}
+EXPERIMENTS, METHOD = ((ROOT / f"docs/{name}.md").read_text() for name in ("experiments", "method"))
+
+
+def anchors(text: str) -> set[str]:
+    """Fragments that lead into a page: of its headings, as GitHub makes them, and those that it sets."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings} | set(
+        re.findall(r'<a id="([^"]+)">', text)
+    )
+
+
+def part(text: str, heading: str) -> str:
+    """A section of a page, up to the next heading of its level."""
+    level = heading.split()[0]
+    return re.search(rf"^{re.escape(heading)}$(.*?)(?=^{level} |\Z)", text, re.MULTILINE | re.DOTALL)[1]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+        if not link.startswith("http"):
+            file, _, fragment = link.partition("#")
+            target = (path.parent / file).resolve() if file else path
+            assert target.exists(), f"{path.name} links to {link}"
+            assert not fragment or fragment in anchors(target.read_text()), f"{path.name} links to {link}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    text = re.sub(r"^```diff\n.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"`([\w.][\w./<>*-]*)`", text):
+        if name.split("/")[0] in FOLDERS and "/" in name and name not in USERS_OWN:
+            assert list(ROOT.glob(re.sub(r"<\w+>", "*", name).rstrip("/"))), f"{path.name} names {name}"
+
+
+def test_cited_sections_exist() -> None:
+    """Docstrings cite docs/experiments.md and docs/method.md by the numbers of their sections and rows."""
+    sections = set(re.findall(r"^### (a\.\d+) ", EXPERIMENTS, re.MULTILINE))
+    letters = set(re.findall(r"^## ([a-e])\. ", EXPERIMENTS, re.MULTILINE))
+    numbers = set(re.findall(r"^\| (\d+[a-d]?) \|", part(EXPERIMENTS, "## c. Published numbers"), re.MULTILINE))
+    pitfalls = set(re.findall(r"</a>(P\d+) \|", EXPERIMENTS))
+    steps = set(re.findall(r"^## (\d)\. ", METHOD, re.MULTILINE))
+    cited = 0
+    for path in CODE:
+        text = path.read_text()
+        for cite in re.findall(r"experiments\.md ([^\n;:\"]*)", text):
+            found = re.findall(r"\ba\.\d+", cite), re.findall(r"(?<![\w.])\(?([b-e])\b(?!\.\d)", cite)
+            assert set(found[0]) <= sections and set(found[1]) <= letters, f"{path.name}: {cite}"
+            if in_c := re.search(r"(?:\(c\) |c\.)(\d.*)", cite):
+                assert set(re.findall(r"\d+[a-d]?", in_c[1].split(", P")[0])) <= numbers, f"{path.name}: {cite}"
+            cited += 1
+        assert set(re.findall(r"\bP\d{1,2}\b", text)) <= pitfalls, path.name
+        assert set(re.findall(r"method\.md section (\d)", text)) <= steps, path.name
+    assert cited > 20
+
+
+def test_every_pitfall_is_decided() -> None:
+    rows = re.findall(r'^\| <a id="p(\d+)"></a>P(\d+) \| (.+) \| (.+) \|$', EXPERIMENTS, re.MULTILINE)
+    assert [(a, b) for a, b, *_ in rows] == [(str(number), str(number)) for number in range(1, 23)]
+
+
+def test_every_figure_has_its_place_beside_the_papers() -> None:
+    table = part(EXPERIMENTS, "## b. The paper's figures, and ours")
+    ours = {name for line in table.splitlines() if line.startswith("| ") for name in ticked(line.split(" | ")[-1])}
+    assert {f"figure_{name}" for name in ours} == {rule for rule in RULES if rule.startswith("figure_")}
+
+
+def ticked(text: str) -> list[str]:
+    return re.findall(r"`(\w+)`", text)
+
+
+def test_the_claims_page_is_up_to_date() -> None:
+    listed = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
+    page = claims_page.claims_page([Claim(**entry) for entry in listed])
+    assert (ROOT / "docs/claims.md").read_text() == page, "run workflow/scripts/document_claims.py"
+    assert all(f"| `{entry['id']}` |" in page for entry in listed)
+
+
+class Watched(Tables):
+    """Tables that note which of them are read."""
+
+    n_layers = 4
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("heads", "layers", "unfiltered_heads", "unfiltered"):
+            SEEN.add(HEADS if name.endswith("heads") else LAYERS)
+        return super().__getattribute__(name)
+
+
+class WatchedTables(dict):
+    def __getitem__(self, name: str) -> object:
+        SEEN.add(name)
+        return super().__getitem__(name)
+
+
+SEEN: set[str] = set()
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_evidence_names_the_tables_that_a_statistic_reads(name: str) -> None:
+    watched = Watched(**vars(measured()))
+    object.__setattr__(watched, "others", WatchedTables(watched.others))
+    SEEN.clear()
+    STATISTICS[name](watched)
+    assert set(claims_page.EVIDENCE[name][0]) == SEEN
+
+
+def test_evidence_exists() -> None:
+    assert list(claims_page.EVIDENCE) == list(STATISTICS)
+    worked = (ROOT / claims_page.STATISTIC_TEST).read_text()
+    assert all(f'("{name}", ' in worked for name in STATISTICS), "a statistic without a hand-worked case"
+    figures = {figure for _, figure in claims_page.EVIDENCE.values()}
+    assert figures == set(claims_page.FIGURES)
+    sources = [*claims_page.TABLES.values(), *map(claims_page.drawn, figures)]
+    for source in sources:
+        assert source.rule in RULES
+        module = Path(source.module)
+        assert (ROOT / module).is_file()
+        assert re.search(rf"\b{module.stem}\b", (ROOT / source.test).read_text()), f"{source.test} lacks {module}"
+        program = (ROOT / f"workflow/scripts/{source.rule}.py").read_text()
+        dotted = ".".join(module.with_suffix("").parts[1:])
+        assert dotted in program or f"from {dotted.rpartition('.')[0]} import {module.stem}" in program, source.rule
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {
+        target for path in DOCUMENTS for target in re.findall(r"(?:^|`)make ([\w-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert {"replicate", "test"} <= named <= targets
+
+
+def test_the_settings_for_own_models_lack_only_name_and_models() -> None:
+    own, demo = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("own", "demo"))
+    assert set(demo) - set(own) == {"run", "models"} and set(own) <= set(demo)
+    assert all(set(own[key]) == set(demo[key]) for key in ("ablation", "analysis", "experiments"))
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    jsonschema.validate(own | {key: demo[key] for key in ("run", "models")}, schema)
+
+
+def test_the_citation_is_whole() -> None:
+    """The fields that the Citation File Format 1.2.0 requires, and the version of the package."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation) and citation["cff-version"] == "1.2.0"
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert citation["version"] == project["version"] and citation["license"] == "MIT"
+    assert citation["type"] == "software"
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= set(paper)
+    entry = (ROOT / "paper/references.bib").read_text().split("@")[1]
+    assert paper["title"] in entry and str(paper["year"]) in entry
+    assert all(author["family-names"] in entry for author in paper["authors"])
+
+
+def test_the_changelog_knows_this_version() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert re.search(rf"^## \[(Unreleased|{re.escape(version)})\]", text, re.MULTILINE)
+    kinds = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
+    assert kinds and kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_licences_of_what_is_shipped_are_there() -> None:
+    assert (ROOT / "LICENSE").read_text().startswith("MIT License")
+    for folder in (ROOT / "workflow/resources").glob("*/"):
+        notices = [*folder.glob("NOTICE.md"), *folder.glob("*/NOTICE.md")]
+        assert notices and all("licence" in path.read_text() for path in notices)
+    licence = ROOT / "workflow/resources/corpora/python-stdlib/LICENSE.txt"
+    assert "PYTHON SOFTWARE FOUNDATION LICENSE" in licence.read_text()
