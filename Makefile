@@ -1,4 +1,6 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
+# make verify      check a finished run against its record, and recompute a sample of it (RUN=demo; docs/artifact.md)
+# make archive     pack a finished run with its record and code into results/<run>.tar.gz (RUN=demo)
 # make test        set up, run the tests and the linters
 # make cluster     add what Snakemake needs to submit to Slurm (docs/cluster.md)
 # make test-slurm  set up, run the workflow through a Slurm of one node (root, on Debian)
@@ -11,6 +13,7 @@
 PYTHON ?= python3
 TORCH ?= cpu
 RUN_FLAGS ?=
+RUN ?= demo
 
 BIN := .venv/bin
 TORCH_PIN := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
@@ -21,11 +24,17 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate test cluster test-slurm test-conda rulegraph lock
+.PHONY: replicate verify archive test cluster test-slurm test-conda rulegraph lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
 	$(BIN)/snakemake --cores all $(RUN_FLAGS)
+
+verify: .venv/installed-$(TORCH)
+	$(BIN)/python workflow/scripts/verify_run.py --run results/$(RUN)
+
+archive: .venv/installed-$(TORCH)
+	$(BIN)/python workflow/scripts/archive_run.py --run results/$(RUN) --output results/$(RUN).tar.gz
 
 test: .venv/installed-$(TORCH)
 	$(BIN)/python -m pytest

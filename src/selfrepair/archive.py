@@ -90,13 +90,13 @@ def _committed(commit: str) -> Iterator[tuple[str, Member]]:
 
 
 def _results(crate: Crate) -> Iterator[tuple[str, Member]]:
-    """The run's files, its record, records of what was fetched, and Snakemake's metadata of them all."""
+    """The run's files, its record, records of what was fetched, and Snakemake's metadata, also of what is left out."""
     names = [(crate.root / name).as_posix() for name in (*crate.files, METADATA)]
     names += [name for name in _inputs(crate) if name.startswith(HUB_RECORDS)]
     for name in names:
         yield name, (0o644, Path(name))
     for path in SNAKEMAKE_METADATA.rglob("*"):
-        if path.is_file() and _described(path) in names:
+        if path.is_file() and ((about := _described(path)) in names or about.startswith(f"{crate.root.as_posix()}/")):
             yield path.as_posix(), (0o644, path)
 
 

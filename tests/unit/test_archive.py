@@ -64,7 +64,7 @@ def test_it_holds_code_results_record_and_metadata_of_this_run_only(run: Path) -
     long.parent.mkdir()
     long.write_text("<svg/>")
     make_record()
-    kept = [describe(f"{RUN}/report/run.json"), describe(str(long))]
+    kept = [describe(f"{RUN}/report/run.json"), describe(str(long)), describe(f"{RUN}/models/m/folded")]
     describe("results/other/report/run.json")
     (RUN / "logs").mkdir()
     (RUN / "logs/a.log").write_text("x")
@@ -75,7 +75,7 @@ def test_it_holds_code_results_record_and_metadata_of_this_run_only(run: Path) -
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.split()
     expected = {*(f"{RUN}/{name}" for name in names), *map(str, kept), *tracked}
     assert set(members) == {f"selfrepair-small/{name}" for name in expected}
-    assert (archived.code, archived.results, archived.left_out) == (len(tracked), len(names) + 2, [])
+    assert (archived.code, archived.results, archived.left_out) == (len(tracked), len(names) + 3, [])
     time = int(subprocess.run(["git", "log", "-1", "--format=%ct"], capture_output=True, check=True).stdout)
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname) for m in members.values()} == {(time, 0, 0, "", "")}
     executable = {name for name, member in members.items() if member.mode != 0o644}
