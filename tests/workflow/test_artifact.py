@@ -1,0 +1,72 @@
+"""The record of the small run, its verification, and an archive of it, unpacked elsewhere."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from selfrepair.crate import read_crate
+from tests.workflow.conftest import Clone, environment
+
+RUN = Path("results/test")
+GIT = ["git", "-c", "user.name=n", "-c", "user.email=n@example.org"]
+
+
+def program(root: Path, name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run a program of the workflow in a checkout, with the package that is in it."""
+    return subprocess.run(
+        [sys.executable, f"workflow/scripts/{name}.py", "--run", str(RUN), *arguments],
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment() | {"PYTHONPATH": str(root / "src"), "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_the_record_knows_every_file_and_the_rows_are_recomputed(finished_run: Clone) -> None:
+    done = program(finished_run.root, "verify_run", "--sample", "10", "--seed", "1")
+    assert done.returncode == 0, done.stdout
+    for model in ("tiny-gpt2", "tiny-pythia"):
+        for kind in ("resample", "zero"):
+            assert f"ok      {model}, {kind}: 10 token rows" in done.stdout
+    assert "no other results lie in the run's folder" in done.stdout
+
+
+def test_the_record_names_weights_corpus_and_claims(finished_run: Clone) -> None:
+    inputs = read_crate(finished_run.root / RUN).inputs
+    resources = "../../workflow/resources"
+    assert f"{resources}/models/tiny-gpt2/model.safetensors" in inputs
+    assert {f"{resources}/corpora/python-stdlib/corpus.parquet", "../../config/claims.yaml"} <= set(inputs)
+
+
+def test_page_and_table_show_the_same_costs(finished_run: Clone) -> None:
+    table = (finished_run.root / RUN / "report/costs.csv").read_text().splitlines()
+    page = (finished_run.root / RUN / "report/report.html").read_text()
+    rules = [line.split(",")[0] for line in table[1:]]
+    assert "ablate_heads" in rules and all(rule in page[page.index('id="costs"') :] for rule in rules)
+
+
+def test_an_archive_is_reproducible_and_unpacked_it_is_verified_and_reruns_nothing(
+    finished: Clone, tmp_path: Path
+) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=finished.root, check=True)
+    subprocess.run(["git", "add", "--all"], cwd=finished.root, check=True)
+    subprocess.run([*GIT, "commit", "--quiet", "--message", "all"], cwd=finished.root, check=True)
+    refused = program(finished.root, "archive_run", "--output", str(tmp_path / "first.tar.gz"))
+    assert refused.returncode == 1 and "--forcerun record_run" in refused.stdout, "it was made outside Git"
+    again = finished.run("--forcerun", "record_run")
+    assert again.returncode == 0, again.stdout
+    for name in ("first", "second"):
+        done = program(finished.root, "archive_run", "--output", str(tmp_path / f"{name}.tar.gz"))
+        assert done.returncode == 0, done.stdout
+    assert (tmp_path / "first.tar.gz").read_bytes() == (tmp_path / "second.tar.gz").read_bytes()
+    assert "bytes, SHA-256 " in done.stdout and "not packed" not in done.stdout
+
+    subprocess.run(["tar", "-xzf", "first.tar.gz"], cwd=tmp_path, check=True)
+    unpacked = Clone(tmp_path / "selfrepair-test")
+    assert unpacked.plan() == {}
+    done = program(unpacked.root, "verify_run", "--sample", "2", "--seed", "1")
+    assert done.returncode == 0, done.stdout
+    commit = json.loads((unpacked.root / RUN / "report/run.json").read_text())["commit"]
+    assert commit in (unpacked.root / RUN / "ro-crate-metadata.json").read_text()
