@@ -16,16 +16,19 @@ def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
 
     Returns:
         one row per (model, layer, head), sorted, with `<statistic>_<quantity>` (unit as in the table) and the ends of
-        its interval, `<statistic>_<quantity>_low` and `_high`.
+        its interval, `<statistic>_<quantity>_low` and `_high`. `n_tokens` and `n_documents` are those of the means.
     """
-    index = ["model", "n_layers", "layer", "head", "n_tokens", "n_documents"]
+    index = ["model", "n_layers", "layer", "head"]
     named = table.filter(pl.col("tokens") == tokens).with_columns(
         name=pl.col("statistic") + "_" + pl.col("quantity"),
     )
     spread = named.pivot("name", index=index, values=["value", "low", "high"], maintain_order=True)
     names = named["name"].unique(maintain_order=True).to_list()
     ends = {f"{end}_{name}": f"{name}_{end}" for name in names for end in ("low", "high")}
-    return spread.rename({f"value_{name}": name for name in names} | ends).sort(
+    # Medians over all tokens are of the control sample, which is smaller.
+    counts = named.filter(statistic="mean").select(*index, "n_tokens", "n_documents").unique(maintain_order=True)
+    counted = counts.join(spread, on=index, nulls_equal=True, maintain_order="left")
+    return counted.rename({f"value_{name}": name for name in names} | ends).sort(
         "model", "layer", "head", maintain_order=True
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from selfrepair import schemas, store
+from selfrepair.claims import UNMEASURED
 from selfrepair.contexts import ARROW
 from selfrepair.latex import MISSING, Column, escape, number, table
 
@@ -158,15 +159,16 @@ def claims(judged: list[dict[str, Any]]) -> Table:
     decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
     names = list(dict.fromkeys(entry["model"] for claim in decided for entry in claim["models"]))
     columns = [
-        Column("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.36\linewidth}"),
-        Column("rule", "Holds if", "tex", align=r">{\raggedright\arraybackslash}p{0.15\linewidth}"),
+        Column("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.45\linewidth}"),
+        Column("rule", "Holds if", "tex", align=r">{\raggedright\arraybackslash}p{0.14\linewidth}"),
         Column("paper_value", "Paper", decimals=2),
-        Column("verdict", "Verdict", "tex", align=r">{\raggedright\arraybackslash}p{0.13\linewidth}"),
+        Column("verdict", "Verdict", "tex", align="l"),
         *(Column(name, rf"\rotatebox{{90}}{{\texttt{{{escape(name)}}}}}", "tex") for name in names),
     ]
     rows = [
         claim
-        | {name: escape(claim[name]) for name in ("wording", "rule", "verdict")}
+        | {name: escape(claim[name]) for name in ("wording", "rule")}
+        | {"verdict": MISSING if claim["verdict"] == UNMEASURED else claim["verdict"]}
         | dict.fromkeys(names, "--")
         | {entry["model"]: _judged(entry) for entry in claim["models"]}
         for claim in decided

@@ -62,6 +62,15 @@ def test_wide_gives_one_row_per_head_and_keeps_its_interval() -> None:
     assert row["median_self_repair"] == 9.0 and row["n_tokens"] == 20
 
 
+def test_medians_of_fewer_tokens_do_not_make_rows_of_their_own() -> None:
+    table = statistics("m", {(0, 0): {"self_repair": 2.0}, (0, 1): {}}, tokens="all")
+    median = pl.col("statistic") == "median"
+    fewer = table.with_columns(n_tokens=pl.when(median).then(3).otherwise("n_tokens"))
+    spread = wide(fewer, "all")
+    assert spread.height == 2 and spread["n_tokens"].to_list() == [20, 20]
+    assert spread["mean_self_repair"].to_list() == [2.0, 0.0] and spread["median_self_repair"].to_list() == [9.0, 9.0]
+
+
 def test_layers_table_says_the_same_in_latex_and_rows() -> None:
     one = {"direct_effect": 1.0, "delta_logit": -0.75, "self_repair": 0.25, "repair_norm": 0.5, "repair_mlp": -0.25}
     rows, tex = tables.layers(wide(statistics("tiny_a", {(0, None): one}), "top"))
