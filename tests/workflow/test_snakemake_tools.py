@@ -68,8 +68,8 @@ def test_snakemakes_report_shows_figures_and_tables_with_their_captions(finished
     expected = {
         f"results/test/{path.relative_to(made)}" for path in [*made.glob("figures/*.svg"), *made.glob("tables/*.csv")]
     }
-    pages = {"results/test/report/report.html", "results/test/paper/paper.pdf"}
-    assert expected and expected <= set(entries) <= expected | pages
+    pages = {f"results/test/report/{page}.html" for page in ("report", "explorer")}
+    assert expected and expected | pages <= set(entries) <= expected | pages | {"results/test/paper/paper.pdf"}
     for path in expected:
         caption = html.unescape(re.sub(r"<[^>]+>", "", entries[path]["caption"])).split()
         texts = CAPTIONS[path.rsplit("/", 1)[1].split(".")[0]]

@@ -65,7 +65,11 @@ rule write_explorer:
         models="<results>/analysis/models.csv",
         data=expand("<results>/analysis/{model}/explorer.json", model=MODELS),
     output:
-        "<results>/report/explorer.html",
+        report(
+            "<results>/report/explorer.html",
+            category="Run",
+            labels={"title": "Explorer of every head"},
+        ),
     log:
         "<logs>/write_explorer.log",
     benchmark:
