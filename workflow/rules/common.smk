@@ -34,9 +34,7 @@ SHARDED = [
     for shard in range(SHARDS)
 ]
 SHARD_JOBS = [f"{model}.{ablation}.{shard}" for model, ablation, shard in SHARDED]
-SHARD_FILES = [
-    f"{model}/{ablation}/sums-{shard}" for model, ablation, shard in SHARDED
-]
+SHARD_FILES = [f"{model}/{ablation}/sums-{shard}" for model, ablation, shard in SHARDED]
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
 NEURON_FIGURES = [
