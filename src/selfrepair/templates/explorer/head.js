@@ -29,7 +29,8 @@ function showEffects(state, data) {
     return [label, number(value), interval(low, high), number(median), share ? number(share[0]) : MISSING];
   });
   const headings = ["Effect", "Mean (logits)", "95 % interval", "Median (logits)", "Share of direct effect"];
-  const caption = `Effects of ${state.head}; shares are ratios of sums.`;
+  const sampled = state.tokens === "all" ? "; medians are of the control sample" : "";
+  const caption = `Effects of ${state.head}; shares are ratios of sums${sampled}.`;
   document.getElementById("effects").replaceChildren(table(caption, headings, rows));
 }
 
