@@ -185,6 +185,7 @@ def closing_message(settings: Settings) -> str:
         "Figures": f"{results}/figures",
         "Tables": f"{results}/tables",
         "Claims and report": f"{results}/report/report.html",
+        "Explorer": f"{results}/report/explorer.html",
     }
     lines = [f"{what + ':':<19} {where}" for what, where in places.items() if Path(where).exists()]
     return "\n".join(["", *lines, *([] if settings.typeset else [f"Paper as PDF: {NO_ENGINE}, then run again"]), ""])

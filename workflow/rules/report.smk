@@ -112,6 +112,8 @@ rule write_report:
                 table=["models", "layers", "heads", "norm", "erasure_neurons"],
             ),
             "<benchmarks>/check_claims.tsv",
+            *expand("<benchmarks>/explorer_data.{model}.tsv", model=MODELS),
+            "<benchmarks>/write_explorer.tsv",
             *(["<benchmarks>/compare_reference.tsv"] if SETTINGS.reference else []),
         ],
     output:
