@@ -1,7 +1,5 @@
 """Table of the paper: does the norm's part depend on which scale is used, and is it the head's own doing?"""
 
-from typing import Any
-
 import polars as pl
 
 from selfrepair import schemas, store
@@ -47,7 +45,7 @@ def norm(table_of_models: pl.DataFrame) -> tuple[pl.DataFrame, str]:
         table_of_models: `schemas.NORM` of all models and kinds of ablation.
 
     Returns:
-        rows of `NORM_TABLE`, and those of resample ablation as LaTeX.
+        rows of `NORM_TABLE`, and as LaTeX those of resample ablation and heads of the later half of the layers.
     """
     pooled = table_of_models.filter(
         pl.col("heads").is_in([ALL, LATER]),
@@ -69,7 +67,7 @@ def norm(table_of_models: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     rows = wide.sort(*keys, pl.col("accounting").cast(pl.Enum(ACCOUNTINGS)), maintain_order=True).select(
         list(NORM_TABLE)
     )
-    return rows, _latex(rows.filter(ablation="resample"))
+    return rows, _latex(rows.filter(ablation="resample", heads=LATER))
 
 
 def _latex(rows: pl.DataFrame) -> str:
@@ -86,12 +84,5 @@ def _latex(rows: pl.DataFrame) -> str:
         Column("share_norm", r"95\,\% interval", "interval", decimals=2),
     ]
     spans = [("", 1), (r"Part of $\Delta\ell$ (logits)", 5), ("Norm, through", 2), ("Share", 2)]
-    return table(columns, _groups(rows), spans, environment="longtable")
-
-
-def _groups(rows: pl.DataFrame) -> list[tuple[str, list[dict[str, Any]]]]:
-    whose = {ALL: "all heads", LATER: "heads of the later half of the layers"}
-    return [
-        (rf"\texttt{{{escape(group['model'][0])}}}, {whose[group['heads'][0]]}", group.to_dicts())
-        for group in rows.partition_by("model", "heads", maintain_order=True)
-    ]
+    groups = rows.partition_by("model", maintain_order=True)
+    return table(columns, [(rf"\texttt{{{escape(group['model'][0])}}}", group.to_dicts()) for group in groups], spans)
