@@ -23,7 +23,9 @@ MODELS = {
     "parameters": Column(pl.Int64, "parameters", "number of parameters"),
     "held_out_loss": Column(pl.Float64, "nats per token", "loss on held-out documents, where known"),
     "bigram_loss": Column(pl.Float64, "nats per token", "loss of a bigram model on the same, where known"),
-    "tokens": Column(pl.Int64, "tokens", "tokens scored"),
+    "tokens": Column(
+        pl.Int64, "tokens", "tokens behind statistics of all tokens: the run's, or those of the control sample's rows"
+    ),
     "documents": Column(pl.Int64, "documents", "documents they come from"),
     "top_tokens": Column(pl.Int64, "tokens", "top tokens by direct effect, per head"),
     "heads_above_1": Column(

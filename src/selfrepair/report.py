@@ -241,7 +241,8 @@ def _sentence(text: str) -> str:
 
 
 def _fixed(value: float | None, decimals: int = 3) -> str:
-    return MISSING if value is None else f"{value:.{decimals}f}".replace("-", "\u2212")
+    # The sum turns the minus of a rounded zero into plus.
+    return MISSING if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\u2212")
 
 
 def _small(value: float | None) -> str:

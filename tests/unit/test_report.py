@@ -71,6 +71,7 @@ def page(tmp_path: Path) -> str:
         path.write_text(SVG)
     claims = [
         claim(models=[other("m")]),
+        claim(id="tiny", models=[other("m") | {"value": -0.0002}]),
         claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not comparable"}]),
         claim(id="share", paper_value=0.3, contradiction={"paper_value": 0.21, "paper_source": "their files"}),
         claim(id="check", verdict="held", identity=True),
@@ -122,12 +123,12 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "a &lt; b &amp; c" in page and "a < b" not in page
     assert re.search(r'class="badge failed">did not hold<', page)
     assert re.search(r'class="badge open">not measured in this run<', page)
-    assert "2 did not hold; 1 held; 1 not measured in this run." in page, "neither identity nor exploration is counted"
+    assert "3 did not hold; 1 held; 1 not measured in this run." in page, "neither identity nor exploration is counted"
     assert "The architecture makes it true" in page
     assert "Why this bound: Our tolerance; &lt;reason&gt;." in page
     assert "not comparable" in page and re.search(r"0\.500 *</td>", page), "a value without a mark"
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
-    assert "0.500 ✓" in page
+    assert "0.500 ✓" in page and "\u22120.000" not in page, "a rounded zero has no sign"
 
 
 def test_a_contradiction_is_told_with_both_numbers(page: str) -> None:
