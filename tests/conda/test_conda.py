@@ -61,7 +61,8 @@ def finished(home: Path, environments: dict[str, Path], tmp_path_factory: pytest
     """A clone with a finished run in the environments, compared with reference values."""
     clone = fresh_clone(tmp_path_factory.mktemp("finished") / "clone")
     heads = [("tiny-gpt2", 0.02, layer, head) for layer in range(6) for head in range(8)]
-    rows = [(*key, *(key[2] - key[3] + 0.1 * i for i in range(len(COLUMNS) - 4))) for key in heads]
+    scales = (-0.3, 1, 0.1, 0.2, 0.3, 0.1, 0.2)  # of the columns with numbers
+    rows = [(*key, *((1 + key[2]) * (2 + key[3]) ** 0.5 * scale for scale in scales)) for key in heads]
     pl.DataFrame(rows, schema=list(COLUMNS), orient="row").write_csv(clone.root / "reference.csv")
     config = clone.configure("conda.yaml", lambda c: c.update(reference="reference.csv"))
     (clone.root / "run.out").write_text(succeed(clone, home, "all", config=config))

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -114,6 +115,9 @@ def test_commands_of_the_pages_can_be_planned(project: Clone, command: str) -> N
     for flag, plugin in (("--profile profiles/slurm", "slurm"), ("--executor kubernetes", "kubernetes")):
         if flag in command and importlib.util.find_spec(f"snakemake_executor_plugin_{plugin}") is None:
             pytest.skip(f"snakemake-executor-plugin-{plugin} is not installed")
+    for program in ("conda", "apptainer"):
+        if f"--sdm {program}" in command and shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed")
     done = snakemake(project, command, "--dry-run")
     assert done.returncode == 0, done.stdout
 
