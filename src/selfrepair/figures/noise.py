@@ -1,5 +1,7 @@
 """Noise of self-repair: single tokens of chosen heads, and where the variance comes from."""
 
+import math
+
 import altair as alt
 import polars as pl
 
@@ -13,7 +15,7 @@ REASONS = {  # in this order heads are drawn
     "largest_direct_effect": "largest direct effect",
     "most_self_repair": "most self-repair",
 }
-COLUMNS = 3
+COLUMNS = 3  # at most
 SIZE = 170  # px of a panel
 COMPONENTS = {"document": "between documents", "token": "between tokens of a document", "partner": "between partners"}
 COLORS = alt.Scale(domain=list(COMPONENTS.values()), range=[theme.BLUE, theme.SKY, theme.ORANGE])
@@ -46,7 +48,7 @@ def noise(
         tokens: their token rows of resample ablation (`schemas.ablated_tokens`).
         rates: `schemas.NOISE` of the model.
     """
-    columns = min(COLUMNS, len(shown))
+    columns = math.ceil(len(shown) / math.ceil(len(shown) / COLUMNS))  # rows of equal length, if possible
     panels = []
     for index, ((layer, head), why) in enumerate(shown.items()):
         drawn = draw_tokens(tokens[layer, head])
