@@ -39,7 +39,7 @@ archive: .venv/installed-$(TORCH)
 test: .venv/installed-$(TORCH)
 	$(BIN)/python -m pytest
 	$(BIN)/snakemake --lint
-	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 

@@ -55,8 +55,8 @@ def repair_split(layers: pl.DataFrame) -> alt.ConcatChart:
         "Parts of self-repair by layer: mean self-repair in logits after ablating a head of a layer, stacked from the "
         f"parts of the final norm, later attention and MLPs, with its total, for {', '.join(models)}.",
         [
-            f"{theme.describe_ablation(layers)}; means over the heads of a layer, on each head's top tokens by direct "
-            "effect. Interval: bootstrap by document."
+            f"{theme.describe_ablation(layers)}; means over the heads of a layer,",
+            "on each head's top tokens by direct effect. Interval: bootstrap by document.",
         ],
     )
 
