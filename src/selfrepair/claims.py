@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from selfrepair.claim_statistics import STATISTICS, Measured, Tables
+from selfrepair.claim_statistics import Measured, Tables, measure
 from selfrepair.models.directory import parse_head
 
 HELD, FAILED, UNMEASURED = "held", "did not hold", "not measured in this run"
@@ -67,7 +67,7 @@ def holds(claim: Claim, value: float, model: str | None = None) -> bool:
             return bound[0] <= value <= bound[1]
         case _:
             published = claim.paper_values.get(published_name(model)) if model else claim.paper_value
-            return published is not None and abs(value - published) <= bound
+            return published is not None and abs(value - published) <= bound and value * published >= 0
 
 
 def comparable(claim: Claim, model: str) -> bool:
@@ -81,7 +81,7 @@ def rule_in_words(claim: Claim) -> str:
     if kind == "between":
         return f"between {bound[0]} and {bound[1]}"
     if kind == "near_paper":
-        return f"within {bound} of the published"
+        return f"within {bound} of the published, with its sign"
     return f"{kind} {Decimal(str(bound)):f}"
 
 
@@ -146,7 +146,7 @@ def _judge(claim: Claim, run: dict[str, Tables], parallel: dict[str, bool]) -> d
     if claim.statistic is None:
         return entry | {"rule": None, "models": [], "verdict": UNMEASURED, "reason": claim.reason, "measured": None}
     fitting = [name for name in run if claim.parallel in (None, parallel[name])]
-    found = {name: STATISTICS[claim.statistic](_part(claim, name, run[name])) for name in fitting}
+    found = {name: measure(claim.statistic, _part(claim, name, run[name])) for name in fitting}
     models = [_of_model(claim, name, measured) for name, measured in found.items()]
     entry |= {"rule": rule_in_words(claim), "models": models}
     return entry | (_of_mean(claim, found) if claim.combine == "mean" else _of_each(claim, models))

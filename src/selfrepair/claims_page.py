@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from selfrepair.claim_statistics import HEADS, LAYERS, STATISTICS
+from selfrepair.claim_statistics import HEAD_STATISTICS, STATISTICS
 from selfrepair.claims import Claim, rule_in_words
 
 ANALYSIS = "analysis/<model>"
@@ -27,14 +27,15 @@ class Source:
     test: str
 
 
-_SUMMARY = Source("summarise_heads", "src/selfrepair/experiments/self_repair.py", "tests/unit/test_statistics.py")
+_HEADS = Source(
+    "bootstrap_statistics", "src/selfrepair/claim_statistics/bootstrap.py", "tests/unit/test_head_statistics.py"
+)
 _ITERATIVE = Source("summarise_iterative", "src/selfrepair/experiments/iterative.py", "tests/unit/test_iterative.py")
 _NEURONS = Source("summarise_neurons", "src/selfrepair/experiments/neurons.py", "tests/unit/test_neuron_summaries.py")
 _NORM = Source("summarise_norm", "src/selfrepair/experiments/final_norm.py", "tests/unit/test_final_norm.py")
 # Tables that statistics read, within a model's folder of the analysis.
 TABLES = {
-    HEADS: _SUMMARY,
-    LAYERS: _SUMMARY,
+    HEAD_STATISTICS: _HEADS,
     "resample/norm": _NORM,
     "noise": Source("summarise_noise", "src/selfrepair/experiments/noise.py", "tests/unit/test_noise.py"),
     "neurons/shares": _NEURONS,
@@ -44,27 +45,27 @@ TABLES = {
 }
 # Tables that each statistic reads, and the figure that shows what it is about.
 EVIDENCE = {
-    "heads_repaired": ([HEADS], "self_repair_by_depth"),
-    "late_heads_repaired": ([HEADS], "self_repair_by_depth"),
-    "late_repair_of_loss": ([LAYERS], "repair_breakdown"),
-    "early_repair": ([LAYERS], "self_repair_by_depth"),
-    "peak_depth": ([LAYERS], "self_repair_by_depth"),
-    "last_layer_drop": ([LAYERS], "self_repair_by_depth"),
-    "late_self_repair_share": ([LAYERS], "repair_by_depth"),
-    "late_norm_share": ([LAYERS], "repair_by_depth"),
-    "late_attention_share": ([LAYERS], "repair_by_depth"),
-    "late_mlp_share": ([LAYERS], "repair_by_depth"),
-    "penultimate_norm_share": ([HEADS], "repair_share"),
-    "last_norm_share": ([HEADS], "repair_share"),
-    "clipped_norm_share": ([LAYERS], "repair_share"),
-    "last_layer_responders": ([HEADS], "responders"),
-    "unfiltered_repair": ([LAYERS], "effect_scatter"),
-    "loss_exceeds_drop": ([HEADS], "effect_scatter"),
-    "last_mlp_share": ([HEADS], "repair_share"),
-    "heavy_tail": ([HEADS], "effect_scatter"),
+    "heads_repaired": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "late_heads_repaired": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "late_repair_of_loss": ([HEAD_STATISTICS], "repair_breakdown"),
+    "early_repair": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "peak_depth": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "last_layer_drop": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "late_self_repair_share": ([HEAD_STATISTICS], "repair_by_depth"),
+    "late_norm_share": ([HEAD_STATISTICS], "repair_by_depth"),
+    "late_attention_share": ([HEAD_STATISTICS], "repair_by_depth"),
+    "late_mlp_share": ([HEAD_STATISTICS], "repair_by_depth"),
+    "penultimate_norm_share": ([HEAD_STATISTICS], "repair_share"),
+    "last_norm_share": ([HEAD_STATISTICS], "repair_share"),
+    "clipped_norm_share": ([HEAD_STATISTICS], "repair_share"),
+    "last_layer_responders": ([HEAD_STATISTICS], "responders"),
+    "unfiltered_repair": ([HEAD_STATISTICS], "effect_scatter"),
+    "loss_exceeds_drop": ([HEAD_STATISTICS], "effect_scatter"),
+    "last_mlp_share": ([HEAD_STATISTICS], "repair_share"),
+    "heavy_tail": ([HEAD_STATISTICS], "effect_scatter"),
+    "spread_exceeds_mean": ([HEAD_STATISTICS], "noise"),
     "scale_falls": (["resample/norm"], "norm_scale"),
     "overcorrected": (["noise"], "noise"),
-    "spread_exceeds_mean": (["noise", HEADS], "noise"),
     "first_neuron_anti_erases": (["neurons/shares"], "erasure_scatter"),
     "few_neurons_share": (["neurons/shares"], "neuron_histograms"),
     "most_frequent_neuron": (["neurons/frequency"], "neuron_frequency"),
@@ -101,8 +102,8 @@ is decided by a statistic of one model's tables; the rule `check_claims` judges 
     snakemake --cores all results/demo/tables/claims.csv
 
 A verdict is about the paper's models only. Where none of them is in the run it is *not measured in this run*, and the
-same statistic of other models is listed beside it. Definitions: [`experiments.md`](experiments.md). Intervals of
-statistics that average heads or layers are approximate (`src/selfrepair/claim_statistics/heads.py`).
+same statistic of other models is listed beside it. Definitions: [`experiments.md`](experiments.md). Statistics of heads
+are computed on the run and on each of its bootstrap replicates, which gives their intervals.
 """
 
 

@@ -67,6 +67,9 @@ CLAIMS = {
     "low": store.Column(pl.Float64, "as unit", "lower end of its 95 % interval"),
     "high": store.Column(pl.Float64, "as unit", "upper end of it"),
     "model_verdict": store.Column(pl.String, "", "on this model alone"),
+    "interval_agrees": store.Column(
+        pl.Boolean, "", "whether both ends of the interval give the same answer; null where there is none"
+    ),
 }
 
 REPAIR = [  # self-repair and its split, as LaTeX columns
@@ -150,7 +153,7 @@ def claims(judged: list[dict[str, Any]]) -> Table:
     """
     long = [
         claim
-        | {name: entry.get(name) for name in ("model", "role", "value", "low", "high")}
+        | {name: entry.get(name) for name in ("model", "role", "value", "low", "high", "interval_agrees")}
         | {"model_verdict": entry.get("verdict")}
         for claim in judged
         for entry in claim["models"] or [{}]
@@ -240,7 +243,9 @@ def _context(text: str | None) -> str:
 
 def _judged(entry: dict[str, Any]) -> str:
     mark = {True: r"$\checkmark$", False: r"$\times$", None: ""}[entry["holds"]]
-    return rf"{number(entry['value'], 3)}\,\makebox[0.9em][l]{{{mark}}}"
+    if entry["interval_agrees"] is False:
+        mark = f"({mark})"
+    return rf"{number(entry['value'], 3)}\,\makebox[1.6em][l]{{{mark}}}"
 
 
 def _renamed(wide: pl.DataFrame, schema: dict[str, store.Column], renamed: dict[str, str]) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Claims: statistics from hand-worked tables, rules, verdicts about the paper's models and other models, the schema."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 import yaml
 from test_tables import statistics
 
-from selfrepair import claim_statistics, claims
+from selfrepair import claim_statistics, claims, schemas, store
+from selfrepair.claim_statistics import Heads, Tables
 from selfrepair.claims import FAILED, HELD, NOT_COMPARABLE, UNMEASURED, Claim, evaluate, holds
 
 ROOT = Path(__file__).parents[2]
@@ -64,12 +66,6 @@ OTHERS = {
         (PLACED, ("later half", "control", "overcorrected", None, None), 0.4),
         (PLACED, ("later half", "top", "repaired", None, None), 0.5),
         (PLACED, ("one", "top", "overcorrected", 2, 0), 0.1),
-        # L2H0 is repaired by 1.5 with a standard deviation of 1.4, L3H1 by 0.3 with one of 0.4.
-        (PLACED, ("one", "partners top", "variance", 2, 0), 1.96),
-        (PLACED, ("one", "partners top", "variance", 3, 1), 0.16),
-        (PLACED, ("one", "partners top", "variance", 2, 1), float("nan")),
-        (PLACED, ("one", "partners", "variance", 2, 0), 9.0),
-        (PLACED, ("one", "partners top", "variance_token", 2, 0), 9.0),
     ],
     "neurons/shares": [
         (OF_NEURONS, (2, 0, 3, "direct_effect", "first_anti_erasing"), 0.8),
@@ -95,6 +91,9 @@ OTHERS = {
         (ADDED, (None, "own", 1.0, "perturbed", "ratio"), 0.85),
         (ADDED, (None, "own", 1.0, "clean", "ratio"), 0.97),
         (ADDED, (None, "random", 1.0, "clean", "ratio"), 0.99),
+        (ADDED, (None, "own", 1.0, "clean", "ratio_beyond_random"), -0.02),
+        (ADDED, (None, "own", 3.0, "clean", "ratio_beyond_random"), -0.4),
+        (ADDED, (None, "own", 1.0, "perturbed", "ratio_beyond_random"), -0.1),
         (ADDED, (None, "own", 3.0, "clean", "ratio"), 0.5),
         (ADDED, (None, "own", 1.0, "clean", "share_repressed"), 0.1),
         (ADDED, (None, "own", 1.0, "perturbed", "share_repressed"), 0.6),
@@ -113,15 +112,42 @@ def others() -> dict[str, pl.DataFrame]:
     return found
 
 
-def measured() -> claim_statistics.Tables:
-    """Tables of the hand-worked model."""
+SPREAD = {(2, 0): 1.4, (2, 1): 0.31, (3, 0): 0.0, (3, 1): 0.4}
+
+
+def of_heads() -> Heads:
+    """Heads of the hand-worked model."""
     heads = pl.concat([statistics("m", HEADS), statistics("m", ALL_TOKENS, tokens="all")])
     layers = pl.concat([statistics("m", LAYERS), statistics("m", UNFILTERED, tokens="all")])
-    return claim_statistics.tables(heads, layers, others())
+    found = claim_statistics.head_tables(heads, layers)
+    spread = pl.struct("layer", "head").map_elements(lambda at: SPREAD.get(tuple(at.values()), 9.0), pl.Float64)
+    return replace(found, heads=found.heads.with_columns(sd_self_repair=spread))
+
+
+def tables_of(heads: Heads, name: str = "m") -> Tables:
+    """Tables with the statistics of some heads, whose intervals are made 0.1 to each side."""
+    values = {statistic: function(heads) for statistic, function in claim_statistics.OF_HEADS.items()}
+    facts = [(name, heads.n_layers, len(heads.heads), key, v, v - 0.1, v + 0.1) for key, v in values.items()]
+    listed = store.frame(
+        dict(zip(schemas.HEAD_STATISTICS, zip(*facts, strict=True), strict=True)), schemas.HEAD_STATISTICS
+    )
+    return Tables({claim_statistics.HEAD_STATISTICS: listed} | others())
+
+
+def measured() -> Tables:
+    """Tables of the hand-worked model."""
+    return tables_of(of_heads())
+
+
+def changed(layers: dict) -> Heads:
+    """The hand-worked model with other layers."""
+    return replace(
+        of_heads(), layers=claim_statistics.head_tables(statistics("m", HEADS), statistics("m", layers)).layers
+    )
 
 
 @pytest.fixture
-def run() -> dict[str, claim_statistics.Tables]:
+def run() -> dict[str, Tables]:
     return {"m": measured()}
 
 
@@ -145,9 +171,9 @@ def run() -> dict[str, claim_statistics.Tables]:
         ("unfiltered_repair", -0.1),
         ("loss_exceeds_drop", 4 / 8),
         ("heavy_tail", 7 / 16),
+        ("spread_exceeds_mean", 2 / 4),  # 1.4 against 1.5, 0.4 against 0.3, 0.31 against 0.3, 0 against 0.1
         ("scale_falls", 0.7),
         ("overcorrected", 0.06),
-        ("spread_exceeds_mean", 1 / 2),
         ("first_neuron_anti_erases", 0.7),
         ("few_neurons_share", 0.35),
         ("most_frequent_neuron", 0.4),
@@ -158,25 +184,33 @@ def run() -> dict[str, claim_statistics.Tables]:
         ("last_mlp_share", 0.4),
     ],
 )
-def test_statistic_of_hand_worked_tables(run: dict[str, claim_statistics.Tables], name: str, value: float) -> None:
-    assert claim_statistics.STATISTICS[name](run["m"]).value == pytest.approx(value, abs=1e-12)
+def test_statistic_of_hand_worked_tables(name: str, value: float) -> None:
+    if name in claim_statistics.OF_HEADS:
+        found = claim_statistics.OF_HEADS[name](of_heads())
+    else:
+        found = claim_statistics.OF_EXPERIMENTS[name](measured()).value
+    assert found == pytest.approx(value, abs=1e-12)
 
 
-def test_intervals_are_made_of_the_ends(run: dict[str, claim_statistics.Tables]) -> None:
-    drop = claim_statistics.STATISTICS["last_layer_drop"](run["m"])
-    assert (drop.low, drop.high) == pytest.approx((0.5 - 0.3, 0.7 - 0.1))
-    share = claim_statistics.STATISTICS["late_self_repair_share"](run["m"])
-    assert (share.low, share.high) == pytest.approx((0.6 / 4, 1.0 / 4))
-    assert claim_statistics.STATISTICS["peak_depth"](run["m"]).low is None
-    neurons = claim_statistics.STATISTICS["first_neuron_anti_erases"](run["m"])
+def test_intervals_are_read_with_the_statistics(run: dict[str, Tables]) -> None:
+    drop = claim_statistics.measure("last_layer_drop", run["m"])
+    assert (drop.value, drop.low, drop.high) == pytest.approx((0.4, 0.3, 0.5))
+    neurons = claim_statistics.measure("first_neuron_anti_erases", run["m"])
     assert (neurons.low, neurons.high) == pytest.approx((0.68, 0.73))
 
 
-def test_best_layer_in_last_place_has_no_drop() -> None:
-    layers = statistics("m", {(0, None): {"self_repair": 0.1}, (1, None): {"self_repair": 0.2}})
-    every = pl.concat([layers, statistics("m", UNFILTERED, tokens="all")])
-    drop = claim_statistics.STATISTICS["last_layer_drop"](claim_statistics.tables(statistics("m", HEADS), every))
-    assert drop.value == 0 and not holds(claim(rule={"above": 0}), drop.value)
+def test_a_last_layer_that_is_repaired_more_has_a_negative_drop() -> None:
+    drop = claim_statistics.OF_HEADS["last_layer_drop"](
+        changed({(2, None): {"self_repair": 0.1}, (3, None): {"self_repair": 0.3}})
+    )
+    assert drop == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(("n_layers", "quarter"), [(1, 1), (3, 1), (4, 1), (6, 1), (8, 2), (12, 3)])
+def test_the_first_quarter_is_no_more_than_a_quarter_but_for_the_first_layer(n_layers: int, quarter: int) -> None:
+    layers = pl.DataFrame({"layer": range(n_layers), "mean_self_repair": [float(at) for at in range(n_layers)]})
+    heads = replace(of_heads(), layers=layers.with_columns(n_layers=n_layers))
+    assert claim_statistics.OF_HEADS["early_repair"](heads) == sum(range(quarter)) / quarter
 
 
 def claim(**changes) -> Claim:
@@ -206,7 +240,7 @@ def test_a_model_is_compared_with_its_own_published_value_and_a_mean_with_the_pu
     assert holds(published, 0.34) and not holds(published, 0.36)
 
 
-def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str, claim_statistics.Tables]) -> None:
+def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str, Tables]) -> None:
     near = claim(rule={"near_paper": 0.05}, paper_values={"paper-a": -0.4})
     found = judged(near, {"paper-a": run["m"], "paper-b": run["m"], "other": run["m"]})
     assert [(model["holds"], model["verdict"]) for model in found["models"]] == [
@@ -221,7 +255,7 @@ def test_a_model_for_which_nothing_is_published_is_not_comparable(run: dict[str,
     assert alone["reason"] == "nothing is published for those of the claim's models that are in the run"
 
 
-def test_a_mean_over_models_needs_all_of_them(run: dict[str, claim_statistics.Tables]) -> None:
+def test_a_mean_over_models_needs_all_of_them(run: dict[str, Tables]) -> None:
     mean = claim(combine="mean", rule={"near_paper": 0.05}, paper_value=-0.4)
     some = judged(mean, {"paper-a": run["m"], "other": run["m"]})
     assert (some["verdict"], some["measured"]) == (UNMEASURED, None)
@@ -234,20 +268,24 @@ def test_a_mean_over_models_needs_all_of_them(run: dict[str, claim_statistics.Ta
 def test_a_model_of_one_layer_has_no_last_layer_but_one() -> None:
     one = {(0, 0): {"self_repair": 0.1}}
     layers = pl.concat([statistics("m", {(0, None): {}}, tokens=tokens) for tokens in ("top", "all")])
-    found = judged(
-        claim(statistic="penultimate_norm_share"), {"m": claim_statistics.tables(statistics("m", one), layers)}
-    )
+    heads = claim_statistics.head_tables(statistics("m", one), layers)
+    assert math.isnan(claim_statistics.OF_HEADS["penultimate_norm_share"](heads))
+
+
+def test_what_is_not_a_number_is_not_measured() -> None:
+    nothing = replace(of_heads(), heads=of_heads().heads.clear().with_columns(sd_self_repair=pl.lit(None, pl.Float64)))
+    found = judged(claim(statistic="penultimate_norm_share"), {"m": tables_of(nothing)})
     assert (found["models"][0]["value"], found["models"][0]["holds"]) == (None, False)
 
 
-def judged(one: Claim, run: dict[str, claim_statistics.Tables], parallel: dict[str, bool] | None = None) -> dict:
+def judged(one: Claim, run: dict[str, Tables], parallel: dict[str, bool] | None = None) -> dict:
     (entry,) = evaluate([one], run, parallel or dict.fromkeys(run, False))
     assert list(entry) == [name for name in claims.VERDICT], "documented keys, in their order"
     assert all(set(model) == set(claims.MODEL_VERDICT) for model in entry["models"])
     return entry
 
 
-def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claim_statistics.Tables]) -> None:
+def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, Tables]) -> None:
     entry = judged(claim(), run)
     assert entry["verdict"] == UNMEASURED and entry["measured"] is None
     assert entry["reason"] == "none of the claim's models are in the run with all their heads"
@@ -256,12 +294,9 @@ def test_without_a_model_of_the_paper_nothing_is_decided(run: dict[str, claim_st
     assert judged(claim(rule={"above": 0}), run)["models"][0]["verdict"] == "would not hold"
 
 
-def test_every_model_of_the_paper_must_hold(run: dict[str, claim_statistics.Tables]) -> None:
+def test_every_model_of_the_paper_must_hold(run: dict[str, Tables]) -> None:
     good = run["m"]
-    broken = statistics("b", LAYERS | {(0, None): {"self_repair": 0.4}})
-    bad = claim_statistics.tables(
-        statistics("b", HEADS), pl.concat([broken, statistics("b", UNFILTERED, tokens="all")])
-    )
+    bad = tables_of(changed(LAYERS | {(0, None): {"self_repair": 0.4}}), "b")
     assert judged(claim(), {"paper-a": good})["verdict"] == HELD
     assert judged(claim(), {"paper-a": good})["measured"]["value"] == -0.4
     assert judged(claim(), {"paper-a": bad})["verdict"] == FAILED
@@ -273,27 +308,28 @@ def test_every_model_of_the_paper_must_hold(run: dict[str, claim_statistics.Tabl
     assert mean["verdict"] == HELD and mean["measured"] == {"value": 0.0, "low": -0.1, "high": 0.1}
 
 
-def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, claim_statistics.Tables]) -> None:
+def test_an_interval_across_the_threshold_does_not_agree(run: dict[str, Tables]) -> None:
     assert judged(claim(rule={"below": -0.2}), run)["models"][0]["interval_agrees"] is True
     assert judged(claim(rule={"below": -0.35}), run)["models"][0]["interval_agrees"] is False
-    depth = claim(statistic="peak_depth", rule={"above": 0.1})
-    assert judged(depth, run)["models"][0]["interval_agrees"] is None
+    table = run["m"][claim_statistics.HEAD_STATISTICS].with_columns(low=pl.lit(None, pl.Float64))
+    unknown = Tables(run["m"].named | {claim_statistics.HEAD_STATISTICS: table})
+    assert judged(claim(rule={"below": -0.2}), {"m": unknown})["models"][0]["interval_agrees"] is None
 
 
-def test_a_claim_about_parallel_blocks_leaves_other_models_out(run: dict[str, claim_statistics.Tables]) -> None:
+def test_a_claim_about_parallel_blocks_leaves_other_models_out(run: dict[str, Tables]) -> None:
     parallel = claim(parallel=True)
     assert judged(parallel, run)["models"] == []
     assert len(judged(parallel, run, {"m": True})["models"]) == 1
 
 
-def test_models_with_heads_left_out_are_not_whole(run: dict[str, claim_statistics.Tables]) -> None:
+def test_models_with_heads_left_out_are_not_whole(run: dict[str, Tables]) -> None:
     models = pl.DataFrame({"model": ["m"], "n_layers": [4], "n_heads": [2]})
     assert claim_statistics.complete(models, [run["m"]]) == run
     assert claim_statistics.complete(models.with_columns(n_heads=3), [run["m"]]) == {}
 
 
 def test_a_claim_about_a_head_is_judged_by_it_in_the_papers_models_alone(
-    run: dict[str, claim_statistics.Tables],
+    run: dict[str, Tables],
 ) -> None:
     of_head = claim(statistic="first_neuron_anti_erases", rule={"above": 0.65}, head="L3H1")
     found = judged(of_head, {"paper-a": run["m"], "other": run["m"]})
@@ -303,16 +339,16 @@ def test_a_claim_about_a_head_is_judged_by_it_in_the_papers_models_alone(
     assert (absent["verdict"], absent["reason"]) == (UNMEASURED, "the run did not measure what the statistic needs")
 
 
-def test_neurons_of_other_layers_than_the_last_decide_nothing(run: dict[str, claim_statistics.Tables]) -> None:
-    shares = run["m"].others["neurons/shares"].filter(pl.col("mlp_layer") < 3)
+def test_neurons_of_other_layers_than_the_last_decide_nothing(run: dict[str, Tables]) -> None:
+    shares = run["m"]["neurons/shares"].filter(pl.col("mlp_layer") < 3)
     found = judged(
         claim(statistic="first_neuron_anti_erases"),
-        {"paper-a": replace(run["m"], others=run["m"].others | {"neurons/shares": shares})},
+        {"paper-a": Tables(run["m"].named | {"neurons/shares": shares})},
     )
     assert found["verdict"] == UNMEASURED and found["models"][0]["value"] is None
 
 
-def test_the_papers_models_are_known_by_their_other_names(run: dict[str, claim_statistics.Tables]) -> None:
+def test_the_papers_models_are_known_by_their_other_names(run: dict[str, Tables]) -> None:
     near = claim(about=["gpt2-small"], rule={"near_paper": 0.1}, paper_values={"gpt2-small": -0.45}, paper_value=-0.45)
     found = judged(near, {"gpt2": run["m"]})
     assert found["verdict"] == HELD and found["models"][0]["role"] == "paper's model"
@@ -320,31 +356,28 @@ def test_the_papers_models_are_known_by_their_other_names(run: dict[str, claim_s
     assert mean["verdict"] == HELD
 
 
-def test_a_claim_that_published_data_contradict_carries_both_numbers(run: dict[str, claim_statistics.Tables]) -> None:
+def test_a_claim_that_published_data_contradict_carries_both_numbers(run: dict[str, Tables]) -> None:
     words = claim(id="words", paper_value=0.3, contradicted_by="data")
     data = claim(id="data", paper_value=0.21, paper_source="files")
     found = evaluate([words, data], run, {"m": False})
     assert [entry["contradiction"] for entry in found] == [{"paper_value": 0.21, "paper_source": "files"}, None]
 
 
-def test_tables_are_read_from_a_models_folder(tmp_path: Path, run: dict[str, claim_statistics.Tables]) -> None:
-    heads, layers = statistics("m", HEADS), pl.concat([statistics("m", LAYERS), statistics("m", LAYERS, tokens="all")])
-    written = {claim_statistics.HEADS: heads, claim_statistics.LAYERS: layers} | others()
-    for name, table in written.items():
+def test_tables_are_read_from_a_models_folder(tmp_path: Path, run: dict[str, Tables]) -> None:
+    for name, table in run["m"].named.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         table.write_parquet(tmp_path / f"{name}.parquet")
     found = claim_statistics.read_tables(tmp_path)
-    assert found.heads.equals(run["m"].heads) and found.layers.equals(run["m"].layers)
-    assert list(found.others) == list(claim_statistics.OTHERS)
-    assert all(found.others[name].equals(run["m"].others[name]) for name in claim_statistics.OTHERS)
+    assert list(found.named) == list(claim_statistics.TABLES)
+    assert all(found[name].equals(run["m"][name]) for name in claim_statistics.TABLES)
 
 
-def test_a_claim_without_statistic_gives_its_reason(run: dict[str, claim_statistics.Tables]) -> None:
+def test_a_claim_without_statistic_gives_its_reason(run: dict[str, Tables]) -> None:
     entry = judged(claim(statistic=None, rule={}, reason="needs neurons"), {"paper-a": run["m"]})
     assert (entry["verdict"], entry["reason"], entry["models"]) == (UNMEASURED, "needs neurons", [])
 
 
-def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, claim_statistics.Tables]) -> None:
+def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, Tables]) -> None:
     jsonschema.validate(LISTED, SCHEMA)
     entries = [Claim(**entry) for entry in LISTED["claims"]]
     assert len({entry.id for entry in entries}) == len(entries)

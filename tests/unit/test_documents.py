@@ -10,7 +10,7 @@ import yaml
 from test_claims import measured
 
 from selfrepair import claims_page
-from selfrepair.claim_statistics import HEADS, LAYERS, STATISTICS, Tables
+from selfrepair.claim_statistics import STATISTICS, Tables, measure
 from selfrepair.claims import Claim
 
 ROOT = Path(__file__).parents[2]
@@ -109,33 +109,20 @@ def test_the_claims_page_is_up_to_date() -> None:
     assert all(f"| `{entry['id']}` |" in page for entry in listed)
 
 
-class Watched(Tables):
-    """Tables that note which of them are read."""
-
-    n_layers = 4
-
-    def __getattribute__(self, name: str) -> object:
-        if name in ("heads", "layers", "unfiltered_heads", "unfiltered"):
-            SEEN.add(HEADS if name.endswith("heads") else LAYERS)
-        return super().__getattribute__(name)
-
-
-class WatchedTables(dict):
-    def __getitem__(self, name: str) -> object:
-        SEEN.add(name)
-        return super().__getitem__(name)
-
-
-SEEN: set[str] = set()
-
-
 @pytest.mark.parametrize("name", STATISTICS)
 def test_evidence_names_the_tables_that_a_statistic_reads(name: str) -> None:
-    watched = Watched(**vars(measured()))
-    object.__setattr__(watched, "others", WatchedTables(watched.others))
-    SEEN.clear()
-    STATISTICS[name](watched)
-    assert set(claims_page.EVIDENCE[name][0]) == SEEN
+    seen = set()
+
+    class Watched(dict):
+        def __getitem__(self, table: str) -> object:
+            seen.add(table)
+            return super().__getitem__(table)
+
+    class WithLayers(Tables):
+        n_layers = 4
+
+    measure(name, WithLayers(Watched(measured().named)))
+    assert set(claims_page.EVIDENCE[name][0]) == seen
 
 
 def test_evidence_exists() -> None:

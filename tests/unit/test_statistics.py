@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from selfrepair import schemas, store
-from selfrepair.experiments.self_repair import EFFECTS, PARTS, Summary, summarise
+from selfrepair.experiments.head_estimates import EFFECTS, PARTS
+from selfrepair.experiments.self_repair import Summary, summarise
 from selfrepair.statistics import PERCENTILES, Estimate, bootstrap_draws, median, ratio_of_sums
 
 FINITE = st.floats(-100, 100, width=32)

@@ -106,17 +106,20 @@ def test_every_line_has_as_many_cells_as_the_table_has_columns(function) -> None
 
 def test_claims_table_escapes_wording_and_marks_each_model() -> None:
     entry = {"model": "m", "role": "other model", "value": -0.5, "low": None, "high": None, "holds": False}
+    entry |= {"interval_agrees": None}
     claim = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "below 1", "paper_value": 0.3}
     claim |= {"identity": False, "exploratory": False}
     claim |= {"wording": "5 % & more", "verdict": "not measured in this run", "models": [entry | {"verdict": "no"}]}
     unmeasured = claim | {"statistic": None, "rule": None, "models": [], "wording": "never shown", "id": "b"}
     check = claim | {"identity": True, "wording": "true by construction", "id": "c"}
     explored = claim | {"exploratory": True, "wording": "only explored", "id": "e"}
+    unsure = claim | {"models": [entry | {"interval_agrees": False, "verdict": "no"}], "id": "f"}
     bare = claim | {"models": [entry | {"holds": None, "verdict": "not comparable"}], "id": "d"}
-    rows, tex = tables.claims([claim, unmeasured, check, explored, bare])
-    assert r"5 \% \& more" in tex and r"$-0.500$\,\makebox[0.9em][l]{$\times$}" in tex
-    assert r"$-0.500$\,\makebox[0.9em][l]{}" in tex, "no mark where nothing can be compared"
+    rows, tex = tables.claims([claim, unmeasured, check, explored, bare, unsure])
+    assert r"5 \% \& more" in tex and r"$-0.500$\,\makebox[1.6em][l]{$\times$}" in tex
+    assert r"$-0.500$\,\makebox[1.6em][l]{}" in tex, "no mark where nothing can be compared"
     assert "never shown" not in tex and "true by construction" not in tex
+    assert r"{($\times$)}" in tex, "in brackets where the interval would say otherwise"
     assert "only explored" not in tex
     assert rows.select("id", "model", "value").rows() == [
         ("a", "m", -0.5),
@@ -124,6 +127,7 @@ def test_claims_table_escapes_wording_and_marks_each_model() -> None:
         ("c", "m", -0.5),
         ("e", "m", -0.5),
         ("d", "m", -0.5),
+        ("f", "m", -0.5),
     ]
 
 

@@ -37,6 +37,38 @@ rule summarise_heads:
         "--output {params.folder} 2>&1 | tee {log}"
 
 
+rule bootstrap_statistics:
+    """Statistics that decide claims about heads, on the run and on each of its bootstrap replicates."""
+    input:
+        code=code("bootstrap_statistics", "analyse"),
+        tokens=expand(
+            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
+            shard=range(SHARDS),
+        ),
+        sums=expand(
+            "<results>/ablation/{{model}}/resample/sums-{shard}.parquet",
+            shard=range(SHARDS),
+        ),
+    output:
+        statistics="<results>/analysis/{model}/resample/head_statistics.parquet",
+        csv="<results>/analysis/{model}/resample/head_statistics.csv",
+    log:
+        "<logs>/bootstrap_statistics.{model}.log",
+    benchmark:
+        "<benchmarks>/bootstrap_statistics.{model}.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    resources:
+        mem_mb=lambda wildcards, input, attempt: attempt * int(4000 + 5 * input.size_mb),
+        runtime=60,
+    params:
+        replicates=config["analysis"]["bootstrap_replicates"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]} --tokens {input.tokens} --sums {input.sums} --model {wildcards.model} "
+        "--replicates {params.replicates} --seed {params.seed} --output {output.statistics} 2>&1 | tee {log}"
+
+
 rule choose_heads:
     """The heads that single-head experiments look at: those configured, and some by what was measured."""
     input:

@@ -12,6 +12,11 @@ DELIVERABLES = [
         suffix=["parquet", "csv"],
     ),
     *expand(
+        "<results>/analysis/{model}/resample/head_statistics.{suffix}",
+        model=MODELS,
+        suffix=["parquet", "csv"],
+    ),
+    *expand(
         "<results>/analysis/{model}/{ablation}/norm_check.csv",
         model=MODELS,
         ablation=ABLATIONS,

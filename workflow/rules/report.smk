@@ -12,8 +12,7 @@ rule check_claims:
             "<results>/analysis/{model}/{table}.parquet",
             model=MODELS,
             table=[
-                "resample/heads",
-                "resample/layers",
+                "resample/head_statistics",
                 "resample/norm",
                 "noise",
                 "neurons/shares",
@@ -96,6 +95,7 @@ rule write_report:
             *expand(
                 "<benchmarks>/{rule}.{model}.tsv",
                 rule=[
+                    "bootstrap_statistics",
                     "choose_heads",
                     "measure_partners",
                     "summarise_noise",

@@ -1,41 +1,39 @@
-"""The statistics that decide claims: each a function of one model's summary tables."""
+"""The statistics that decide claims: each a function of one model's heads or of its summary tables."""
 
 from collections.abc import Callable
 
 from selfrepair.claim_statistics import experiments, heads
 from selfrepair.claim_statistics.tables import (
-    HEADS,
-    LAYERS,
-    OTHERS,
+    HEAD_STATISTICS,
+    TABLES,
+    Heads,
     Measured,
     Tables,
     complete,
     fully_measured,
+    head_tables,
     peak_layer,
     read_tables,
-    tables,
 )
 
 __all__ = [
-    "HEADS",
-    "LAYERS",
+    "HEAD_STATISTICS",
     "OF_EXPERIMENTS",
     "OF_HEADS",
-    "OTHERS",
     "STATISTICS",
+    "TABLES",
+    "Heads",
     "Measured",
-    "Statistic",
     "Tables",
     "complete",
     "fully_measured",
+    "head_tables",
+    "measure",
     "peak_layer",
     "read_tables",
-    "tables",
 ]
 
-Statistic = Callable[[Tables], Measured]
-
-OF_HEADS: dict[str, Statistic] = {
+OF_HEADS: dict[str, Callable[[Heads], float]] = {
     function.__name__: function
     for function in (
         heads.heads_repaired,
@@ -56,14 +54,14 @@ OF_HEADS: dict[str, Statistic] = {
         heads.loss_exceeds_drop,
         heads.last_mlp_share,
         heads.heavy_tail,
+        heads.spread_exceeds_mean,
     )
 }
-OF_EXPERIMENTS: dict[str, Statistic] = {
+OF_EXPERIMENTS: dict[str, Callable[[Tables], Measured]] = {
     function.__name__: function
     for function in (
         experiments.scale_falls,
         experiments.overcorrected,
-        experiments.spread_exceeds_mean,
         experiments.first_neuron_anti_erases,
         experiments.few_neurons_share,
         experiments.most_frequent_neuron,
@@ -74,3 +72,11 @@ OF_EXPERIMENTS: dict[str, Statistic] = {
     )
 }
 STATISTICS = OF_HEADS | OF_EXPERIMENTS
+
+
+def measure(name: str, tables: Tables) -> Measured:
+    """Return a statistic of one model: those of heads were computed with their bootstrap, which needs the tokens."""
+    if name in OF_EXPERIMENTS:
+        return OF_EXPERIMENTS[name](tables)
+    (row,) = tables[HEAD_STATISTICS].filter(statistic=name).select("value", "low", "high").rows()
+    return Measured(*row)

@@ -6,27 +6,18 @@ import polars as pl
 
 from selfrepair.claim_statistics.tables import Measured, Tables
 
-OWN, RANDOM = "own", "random"  # what was added to the stream (`schemas.ADDITIONS`)
+OWN = "own"  # output that was added to the stream (`schemas.ADDITIONS`)
 
 
 def scale_falls(t: Tables) -> Measured:
     """Share of top tokens, heads of the second half, whose final scale is smaller after resample ablation."""
-    norm = t.others["resample/norm"]
+    norm = t["resample/norm"]
     return _only(norm.filter(heads="later half", tokens="top", quantity="scale_ratio", statistic="above_1"))
 
 
 def overcorrected(t: Tables) -> Measured:
     """Share of top tokens, heads of the second half, whose logit is higher in the ablated run."""
-    return _only(t.others["noise"].filter(heads="later half", tokens="top", quantity="overcorrected"))
-
-
-def spread_exceeds_mean(t: Tables) -> Measured:
-    """Fraction of chosen heads whose self-repair varies over top tokens by more (standard deviation) than its mean."""
-    variance = t.others["noise"].filter(heads="one", tokens="partners top", quantity="variance")
-    both = variance.filter(pl.col("value").is_finite()).join(t.heads, on=["layer", "head"])
-    if both.is_empty():
-        return Measured(math.nan)  # of a single document there is no variance between documents
-    return Measured((both["value"].sqrt() > both["mean_self_repair"].abs()).mean())
+    return _only(t["noise"].filter(heads="later half", tokens="top", quantity="overcorrected"))
 
 
 def first_neuron_anti_erases(t: Tables) -> Measured:
@@ -49,27 +40,27 @@ def most_frequent_neuron(t: Tables) -> Measured:
 
 def moving_correlation(t: Tables) -> Measured:
     """Correlation over heads of their responses to skipping the layer before and to ablating its strongest head."""
-    moving = t.others["iterative/moving"].filter(tokens="all", quantity="correlation")
+    moving = t["iterative/moving"].filter(tokens="all", quantity="correlation")
     return _only(moving.filter(pl.col("moved_layer").is_null()))
 
 
 def repression_ratio(t: Tables) -> Measured:
     """New by old direct effect where a head's own output is added once, scale of the perturbed run, mean over heads."""
-    return _repression(t, OWN, "perturbed")
+    return _repression(t, "perturbed", "ratio")
 
 
 def heads_repressed(t: Tables) -> Measured:
     """Fraction of heads whose direct effect falls then."""
-    return _repression(t, OWN, "perturbed", "share_repressed")
+    return _repression(t, "perturbed", "share_repressed")
 
 
 def repression_beyond_random(t: Tables) -> Measured:
     """That ratio with the clean scale, less the same for a random direction of equal norm."""
-    return Measured(_repression(t, OWN, "clean").value - _repression(t, RANDOM, "clean").value)
+    return _repression(t, "clean", "ratio_beyond_random")
 
 
-def _repression(t: Tables, direction: str, scale: str, statistic: str = "ratio") -> Measured:
-    rows = t.others["iterative/repression"].filter(direction=direction, strength=1, scale=scale, statistic=statistic)
+def _repression(t: Tables, scale: str, statistic: str) -> Measured:
+    rows = t["iterative/repression"].filter(direction=OWN, strength=1, scale=scale, statistic=statistic)
     return _only(rows.filter(pl.col("layer").is_null()))
 
 
@@ -79,7 +70,7 @@ def _of_neurons(t: Tables, quantity: str) -> Measured:
 
 def _last_mlp(t: Tables, name: str) -> pl.DataFrame:
     """Rows about the last layer's MLP; none where the run looks at others only."""
-    return t.others[name].filter(token_set="direct_effect", mlp_layer=t.n_layers - 1)
+    return t[name].filter(token_set="direct_effect", mlp_layer=t.n_layers - 1)
 
 
 def _only(rows: pl.DataFrame) -> Measured:

@@ -1,6 +1,6 @@
-"""What statistics of claims are made of: one model's summaries, read from its folder of the analysis."""
+"""What statistics of claims are made of: a model's heads and layers, or its summaries in the folder of the analysis."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +8,9 @@ import polars as pl
 
 from selfrepair.summaries import wide
 
-HEADS, LAYERS = "resample/heads", "resample/layers"
-OTHERS = (
+HEAD_STATISTICS = "resample/head_statistics"
+TABLES = (
+    HEAD_STATISTICS,
     "resample/norm",
     "noise",
     "neurons/shares",
@@ -29,35 +30,54 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Tables:
-    """Summaries of one model.
+class Heads:
+    """Statistics of one model's heads, of a run or of one of its bootstrap replicates.
 
     Attributes:
-        heads, layers: on top tokens, one row per head or layer, layers ascending (`summaries.wide`).
+        heads, layers: on top tokens, one row per head or layer, layers ascending (`summaries.wide`); where they are of
+            token rows, heads also have `sd_self_repair`, the standard deviation over top tokens.
         unfiltered_heads, unfiltered: the same on all tokens.
-        others: tables of `OTHERS`, by name.
     """
 
     heads: pl.DataFrame
     layers: pl.DataFrame
     unfiltered_heads: pl.DataFrame
     unfiltered: pl.DataFrame
-    others: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     @property
     def n_layers(self) -> int:
         """Number of layers."""
         return self.layers["n_layers"][0]
 
-    def of_head(self, layer: int, head: int) -> "Tables":
-        """The same with those of the other tables that have rows for single heads reduced to one head."""
-        single = {name: t.filter(layer=layer, head=head) for name, t in self.others.items() if "mlp_layer" in t.columns}
-        return replace(self, others=self.others | single)
-
     @property
     def late(self) -> pl.DataFrame:
         """Layers of the second half."""
         return self.layers.filter(pl.col("layer") * 2 >= self.n_layers)
+
+    def of_layer(self, layer: int) -> pl.DataFrame:
+        """Heads of a layer, counted from behind where negative; none where there is no such layer."""
+        return self.heads.filter(layer=layer if layer >= 0 else self.n_layers + layer)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """Summaries of one model: the tables of `TABLES`, by name."""
+
+    named: dict[str, pl.DataFrame]
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        """Return one of the tables."""
+        return self.named[name]
+
+    @property
+    def n_layers(self) -> int:
+        """Number of layers."""
+        return self[HEAD_STATISTICS]["n_layers"][0]
+
+    def of_head(self, layer: int, head: int) -> "Tables":
+        """The same with those tables that have rows for single heads' neurons reduced to one head."""
+        single = {name: t.filter(layer=layer, head=head) for name, t in self.named.items() if "mlp_layer" in t.columns}
+        return Tables(self.named | single)
 
 
 def read_tables(folder: Path) -> Tables:
@@ -66,14 +86,12 @@ def read_tables(folder: Path) -> Tables:
     Args:
         folder: of the model in the run's analysis.
     """
-    heads, layers, *others = (pl.read_parquet(folder / f"{name}.parquet") for name in (HEADS, LAYERS, *OTHERS))
-    return tables(heads, layers, dict(zip(OTHERS, others, strict=True)))
+    return Tables({name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES})
 
 
-def tables(heads: pl.DataFrame, layers: pl.DataFrame, others: dict[str, pl.DataFrame] | None = None) -> Tables:
-    """Bring `schemas.STATISTICS` of one model into the form that statistics take."""
-    spread = (wide(table, tokens) for tokens in ("top", "all") for table in (heads, layers))
-    return Tables(*spread, others or {})
+def head_tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Heads:
+    """Bring `schemas.STATISTICS` of one model into the form that statistics of heads take."""
+    return Heads(*(wide(table, tokens) for tokens in ("top", "all") for table in (heads, layers)))
 
 
 def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
@@ -82,8 +100,11 @@ def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
     Args:
         models: `overview.MODELS`.
     """
-    names = fully_measured(models, pl.concat([t.heads.select("model") for t in measured]))
-    return {t.heads["model"][0]: t for t in measured if t.heads["model"][0] in names}
+    of_heads = [t[HEAD_STATISTICS].row(0, named=True) for t in measured]
+    expected = {name: layers * heads for name, layers, heads in models.select("model", "n_layers", "n_heads").rows()}
+    return {
+        row["model"]: t for row, t in zip(of_heads, measured, strict=True) if row["heads"] == expected[row["model"]]
+    }
 
 
 def fully_measured(models: pl.DataFrame, heads: pl.DataFrame) -> list[str]:

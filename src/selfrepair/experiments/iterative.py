@@ -201,17 +201,21 @@ def _repression(
             for statistic, estimate in (("ratio", mean[direction, strength]), ("share_repressed", share)):
                 rows += [(None, None, *facts, statistic, *numbers, *counts) for numbers in _numbers(estimate)]
         for strength in dict.fromkeys(strength for _, strength in sums):
-            own = mean["own", strength]
-            verdicts.append(_repressed(f"repression_ratio.{scale}_scale.x{strength:g}", own, mean["random", strength]))
+            own, beyond = mean["own", strength], _minus(mean["own", strength], mean["random", strength])
+            n = sums["own", strength]["n"]
+            facts = ("own", strength, scale, "ratio_beyond_random")
+            counts = int(n.sum()), int((n.sum(1) > 0).sum())
+            rows += [(None, None, *facts, *numbers, *counts) for numbers in _numbers(beyond)]
+            verdicts.append(_repressed(f"repression_ratio.{scale}_scale.x{strength:g}", own, beyond))
     return rows, verdicts
 
 
-def _repressed(name: str, own: Estimate, random: Estimate) -> Row:
+def _repressed(name: str, own: Estimate, beyond_random: Estimate) -> Row:
     """Judge: for, where the own output lowers the effect, and by more than a random direction; against, if the reverse.
 
     Both must hold with their whole interval: the ratio against 1, its difference to the control's against 0.
     """
-    (value, low, high), (_, below, above) = _numbers(own)[0], _numbers(_minus(own, random))[0]
+    (value, low, high), (_, below, above) = _numbers(own)[0], _numbers(beyond_random)[0]
     speaks = "for" if high < 1 and above < 0 else "against" if low > 1 or below > 0 else "neither"
     return name, value, low, high, speaks
 

@@ -5,7 +5,6 @@ as here (`logit_diff` is ablated minus clean). Published values come without unc
 all there are, no sample: correlations and slopes have no interval.
 """
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from selfrepair import schemas, store
-from selfrepair.claim_statistics import OF_HEADS, Tables
+from selfrepair.claim_statistics import OF_HEADS, Heads
 from selfrepair.claims import published_name
 
 COLUMNS = {
@@ -42,7 +41,7 @@ QUANTITIES = {
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
 NORM_SHARE, NORM_SHARE_CLAIM = "penultimate_norm_share", "norm-share-mean"
 # Statistics that need more than top tokens of heads, which is all that the file holds.
-NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail")
+NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail", "spread_exceeds_mean")
 MODELS = {
     "model": store.Column(pl.String, "", "name of the model in the run"),
     "published_as": store.Column(pl.String, "", "its name in the reference file; null where it is not compared"),
@@ -161,13 +160,13 @@ def published_statistics(published: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for (model,), heads in published.partition_by("model", as_dict=True, maintain_order=True).items():
         tables = _tables(heads)
-        values = {name: f(tables).value for name, f in OF_HEADS.items() if name not in NOT_PUBLISHED}
+        values = {name: f(tables) for name, f in OF_HEADS.items() if name not in NOT_PUBLISHED}
         rows += [(model, name, float(value)) for name, value in values.items()]
     return pl.DataFrame(rows, schema={name: column.dtype for name, column in PUBLISHED.items()}, orient="row")
 
 
-def _tables(heads: pl.DataFrame) -> Tables:
-    """Published heads of one model in the form that statistics of a run take; there are no intervals."""
+def _tables(heads: pl.DataFrame) -> Heads:
+    """Published heads of one model in the form that statistics of a run take."""
     n_layers = heads["layer"].max() + 1
     named = heads.select(
         "model",
@@ -178,11 +177,8 @@ def _tables(heads: pl.DataFrame) -> Tables:
         *(pl.col(name).alias(f"mean_{name}") for name in QUANTITIES),
         *((pl.col(part) / pl.col("direct_effect")).alias(f"share_{part}") for part in PARTS),
     )
-    values = [name for name in named.columns if name.startswith(("mean_", "share_", "clipped_"))]
-    ends = [pl.lit(math.nan).alias(f"{name}_{end}") for name in values for end in ("low", "high")]
-    with_ends = named.with_columns(ends)
-    layers = with_ends.group_by("model", "n_layers", "layer", maintain_order=True).mean()
-    return Tables(with_ends, layers, with_ends.clear(), layers.clear())
+    layers = named.group_by("model", "n_layers", "layer", maintain_order=True).mean()
+    return Heads(named, layers, named.clear(), layers.clear())
 
 
 def published_norm_share(statistics: pl.DataFrame, claims: list[dict[str, Any]]) -> pl.DataFrame:

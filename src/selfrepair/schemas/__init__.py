@@ -9,6 +9,7 @@ from selfrepair.schemas.ablation import (
     document_sums,
 )
 from selfrepair.schemas.analysis import (
+    HEAD_STATISTICS,
     NOISE,
     NORM,
     NORM_CHECK,
@@ -69,6 +70,7 @@ __all__ = [
     "ERASURE_NEURONS",
     "ESTIMATE",
     "HEAD",
+    "HEAD_STATISTICS",
     "INTERVAL",
     "ITERATIVE_SUMMARY",
     "LISTED_NEURONS",
@@ -133,6 +135,7 @@ def tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/heads.parquet": STATISTICS,
         "analysis/<model>/<ablation>/layers.parquet": STATISTICS,
         "analysis/<model>/<ablation>/responders.parquet": RESPONDERS,
+        "analysis/<model>/resample/head_statistics.parquet": HEAD_STATISTICS,
         "ablation/<model>/iterative/moves.parquet": MOVES,
         "ablation/<model>/iterative/additions.parquet": ADDITIONS,
         "analysis/<model>/iterative/moving.parquet": MOVING,

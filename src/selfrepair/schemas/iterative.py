@@ -95,7 +95,7 @@ REPRESSION = (
             pl.String,
             "",
             "ratio: new divided by old mean direct effect (of all heads: mean of their ratios); share_repressed: share "
-            "of heads with a ratio below 1",
+            "of heads with a ratio below 1; ratio_beyond_random: ratio of own output less that of a random direction",
         ),
     }
     | INTERVAL
