@@ -14,6 +14,7 @@ from selfrepair.figures.neuron_cumulative import neuron_cumulative
 from selfrepair.figures.neuron_frequency import neuron_frequency
 from selfrepair.figures.neuron_histograms import neuron_histograms
 from selfrepair.figures.neuron_panels import NOTHING
+from selfrepair.figures.neuron_panels import SETS as WORDS
 from selfrepair.figures.neuron_sparsity import neuron_sparsity
 from selfrepair.tables import erasure_neurons
 
@@ -122,36 +123,50 @@ def test_panels_show_the_values_of_their_head_and_mlp(key):
     title = f"L{layer}H{head}, MLP {mlp}"
     of_key = {"layer": layer, "head": head, "mlp_layer": mlp}
     ends = ("value", "low", "high")
-    lines = drawn(neuron_sparsity(SPARSITY), "line", title, x="n", y="value", color="threshold")
-    wanted = expected(SPARSITY, "rank", *ends, token_set="direct_effect", **of_key)
-    close(sorted((row["n"] - 1, *(row[e] for e in ends)) for row in lines), percent(wanted))
+    lines = drawn(neuron_sparsity(SPARSITY), "line", title, x="n", y="value", color="threshold", strokeDash="token_set")
+    for chosen, words in WORDS.items():
+        found = sorted((row["n"] - 1, *(row[e] for e in ends)) for row in lines if row["token_set"] == words)
+        close(found, percent(expected(SPARSITY, "rank", *ends, token_set=chosen, **of_key)))
     assert {row["threshold"] for row in lines} == {"50 %", "2.5 %"}
 
-    dots = drawn(neuron_cumulative(CUMULATIVE), "circle", title, x="n", color="median_direct_effect")
-    table_rows = CUMULATIVE.filter(pl.col("rank").is_in([row["n"] - 1 for row in dots]), token_set="direct_effect")
+    chart = neuron_cumulative(CUMULATIVE)
     names = ("rank", "median_direct_effect")
-    close(
-        sorted((row["n"] - 1, row["median_direct_effect"], *(row[e] for e in ends)) for row in dots),
-        percent(expected(table_rows, *names, *ends, **of_key)),
-    )
-    assert {0, 1, 2, 297, 298, 299} <= {row["n"] - 1 for row in dots}, "both ends are drawn"
+    for mark, encoded in (("circle", {"color": "median_direct_effect"}), ("line", {"stroke": "token_set"})):
+        rows = drawn(chart, mark, title, x="n", y="value", **encoded)
+        for chosen, words in WORDS.items():
+            of_set = [row for row in rows if row["token_set"] == words]
+            ranks = [row["n"] - 1 for row in of_set]
+            assert {0, 1, 2, 297, 298, 299} <= set(ranks), "both ends are drawn"
+            wanted = expected(CUMULATIVE.filter(pl.col("rank").is_in(ranks), token_set=chosen), *names, *ends, **of_key)
+            found = sorted((row["n"] - 1, row["median_direct_effect"], *(row[e] for e in ends)) for row in of_set)
+            close(found, percent(wanted))
 
     dots = drawn(neuron_frequency(FREQUENCY), "circle", title, x="at", y="value", color="token_set")
     wanted = percent(expected(FREQUENCY, "neuron", *ends, **of_key))
     close(shown(dots, "neuron", *ends), sorted(wanted))
 
 
-def test_histograms_are_of_the_last_mlp_and_the_tokens_of_the_original():
-    found = [v["rows"] for v in views(neuron_histograms(HISTOGRAMS).to_dict()) if v["mark"]["type"] == "rect"]
-    assert len(found) == 6
-    sets = {"mlp_share": "direct_effect", "top_5_share": "outcome", "top_percent_share": "direct_effect"}
-    wanted = [(key, *pair) for key in HEADS[1:] for pair in sets.items()]
-    for rows, ((layer, head, mlp), quantity, chosen) in zip(found, wanted, strict=True):
-        key = {"layer": layer, "head": head, "mlp_layer": mlp, "quantity": quantity, "token_set": chosen}
-        table_rows = expected(HISTOGRAMS, "bin_low", "bin_high", "value", "low", "high", **key)
-        close(
-            shown(rows, "bin_low", "bin_high", "value", "low", "high"), [tuple(100 * v for v in r) for r in table_rows]
-        )
+def test_histograms_are_of_the_last_mlp_and_of_both_sets_of_tokens():
+    spec = neuron_histograms(HISTOGRAMS).to_dict()
+    for mark, words in (("rect", WORDS["direct_effect"]), ("circle", WORDS["outcome"])):
+        layers = [v for v in views(spec) if v["mark"]["type"] == mark]
+        wanted = [
+            (key, quantity) for key in HEADS[1:] for quantity in ("mlp_share", "top_5_share", "top_percent_share")
+        ]
+        assert len(layers) == len(wanted)
+        for layer, ((at, head, mlp), quantity) in zip(layers, wanted, strict=True):
+            assert words in json.dumps(layer["transform"]), "each mark has its set of tokens"
+            key = {"layer": at, "head": head, "mlp_layer": mlp, "quantity": quantity}
+            names = ("bin_low", "bin_high", "value", "low", "high")
+            for chosen, of_set in WORDS.items():
+                rows = [row for row in layer["rows"] if row["token_set"] == of_set]
+                table_rows = expected(HISTOGRAMS, *names, token_set=chosen, **key)
+                close(shown(rows, *names), [tuple(100 * v for v in r) for r in table_rows])
+
+
+def test_a_share_of_all_mlps_names_none():
+    text = json.dumps(neuron_histograms(HISTOGRAMS).to_dict())
+    assert '"title": "L1H0"' in text and '"title": "L1H0, MLP 2"' in text
 
 
 def test_scatter_shows_the_first_neuron_of_each_token_before_and_after():

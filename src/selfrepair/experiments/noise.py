@@ -7,11 +7,11 @@ replace a head's. They are told apart by halves of mean squared differences y - 
     of a document, with different partners      variance_partner + variance_token
     of different documents                      variance_partner + variance_token + variance_document
 
-which is unbiased whatever the numbers of tokens. Tokens of a row that share a partner are never paired, as the analysis
-of variance would: what a partner does to a whole row alike would count as the document's.
+which is unbiased whatever the numbers of tokens, and where some documents vary more than others: the means of a
+document count in the first two lines as often as its tokens do in the third. Documents with a single token say nothing
+of what varies within, and are left out. Tokens of a row that share a partner are never paired, as the analysis of
+variance would: what a partner does to a whole row alike would count as the document's.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -106,19 +106,6 @@ def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) ->
     return store.frame(columns | counts | same, schemas.NOISE)
 
 
-@dataclass(frozen=True)
-class _Pairs:
-    """Halved squared differences of pairs of values, summed, and how many pairs; in each replicate."""
-
-    total: Float[np.ndarray, " replicate"]
-    count: Float[np.ndarray, " replicate"]
-
-    @property
-    def mean(self) -> Float[np.ndarray, " replicate"]:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return self.total / self.count
-
-
 def variance_components(
     values: Float[np.ndarray, "token partner"],
     documents: Int[np.ndarray, " token"],
@@ -132,18 +119,14 @@ def variance_components(
     Returns:
         seven items: the variances by document, token and partner (unit of the values squared), their sum, and the
         share of each. An estimate below zero says that the component is small. A replicate draws whole documents;
-        copies of one document are not paired with each other. NaN where there are no pairs: with a single document, or
-        where no document has two tokens.
+        copies of one document are not paired with each other. NaN where there are no pairs: with fewer than two
+        documents of two tokens or more.
     """
     weights = np.vstack([np.ones(draws.shape[1], dtype=draws.dtype), draws]).astype(np.float64)
     between, within, repeated = _pairs(values - values.mean(), documents, weights)
-    partner = repeated.mean
-    token = within.mean - partner
-    document = between.mean - within.mean
-    total = between.mean
-    parts = np.stack([document, token, partner], axis=1)
+    parts = np.stack([between - within, within - repeated, repeated], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        items = np.hstack([parts, total[:, None], parts / total[:, None]])
+        items = np.hstack([parts, between[:, None], parts / between[:, None]])
     return Estimate(items[0], items[1:])
 
 
@@ -151,8 +134,12 @@ def _pairs(
     values: Float[np.ndarray, "token partner"],
     documents: Int[np.ndarray, " token"],
     weights: Float[np.ndarray, "replicate document"],
-) -> tuple[_Pairs, _Pairs, _Pairs]:
-    """Pairs of different documents; of a document, with other token and partner; of a token, with other partner."""
+) -> tuple[Float[np.ndarray, " replicate"], ...]:
+    """Mean halved squared differences of pairs, in each replicate.
+
+    Returns:
+        of different documents; of a document, with other token and partner; of a token, with other partner.
+    """
     n_documents, partners = weights.shape[1], values.shape[1]
 
     def by_document(of_token: Float[np.ndarray, " token"]) -> Float[np.ndarray, " document"]:
@@ -163,18 +150,18 @@ def _pairs(
     total = by_document(values.sum(1))
     of_tokens = by_document(np.square(values.sum(1)))  # sums over partners, squared
     of_partners = sum(np.square(by_document(column)) for column in values.T)  # sums over tokens, squared
-
-    repeated = _Pairs(weights @ (partners * squares - of_tokens), weights @ (n * partners * (partners - 1)))
     products = np.square(total) - of_partners - of_tokens + squares
-    within = _Pairs(
-        weights @ ((n - 1) * (partners - 1) * squares - products),
-        weights @ (n * (n - 1) * partners * (partners - 1)),
-    )
-    n_all = weights @ n
-    others = n_all[:, None] - weights * n  # tokens of the other documents
-    between = _Pairs(
-        partners * (weights * others * squares).sum(1)
-        - (np.square(weights @ total) - np.square(weights) @ np.square(total)),
-        partners**2 * (np.square(n_all) - np.square(weights) @ np.square(n)),
-    )
-    return between, within, repeated
+
+    drawn = np.where(n > 1, weights, 0)
+    tokens = drawn * n
+    others = tokens.sum(1, keepdims=True) - tokens  # tokens of the other documents
+    pairs = tokens * others
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (
+            partners * (drawn * others * squares).sum(1)
+            - (np.square(drawn @ total) - np.square(drawn) @ np.square(total))
+        ) / (partners**2 * pairs.sum(1))
+        within = ((n - 1) * (partners - 1) * squares - products) / (n * (n - 1) * partners * (partners - 1))
+        repeated = (partners * squares - of_tokens) / (n * partners * (partners - 1))
+        means = [pairs @ np.where(n > 1, each, 0) / pairs.sum(1) for each in (within, repeated)]
+    return between, *means

@@ -5,7 +5,7 @@ import numpy as np
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.figures.neuron_panels import HEIGHT, by_head_and_mlp, grid, name, nothing
+from selfrepair.figures.neuron_panels import COLORS, DASHES, HEIGHT, SETS, by_head_and_mlp, grid, name, nothing
 
 WHAT = "Cumulative change of neurons"
 DRAWN = 30  # ranks that are drawn from either end, densest there
@@ -14,17 +14,18 @@ DRAWN = 30  # ranks that are drawn from either end, densest there
 def neuron_cumulative(cumulative: pl.DataFrame) -> theme.Panel:
     """Draw the cumulative share of |change| by rank, coloured by the median clean direct effect at the rank.
 
+    Tokens that MLPs repair most have a line of their own, without colour.
+
     Args:
         cumulative: `schemas.NEURON_CUMULATIVE` of one model.
     """
-    table = cumulative.filter(token_set="direct_effect")
-    if table.is_empty():
+    if cumulative.is_empty():
         return nothing(WHAT)
-    (model,) = theme.names(table)
-    last = table["rank"].max()
+    (model,) = theme.names(cumulative)
+    last = cumulative["rank"].max()
     ranks = np.geomspace(1, last / 2 + 1, DRAWN).round().astype(int) - 1
-    table = table.filter(pl.col("rank").is_in([*ranks, *(last - ranks)]))
-    extent = table["median_direct_effect"].abs().max() or 1.0
+    table = cumulative.filter(pl.col("rank").is_in([*ranks, *(last - ranks)]))
+    extent = table.filter(token_set="direct_effect")["median_direct_effect"].abs().max() or 1.0
     parts = by_head_and_mlp(table)
     columns = theme.columns_of(len(parts))
     panels = [_panel(part, name(key), extent, index, columns) for index, (key, part) in enumerate(parts.items())]
@@ -33,16 +34,18 @@ def neuron_cumulative(cumulative: pl.DataFrame) -> theme.Panel:
         f"{WHAT}, {model}: share of the summed size of all neurons' changes that neurons up to a rank account for, in "
         "percent, against rank by change, with 95 % intervals; coloured by the median clean direct effect at the rank.",
         [
-            f"{model}; resample ablation; neurons ranked by their change on each token, largest first; top tokens by "
-            "direct effect.",
-            "Bars, first 50 ranks: 95 % intervals, bootstrap by document.",
+            f"{model}; resample ablation; neurons ranked by their change on each token, largest first. Dots: top "
+            "tokens by direct effect.",
+            "Bars, first 50 ranks of the dots: 95 % intervals, bootstrap by document, often smaller than a dot.",
         ],
     )
 
 
 def _panel(part: pl.DataFrame, title: str, extent: float, index: int, columns: int) -> alt.LayerChart:
     percent = [(100 * pl.col(column)).alias(column) for column in ("value", "low", "high")]
-    data = part.select((pl.col("rank") + 1).alias("n"), "median_direct_effect", *percent)
+    data = part.select(
+        pl.col("token_set").replace_strict(SETS), (pl.col("rank") + 1).alias("n"), "median_direct_effect", *percent
+    )
     x = alt.X(
         "n:Q",
         title="Rank of the neuron",
@@ -57,9 +60,17 @@ def _panel(part: pl.DataFrame, title: str, extent: float, index: int, columns: i
         legend=alt.Legend(gradientLength=200, titleLimit=300, format="~g"),
     )
     base = alt.Chart(theme.embed(data)).encode(x=x)
-    line = base.mark_line(color=theme.MUTED, strokeWidth=0.8).encode(y=y)
-    bars = theme.interval_bars(base, color=theme.MUTED)
-    dots = base.mark_circle(size=22, opacity=1, stroke=theme.MUTED, strokeWidth=0.3).encode(
+    sets = list(SETS.values())
+    line = base.mark_line(strokeWidth=1).encode(
+        y=y,
+        stroke=alt.Stroke(
+            "token_set:N", title=None, scale=alt.Scale(domain=sets, range=[theme.MUTED, COLORS["outcome"]])
+        ),
+        strokeDash=alt.StrokeDash("token_set:N", title=None, scale=alt.Scale(domain=sets, range=list(DASHES.values()))),
+    )
+    top = base.transform_filter(alt.datum.token_set == SETS["direct_effect"])
+    bars = theme.interval_bars(top, color=theme.MUTED)
+    dots = top.mark_circle(size=22, opacity=1, stroke=theme.MUTED, strokeWidth=0.3).encode(
         y=y,
         color=color,
         tooltip=[

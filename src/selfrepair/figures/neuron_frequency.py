@@ -4,10 +4,9 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.figures.neuron_panels import HEIGHT, SETS, by_head_and_mlp, grid, name, nothing
+from selfrepair.figures.neuron_panels import COLORS, HEIGHT, SETS, by_head_and_mlp, grid, name, nothing
 
 WHAT = "Frequency of repairing neurons"
-COLORS = {"direct_effect": theme.BLUE, "outcome": theme.ORANGE}
 SHIFT = 0.15  # of a place, so that both sets can be told apart
 
 

@@ -4,19 +4,19 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.figures.neuron_panels import by_head_and_mlp, name, nothing
+from selfrepair.figures.neuron_panels import COLORS, SETS, by_head_and_mlp, name, nothing
 
 WHAT = "Shares of repair by MLPs and neurons"
 HEIGHT = 70  # px
-DRAWN = {  # the tokens of the original for each quantity
-    "mlp_share": ("MLPs' share of self-repair", "direct_effect"),
-    "top_5_share": ("5 neurons' share of MLPs' repair", "outcome"),
-    "top_percent_share": ("Top 1 %'s share of positive change", "direct_effect"),
+DRAWN = {
+    "mlp_share": "MLPs' share of self-repair",
+    "top_5_share": "5 neurons' share of MLPs' repair",
+    "top_percent_share": "Top 1 %'s share of positive change",
 }
 
 
 def neuron_histograms(histograms: pl.DataFrame) -> theme.Panel:
-    """Draw three histograms over tokens for each head and its last MLP, each on the tokens that the original takes.
+    """Draw three histograms over tokens for each head and its last MLP: top tokens, and those that MLPs repair most.
 
     Args:
         histograms: `schemas.NEURON_HISTOGRAMS` of one model.
@@ -36,24 +36,23 @@ def neuron_histograms(histograms: pl.DataFrame) -> theme.Panel:
         "the share of all MLPs' repair that five neurons of one MLP make, and of the share of positive change that one "
         "neuron in a hundred makes, in percent of tokens with 95 % intervals.",
         [
-            f"{model}; resample ablation; neurons ranked by their change on each token. First and last column: top "
-            "tokens by direct effect;",
-            "middle: tokens that MLPs repair most, and the last bin holds all above. Bars: 95 % intervals, bootstrap "
-            "by document.",
+            f"{model}; resample ablation; neurons ranked by their change on each token. Left: all MLPs together; in "
+            "the middle",
+            "the last bin holds all above. Lines: 95 % intervals, bootstrap by document.",
         ],
     )
 
 
 def _panel(part: pl.DataFrame, key: tuple[int, int, int], quantity: str, last: bool) -> alt.LayerChart:
-    words, chosen = DRAWN[quantity]
-    data = part.filter(quantity=quantity, token_set=chosen).select(
-        *((100 * pl.col(c)).alias(c) for c in ("bin_low", "bin_high", "value", "low", "high"))
+    data = part.filter(quantity=quantity).select(
+        pl.col("token_set").replace_strict(SETS),
+        *((100 * pl.col(c)).alias(c) for c in ("bin_low", "bin_high", "value", "low", "high")),
     )
     base = alt.Chart(theme.embed(data.with_columns(middle=(pl.col("bin_low") + pl.col("bin_high")) / 2)))
     domain = [0, data["bin_high"].max()]
     x = alt.X(
         "bin_low:Q",
-        title=f"{words} (%)" if last else None,
+        title=f"{DRAWN[quantity]} (%)" if last else None,
         scale=alt.Scale(domain=domain, nice=False),
         axis=alt.Axis(tickCount=5),
     )
@@ -69,9 +68,17 @@ def _panel(part: pl.DataFrame, key: tuple[int, int, int], quantity: str, last: b
             ("high", "tokens, high (%)"),
         )
     ]
-    bars = base.mark_rect(color=theme.SKY, stroke="white", strokeWidth=0.5).encode(
-        x=x, x2="bin_high:Q", y=y, y2=alt.datum(0), tooltip=tooltip
+    fill = alt.Fill(
+        "token_set:N", title=None, scale=alt.Scale(domain=list(SETS.values()), range=[theme.SKY, COLORS["outcome"]])
     )
-    whiskers = theme.interval_bars(base.encode(x=alt.X("middle:Q")), color=theme.INK)
+    top, outcome = (base.transform_filter(alt.datum.token_set == words) for words in SETS.values())
+    bars = top.mark_rect(stroke="white", strokeWidth=0.5).encode(
+        x=x, x2="bin_high:Q", y=y, y2=alt.datum(0), fill=fill, tooltip=tooltip
+    )
+    middle = alt.X("middle:Q")
+    whiskers = theme.interval_bars(top.encode(x=middle), color=theme.INK)
+    dots = outcome.mark_circle(size=22, opacity=1).encode(x=middle, y=y, fill=fill, tooltip=tooltip)
+    lines = theme.interval_bars(outcome.encode(x=middle), color=COLORS["outcome"])
+    title = f"L{key[0]}H{key[1]}" if quantity == "mlp_share" else name(key)
     width = theme.panel_width(len(DRAWN)) - 16
-    return alt.layer(bars, whiskers).properties(title=name(key), width=width, height=HEIGHT)
+    return alt.layer(bars, whiskers, lines, dots).properties(title=title, width=width, height=HEIGHT)

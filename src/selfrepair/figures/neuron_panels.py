@@ -10,6 +10,9 @@ ROW_GAP = 66  # px between rows, for an axis and a title
 NOTHING = "None of the chosen heads is read by an MLP whose neurons are looked at."
 SETS = {"direct_effect": "Top tokens by direct effect", "outcome": "Tokens that MLPs repair most"}
 
+COLORS = {"direct_effect": theme.BLUE, "outcome": theme.ORANGE}
+DASHES = {"direct_effect": [1, 0], "outcome": [3, 2]}
+
 Key = tuple[int, int, int]
 
 
