@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import jsonschema
+import polars as pl
 import pytest
 import yaml
 from test_claims import measured
@@ -156,6 +157,13 @@ def test_the_settings_for_own_models_lack_only_name_and_models() -> None:
     assert all(set(own[key]) == set(demo[key]) for key in ("ablation", "analysis", "experiments"))
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     jsonschema.validate(own | {key: demo[key] for key in ("run", "models")}, schema)
+
+
+def test_expected_times_are_those_of_the_benchmark() -> None:
+    methods = pl.read_csv(ROOT / "docs/benchmark/methods.csv").filter(method="sweep")
+    measured = {f"{us:.0f} for {model}" for model, us in methods.select("model", "us").rows()}
+    words = (ROOT / "config/paper-quick.yaml").read_text().replace("\n# ", " ")
+    assert measured and all(time in words for time in measured)
 
 
 def test_the_citation_is_whole() -> None:

@@ -36,7 +36,7 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
     methods, growth, costs = tables["methods"], tables["growth"], tables["costs"]
     sections = [
         "# What the measurement costs",
-        "Made by `snakemake --cores all benchmark` from the tables in [`benchmark/`](benchmark/); it wants the "
+        "Made by `snakemake --cores all benchmark` from the tables in [`benchmark/`](benchmark/); it needs the "
         "machine to itself, and takes about three quarters of an hour on two cores.",
         "## Beside patching one head at a time",
         _methods(methods) + "\n" + _setting(tables),

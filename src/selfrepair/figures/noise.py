@@ -70,7 +70,7 @@ def noise(
         "overcorrected.",
         [
             f"{model}; resample ablation; up to {DRAWN} control and {DRAWN} top tokens, at random. "
-            "Dashed: y = \u2212x.",
+            "Dashed: y = \u2212x; panels have axes of their own.",
             "Overcorrected: the logit rises though the direct effect is positive; share of such tokens, 95 % interval.",
         ],
     )

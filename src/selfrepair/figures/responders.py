@@ -45,7 +45,7 @@ def responders(table: pl.DataFrame) -> alt.ConcatChart:
         f"and MLP after ablating a head, by layer of the head, for {', '.join(models)}.",
         [
             f"{theme.describe_ablation(table)}; means over the heads of a layer, on each head's top tokens by direct "
-            "effect.",
+            "effect; point values.",
             "Empty: not downstream of the head; in parallel blocks, this holds of the MLP of its own layer too.",
         ],
     )
