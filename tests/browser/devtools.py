@@ -1,6 +1,5 @@
 """A headless Chromium, driven over the DevTools protocol through a pair of pipes."""
 
-import base64
 import json
 import os
 import select
@@ -148,16 +147,11 @@ class Page:
 
     def press(self, key: str) -> None:
         """Press and release a key, such as ArrowLeft."""
-        code = {"Tab": 9, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}[key]
-        for kind in ("rawKeyDown", "keyUp"):
-            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
-
-    def screenshot(self, path: Path) -> None:
-        """Write a picture of the whole page."""
-        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
-        answer = self.send("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
-        path.write_bytes(base64.b64decode(answer["data"]))
+        named = {"Tab": 9, "Enter": 13, "End": 35, "Home": 36}
+        code = (named | {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40})[key]
+        typed = "\r" if key == "Enter" else ""  # without it a link is not followed
+        for kind in ("keyDown", "keyUp"):
+            self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=typed)
 
     def complaints(self) -> list[str]:
         """Errors and warnings on the console, and exceptions."""

@@ -23,8 +23,8 @@ def silent_and_alone(page: Page, file: Path) -> None:
 
 
 def signed(value: float) -> str:
-    """A number as the page writes it, with a minus sign."""
-    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
+    """A number as the page writes it, with a minus sign unless it rounds to zero."""
+    return f"{value:z.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def state(page: Page) -> dict[str, str]:

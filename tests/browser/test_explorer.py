@@ -8,8 +8,8 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.browser.devtools import Browser, Page
+from tests.browser.random_run import CONTROL, HOSTILE
 from tests.browser.reader import cell, chart, choose, settled, show, shown, signed, silent_and_alone, state, text
-from tests.browser.small_run import HOSTILE
 
 CHOSEN = {
     "run": "one",
@@ -19,6 +19,7 @@ CHOSEN = {
     "head": "L1H3",
     "colour": "direct_effect",
 }
+MINUS = "\N{MINUS SIGN}"
 MOVES = {"ArrowRight": "L1H2", "ArrowUp": "L2H2", "ArrowDown": "L1H2", "Home": "L1H0", "End": "L1H3"}
 
 
@@ -71,7 +72,9 @@ def test_panels_show_the_numbers_of_the_data(page: Page, explorer: Path) -> None
     page.until("location.hash.includes('head=L2H1')")
     settled(page)
     value, low, high = known["statistics"]["resample"]["top"]["mean"]["self_repair"][index]
-    sentence = f"{signed(value)} logits, 95 % interval {signed(low)} to {signed(high)}; 12 tokens of 5 documents"
+    _, documents = known["counts"]["resample"]["top"]["mean"][index]
+    counted = f"12 tokens of {documents} documents"
+    sentence = f"{signed(value)} logits, 95 % interval {signed(low)} to {signed(high)}; {counted}"
     assert sentence in text(page, "#status")
     for quantity, of_heads in known["statistics"]["resample"]["top"]["mean"].items():
         assert signed(of_heads[index][0]) in text(page, "#effects"), quantity
@@ -102,6 +105,56 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Page) -> 
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"
     assert reached[:9] == ["run", "model", "ablation", "tokens", "statistic", "quantity", "layer", "head", "grid-keys"]
+
+
+def test_medians_over_all_tokens_are_said_to_be_of_the_control_sample(page: Page) -> None:
+    choose(page, "tokens", "all")
+    assert "all tokens" in text(page, "#grid-caption") and "; 234 tokens of 6 documents." in text(page, "#status")
+    choose(page, "statistic", "median")
+    for place in ("#grid-caption", "#status"):
+        assert "self-repair (median), control sample" in text(page, place)
+    assert f"; {CONTROL} tokens of 5 documents." in text(page, "#status")
+    assert "(median), control sample" in chart(page, "grid")
+    assert "all tokens" in text(page, "#head-about") and "medians are of the control sample" in text(page, "#effects")
+    choose(page, "tokens", "top")
+    assert "control sample" not in text(page, "main > .panels")
+
+
+def test_where_only_selected_tokens_were_measured_the_others_are_the_control_sample(page: Page) -> None:
+    option = "select[name=tokens] option[value=all]"
+    assert text(page, option) == "all tokens"
+    choose(page, "run", "two")
+    assert text(page, option) == "control sample"
+    choose(page, "tokens", "all")
+    for place in ("#grid-caption", "#status", "#head-about"):
+        assert "control sample" in text(page, place)
+    assert f"; {CONTROL} tokens of 5 documents." in text(page, "#status")
+    assert "medians are of" not in text(page, "#effects")
+    assert "all tokens" not in page.evaluate("document.querySelector('main').innerText")
+
+
+def test_what_rounds_to_zero_has_no_sign(page: Page) -> None:
+    choose(page, "run", "two")
+    assert ": 0.000 logits, " in text(page, "#status")
+    assert "0.000" in text(page, "#effects") and f"{MINUS}0.000" not in text(page, "#effects")
+    assert f"{MINUS}0.000" not in chart(page, "split")
+    labels = page.evaluate("[...document.querySelectorAll('#grid path[aria-label^=L]')].map((c) => c.ariaLabel)")
+    assert len(labels) == 2 and all(": 0.000, " in label for label in labels)
+
+
+def test_who_repairs_a_head_is_named_only_if_somebody_does(page: Page, explorer: Path) -> None:
+    choose(page, "layer", "0")
+    choose(page, "head", "0")
+    assert "None repairs on average" in chart(page, "responders")
+    known = data(explorer, "whole")["responders"]["resample"]["top"]
+    choose(page, "head", "1")
+    (value, part, layer) = max(
+        (value, label, layer)
+        for part, label, first in (("attention", "attention", 1), ("mlp", "MLP", 0))
+        for layer, value in enumerate(known[part][1])
+        if layer >= first
+    )
+    assert f"Largest: {part} of layer {layer}, {signed(value)} logits" in chart(page, "responders")
 
 
 def test_a_link_restores_what_was_shown(browser: Browser, explorer: Path) -> None:
@@ -162,6 +215,40 @@ def test_neurons_are_shown_where_they_were_measured(page: Page) -> None:
     page.until("location.hash.includes('head=L2H3')")
     settled(page)
     assert not page.evaluate("document.querySelector('#neurons-shown').hidden")
+    assert text(page, "#neurons-measured a[aria-current]") == "L2H3"
+
+
+def test_the_neuron_that_changes_most_often_is_named(page: Page, explorer: Path) -> None:
+    choose(page, "layer", "2")
+    choose(page, "head", "3")
+    most = max(data(explorer, "whole")["neurons"]["L2H3"]["frequency"], key=lambda entry: entry["value"])
+    name = f"MLP {most['mlp_layer']} neuron {most['neuron']}"
+    assert f"most often {name}, on {100 * most['value']:.0f} % of top tokens" in chart(page, "neurons")
+
+
+@pytest.mark.parametrize("place, head", [("#grid-values", "L0H2"), ("#neurons-measured", "L2H3")])
+def test_a_link_that_is_followed_by_keyboard_keeps_the_focus(page: Page, place: str, head: str) -> None:
+    choose(page, "layer", "1")
+    page.evaluate("document.querySelector('#grid-values').open = true")
+    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.evaluate(f"[...document.querySelectorAll('{place} a')].find((a) => a.textContent === '{head}').focus()")
+    page.press("Enter")
+    page.until(f"location.hash.includes('head={head}')")
+    settled(page)
+    focused = "document.activeElement"
+    assert page.evaluate(f"[{focused}.textContent, {focused}.closest('{place}') !== null]") == [head, True]
+
+
+def test_the_focus_goes_to_the_title_where_its_link_is_gone(page: Page) -> None:
+    choose(page, "model", "partial")
+    choose(page, "model", "whole")
+    page.evaluate("document.querySelector('#grid-values').open = true")
+    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.evaluate("[...document.querySelectorAll('#grid-values a')].find((a) => a.textContent === 'L1H1').focus()")
+    page.evaluate("history.back()")
+    page.until("location.hash.includes('model=partial')")
+    settled(page)
+    page.until("document.activeElement.id === 'head-title'")
 
 
 def test_heads_left_out_are_grey_and_cannot_be_chosen(page: Page) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -10,7 +12,7 @@ from selfrepair.explorer.charts import QUANTITIES, charts
 from selfrepair.explorer.data import DRAWN, EXPLORER, READ, head_name, model_data, to_json
 from selfrepair.explorer.page import Run, inert, page, read_run
 from selfrepair.explorer.text import BEFORE, SHOWN, pieces
-from tests.browser.small_run import (
+from tests.browser.random_run import (
     ABLATIONS,
     HOSTILE,
     PARTIAL,
@@ -21,6 +23,7 @@ from tests.browser.small_run import (
     write_run,
 )
 
+ROOT = Path(__file__).parents[2]
 TABLES = tables("whole", 3, 4, every_head(3, 4), seed=1)
 DATA = model_data(TABLES, decode, seed=0)
 HEADS = list(enumerate(every_head(3, 4)))
@@ -40,7 +43,13 @@ def test_statistics_are_those_of_the_table():
         index = DATA["heads"].index(head_name(row["layer"], row["head"]))
         found = DATA["statistics"][row["ablation"]][row["tokens"]][row["statistic"]][row["quantity"]][index]
         assert all(close(*pair) for pair in zip(found, (row["value"], row["low"], row["high"]), strict=True))
-        assert DATA["counts"][row["ablation"]][row["tokens"]][index] == [row["n_tokens"], row["n_documents"]]
+        counts = DATA["counts"][row["ablation"]][row["tokens"]][row["statistic"]][index]
+        assert counts == [row["n_tokens"], row["n_documents"]]
+
+
+def test_which_tokens_were_measured_is_in_the_data():
+    selected = tables("whole", 3, 4, every_head(3, 4), measure="selected", seed=1)
+    assert (DATA["measure"], model_data(selected, decode, seed=0)["measure"]) == ("all", "selected")
 
 
 def test_the_first_head_has_the_largest_self_repair():
@@ -166,6 +175,18 @@ def test_a_page_loads_nothing_and_holds_its_runs(tmp_path):
     (index,) = re.findall(r'<script type="application/json" id="index">(.*?)</script>', text, re.DOTALL)
     assert json.loads(index)["runs"] == [{"name": "one", "models": [{"name": "whole", "data": "data-0-0"}]}]
     assert json.loads(index)["words"]["quantity"] == QUANTITIES
+
+
+def test_the_command_of_the_readme_writes_a_page_of_two_runs(tmp_path, monkeypatch):
+    (command,) = re.findall(r"^python (workflow/scripts/write_explorer.py .*)$", (ROOT / "README.md").read_text(), re.M)
+    for run in ("demo", "mine"):
+        write_run(tmp_path / "results" / run, [TABLES])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", command.split())
+    runpy.run_path(str(ROOT / command.split()[0]))
+    text = (tmp_path / "explorer.html").read_text()
+    (index,) = re.findall(r'<script type="application/json" id="index">(.*?)</script>', text, re.DOTALL)
+    assert [run["name"] for run in json.loads(index)["runs"]] == ["demo", "mine"]
 
 
 def test_runs_of_one_name_are_refused():

@@ -32,6 +32,7 @@ rule explorer_data:
         mem_mb=4000,
         runtime=30,
     params:
+        measure=config["ablation"]["measure"],
         tokens=lambda wildcards, input: [
             f"{file.split('/')[-2]}={file}" for file in input.tokens
         ],
@@ -39,10 +40,10 @@ rule explorer_data:
         directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
         seed=config["seed"],
     shell:
-        "python {input.code[0]:q} --facts {input.facts:q} --heads {input.heads:q} --responders {input.responders:q} "
-        "--tokens {params.tokens:q} --sampled {input.sampled:q} --selected {input.selected:q} "
-        "--neurons {params.neurons:q} --tokenizer {params.directory:q} --seed {params.seed} --output {output:q} "
-        "2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --facts {input.facts:q} --measure {params.measure} --heads {input.heads:q} "
+        "--responders {input.responders:q} --tokens {params.tokens:q} --sampled {input.sampled:q} "
+        "--selected {input.selected:q} --neurons {params.neurons:q} --tokenizer {params.directory:q} "
+        "--seed {params.seed} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule write_explorer:

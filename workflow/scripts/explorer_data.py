@@ -12,6 +12,7 @@ from selfrepair.tokenizers import decoder
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--facts", type=Path, required=True, help="model.json of fold_model")
+parser.add_argument("--measure", choices=["all", "selected"], required=True, help="which tokens were measured")
 parser.add_argument("--heads", type=Path, nargs="+", required=True, help="heads.parquet of each kind of ablation")
 parser.add_argument("--responders", type=Path, nargs="+", required=True, help="responders.parquet of each kind")
 parser.add_argument("--tokens", nargs="+", required=True, help="token rows of all shards, written as KIND=FILE")
@@ -28,6 +29,7 @@ for kind, file in (pair.split("=", 1) for pair in args.tokens):
     files.setdefault(kind, []).append(file)
 tables = Tables(
     facts=json.loads(args.facts.read_text()),
+    measure=args.measure,
     heads=pl.read_parquet(args.heads),
     responders=pl.read_parquet(args.responders),
     tokens={kind: pl.read_parquet(paths, columns=READ) for kind, paths in files.items()},

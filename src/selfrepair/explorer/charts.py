@@ -25,7 +25,7 @@ STATISTICS = {
     "clipped_share": "share of direct effect, clipped on each token",
 }
 UNITS = {"mean": "logits", "median": "logits", "share": "ratio", "clipped_share": "ratio"}
-TOKENS = {"top": "top tokens of each head", "all": "all tokens"}
+TOKENS = {"top": "top tokens of each head", "all": "all tokens", "control": "control sample"}
 PARTS = {"repair_norm": "final norm", "repair_attention": "later attention", "repair_mlp": "MLPs"}
 RESPONDERS = {"attention": "attention", "mlp": "MLP"}
 KINDS = {"control": "control tokens", "top": "top tokens of the head"}

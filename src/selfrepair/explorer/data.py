@@ -23,8 +23,9 @@ EXPLORER = {
     "heads": "measured heads; lists below that are per head have their order",
     "start": "head that is shown first: largest mean self-repair on its top tokens",
     "ablations": "kinds of ablation",
+    "measure": "which tokens were measured, all or selected; if selected, tokens `all` below are the control sample",
     "statistics": "by ablation, tokens, statistic and quantity: value and interval of each head, as in heads.parquet",
-    "counts": "by ablation and tokens: number of tokens and of documents behind the means of each head",
+    "counts": "by ablation, tokens and statistic: number of tokens and of documents behind it, of each head",
     "responders": "by ablation, tokens and part: each head's mean response of every layer, as in responders.parquet",
     "scatter": f"at most {DRAWN} control and {DRAWN} top tokens of each head, drawn at random: text, direct effect, "
     "and by ablation the change of the logit",
@@ -40,6 +41,7 @@ class Tables:
 
     Attributes:
         facts: model.json.
+        measure: what was measured, `all` tokens or the `selected` ones (and a control sample).
         heads, responders: `schemas.STATISTICS` and `schemas.RESPONDERS`, of all kinds of ablation.
         tokens: by kind of ablation, the columns `READ` of the token rows.
         sampled: `schemas.TOKENS`.
@@ -48,6 +50,7 @@ class Tables:
     """
 
     facts: dict[str, Any]
+    measure: str
     heads: pl.DataFrame
     responders: pl.DataFrame
     tokens: dict[str, pl.DataFrame]
@@ -81,6 +84,7 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
         "heads": [head_name(*head) for head in heads.rows()],
         "start": _start(tables.heads),
         "ablations": list(tables.tokens),
+        "measure": tables.measure,
         "statistics": _statistics(tables.heads, heads),
         "counts": _counts(tables.heads, heads),
         "responders": _responders(tables.responders, heads),
@@ -129,10 +133,12 @@ def _statistics(statistics: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]
 
 
 def _counts(statistics: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]:
-    means = statistics.filter(statistic="mean", quantity="direct_effect")
+    one = statistics.filter(quantity="self_repair")  # the counts of a statistic are those of all its quantities
     found: dict[str, Any] = {}
-    for (ablation, tokens), rows in means.partition_by("ablation", "tokens", as_dict=True).items():
-        found.setdefault(ablation, {})[tokens] = _aligned(rows, heads, ["n_tokens", "n_documents"])
+    keys = ["ablation", "tokens", "statistic"]
+    for (ablation, tokens, statistic), rows in one.partition_by(keys, as_dict=True, maintain_order=True).items():
+        counts = _aligned(rows, heads, ["n_tokens", "n_documents"])
+        found.setdefault(ablation, {}).setdefault(tokens, {})[statistic] = counts
     return found
 
 

@@ -1,8 +1,11 @@
 // Charts: specifications from the page, filled with data and words; tables with the same values; small elements.
 
 const MISSING = "\u2013";
-const number = (value, digits = 3) =>
-  value === null || value === undefined ? MISSING : value.toFixed(digits).replace("-", "\u2212");
+function number(value, digits = 3) {
+  if (value === null || value === undefined) return MISSING;
+  const text = value.toFixed(digits);
+  return text.replace("-", /[1-9]/.test(text) ? "\u2212" : ""); // what rounds to zero has no sign
+}
 const percent = (value) => (value === null ? MISSING : `${(100 * value).toFixed(0)} %`);
 const interval = (low, high) => (low === null ? MISSING : `${number(low)} to ${number(high)}`);
 const largest = (values) => Math.max(...values.map((value) => Math.abs(value ?? 0))) || 1;

@@ -6,14 +6,14 @@ const HIGHEST = 560; // px
 let gridShown = "";
 
 function describe(state) {
-  return `${words.quantity[state.quantity]} (${words.statistic[state.statistic]}), ${words.tokens[state.tokens]}, ` +
+  return `${words.quantity[state.quantity]} (${words.statistic[state.statistic]}), ${tokensOf(state)}, ` +
     `${state.ablation} ablation`;
 }
 
 function status(state, data) {
   const index = data.heads.indexOf(state.head);
   const [value, low, high] = statisticsOf(state)[state.quantity][index];
-  const [tokens, documents] = data.counts[state.ablation][state.tokens][index];
+  const [tokens, documents] = data.counts[state.ablation][state.tokens][state.statistic][index];
   const unit = { logits: "logits", ratio: "of the direct effect" }[words.unit[state.statistic]];
   return `${state.head}: ${describe(state)}: ${number(value)} ${unit}, 95 % interval ${interval(low, high)}; ` +
     `${tokens} tokens of ${documents} documents.`;

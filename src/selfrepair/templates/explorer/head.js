@@ -4,7 +4,7 @@ async function showHead(state) {
   const data = dataOf(state);
   document.getElementById("head-title").textContent = `Head ${state.head} of ${state.model}`;
   document.getElementById("head-about").textContent =
-    `${state.ablation} ablation, ${words.tokens[state.tokens]}; run ${state.run}.`;
+    `${state.ablation} ablation, ${tokensOf(state, "mean")}; run ${state.run}.`;
   showEffects(state, data);
   showContexts(state, data);
   await Promise.all([
@@ -29,7 +29,8 @@ function showEffects(state, data) {
     return [label, number(value), interval(low, high), number(median), share ? number(share[0]) : MISSING];
   });
   const headings = ["Effect", "Mean (logits)", "95 % interval", "Median (logits)", "Share of direct effect"];
-  const sampled = state.tokens === "all" ? "; medians are of the control sample" : "";
+  const ofMedians = tokensOf(state, "median");
+  const sampled = ofMedians === tokensOf(state, "mean") ? "" : `; medians are of the ${ofMedians}`;
   const caption = `Effects of ${state.head}; shares are ratios of sums${sampled}.`;
   document.getElementById("effects").replaceChildren(table(caption, headings, rows));
 }
@@ -62,7 +63,9 @@ async function showResponders(state, data) {
   present("responders", responses.length > 0);
   if (!responses.length) return;
   const most = responses.reduce((a, b) => (b.value > a.value ? b : a));
-  const summary = `Largest: ${most.part} of layer ${most.layer}, ${number(most.value)} logits`;
+  const summary = most.value > 0
+    ? `Largest: ${most.part} of layer ${most.layer}, ${number(most.value)} logits`
+    : "None repairs on average";
   const layers = Array.from({ length: data.n_layers }, (_, layer) => ({ layer }));
   await draw("responders", { datasets: { responses, layers }, filling: { head: state.head, summary }, height: 200 });
   valuesOf("responders", () =>
@@ -100,13 +103,15 @@ async function showNeurons(state, data) {
   measured.replaceChildren("Neurons were measured for chosen heads only, under resample ablation: ");
   Object.keys(data.neurons).forEach((name, i) => {
     const link = element("a", { href: fragment({ ...state, head: name }) }, name);
-    measured.append(i ? ", " : "", name === state.head ? element("strong", {}, name) : link);
+    if (name === state.head) link.setAttribute("aria-current", "true");
+    measured.append(i ? ", " : "", link);
   });
   measured.append(Object.keys(data.neurons).length ? "." : "none in this model.");
   if (!found) return;
   const named = (entry) => `MLP ${entry.mlp_layer} neuron ${entry.neuron}`;
   const neurons = found.frequency.map((entry) => ({ ...entry, name: named(entry), mlp: `MLP ${entry.mlp_layer}` }));
-  const summary = `most often ${neurons[0].name}, on ${percent(neurons[0].value)} of top tokens`;
+  const most = neurons.reduce((a, b) => (b.value > a.value ? b : a));
+  const summary = `most often ${most.name}, on ${percent(most.value)} of top tokens`;
   await draw("neurons", {
     datasets: { neurons },
     filling: { head: state.head, summary },

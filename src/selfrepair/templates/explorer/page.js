@@ -1,12 +1,16 @@
 // The page as a whole: controls, and one drawing after the other, the latest wish winning.
 
 const controls = document.getElementById("controls");
-const LABELLED = ["tokens", "statistic", "quantity"];
+const LABELLED = {
+  tokens: (state) => ({ ...words.tokens, all: tokensOf({ ...state, tokens: "all" }, "mean") }),
+  statistic: () => words.statistic,
+  quantity: () => words.quantity,
+};
 
 function showControls(state) {
   const data = dataOf(state);
   for (const key of ["run", "model", "ablation", "tokens", "statistic", "quantity"]) {
-    const labels = LABELLED.includes(key) ? words[key] : {};
+    const labels = LABELLED[key]?.(state) ?? {};
     options(controls.elements[key], CHOICES[key](state).map((value) => [value, labels[value] ?? value]), state[key]);
   }
   const [layer, head] = placeOf(state.head);
@@ -29,6 +33,17 @@ function changed({ target }) {
   else go({ [target.name]: target.value });
 }
 
+// The link that has the focus, which drawing replaces, and the element that it stands in.
+function focused() {
+  const link = document.activeElement?.closest("a[href]");
+  return link && { name: link.textContent, within: link.closest("[id]") };
+}
+
+function refocus({ name, within }) {
+  const links = [...within.querySelectorAll("a[href]")];
+  (links.find((link) => link.textContent === name) ?? document.getElementById("head-title")).focus();
+}
+
 const main = document.querySelector("main");
 let wish = 0;
 let work = Promise.resolve();
@@ -41,9 +56,11 @@ function show() {
     if (turn !== wish) return;
     const state = current();
     if (location.hash !== fragment(state)) history.replaceState(null, "", fragment(state));
+    const link = focused();
     showControls(state);
     await showGrid(state);
     await showHead(state);
+    if (link && document.activeElement === document.body) refocus(link);
     if (turn === wish) main.setAttribute("aria-busy", "false");
   });
 }

@@ -27,6 +27,13 @@ const PREFERRED = { quantity: () => "self_repair", head: (state) => dataOf(state
 
 const statisticsOf = (state) => dataOf(state).statistics[state.ablation][state.tokens][state.statistic];
 
+// What the tokens behind a statistic are called. Instead of all of them, medians are of the control sample, and so is
+// everything where only selected tokens were measured.
+function tokensOf(state, statistic = state.statistic) {
+  const control = state.tokens === "all" && (statistic === "median" || dataOf(state).measure === "selected");
+  return words.tokens[control ? "control" : state.tokens];
+}
+
 // Complete a wish to a state that exists.
 function settle(wanted) {
   const state = {};

@@ -1,4 +1,4 @@
-"""Small tables of runs for the explorer: a model with heads left out, one of a single layer, one without neurons."""
+"""Small tables of runs for the explorer, of random numbers: no model was run."""
 
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from selfrepair.overview import MODELS, write_models
 from selfrepair.store import Column, frame
 
 N_ROWS, LENGTH, VOCABULARY = 6, 40, 26
+CONTROL = 20  # control tokens
 ABLATIONS = ["resample", "zero"]
 HOSTILE = "</script><img src=http://example.invalid/x onerror=alert(1)><!--"
 SHARED = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
@@ -29,15 +30,25 @@ def every_head(n_layers: int, n_heads: int) -> list[tuple[int, int]]:
 
 
 def tables(
-    name: str, n_layers: int, n_heads: int, heads: list[tuple[int, int]], parallel: bool = False, seed: int = 0
+    name: str,
+    n_layers: int,
+    n_heads: int,
+    heads: list[tuple[int, int]],
+    parallel: bool = False,
+    measure: str = "all",
+    seed: int = 0,
 ) -> Tables:
-    """Tables of a model with random numbers; neurons were measured for its last head, if it has several layers."""
+    """Tables of a model with random numbers; neurons were measured for its last head, if it has several layers.
+
+    No layer repairs its first head on average.
+    """
     random = np.random.default_rng(seed)
     facts = {"name": name, "n_layers": n_layers, "n_heads": n_heads, "parallel": parallel}
     kept = _places(heads, random)
     return Tables(
         facts=facts,
-        heads=_statistics(name, n_layers, heads, random),
+        measure=measure,
+        heads=_statistics(name, n_layers, heads, measure, random),
         responders=_responders(name, n_layers, heads, random),
         tokens={
             ablation: kept.with_columns(
@@ -73,22 +84,31 @@ def _table(rows: list[tuple], schema: dict[str, Column]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: column.dtype for name, column in schema.items()}, orient="row")
 
 
-def _statistics(name: str, n_layers: int, heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+def _statistics(
+    name: str, n_layers: int, heads: list[tuple[int, int]], measure: str, random: np.random.Generator
+) -> pl.DataFrame:
     rows = []
     for ablation in ABLATIONS:
-        for layer, head in heads:
-            for tokens, count in (("top", 12), ("all", 234)):
+        for index, (layer, head) in enumerate(heads):
+            for tokens in ("top", "all"):
                 for statistic in ("mean", "median", "share", "clipped_share"):
+                    control = measure == "selected" or statistic == "median"
+                    count = 12 if tokens == "top" else CONTROL if control else 234
+                    documents = 3 + index % 3 if tokens == "top" else 5 if control else 6
                     for quantity in SHARED if "share" in statistic else schemas.EFFECTS:
                         value = float(random.normal())
                         key = (name, ablation, n_layers, layer, head, tokens, quantity, statistic)
-                        rows.append((*key, value, value - 0.25, value + 0.5, count, 5))
+                        rows.append((*key, value, value - 0.25, value + 0.5, count, documents))
     return _table(rows, schemas.STATISTICS)
 
 
 def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+    def response(head: tuple[int, int]) -> float:
+        value = float(random.normal())
+        return -abs(value) if head == heads[0] else value
+
     rows = [
-        (name, ablation, layer, head, tokens, part, later, float(random.normal()) if later >= layer else 0.0)
+        (name, ablation, layer, head, tokens, part, later, response((layer, head)) if later >= layer else 0.0)
         for ablation in ABLATIONS
         for layer, head in heads
         for tokens in ("top", "all")
@@ -99,9 +119,9 @@ def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: 
 
 
 def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
-    """Kept tokens: 20 control tokens, the same for all heads, and 12 top tokens of each."""
+    """Kept tokens: the same control tokens for all heads, and 12 top tokens of each."""
     every = [(row, pos) for row in range(N_ROWS) for pos in range(LENGTH - 1)]
-    control = {every[i] for i in random.choice(len(every), 20, replace=False)}
+    control = {every[i] for i in random.choice(len(every), CONTROL, replace=False)}
     rows = []
     for layer, head in heads:
         top = {every[i] for i in random.choice(len(every), 12, replace=False)}
