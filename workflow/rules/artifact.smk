@@ -140,16 +140,41 @@ rule record_costs:
         "2>&1 | tee {log:q}"
 
 
+RECORDED = [
+    *DELIVERABLES,
+    *INTERMEDIATE,
+    *rules.write_report.input.benchmarks,
+    "<results>/report/costs.csv",
+]
+
+
+localrules:
+    list_recorded,
+
+
+rule list_recorded:
+    """Arguments of record_crate: of a large run they are more than a command line may hold."""
+    input:
+        files=RECORDED,
+        sources=INPUTS,
+    output:
+        temp("<logs>/recorded.txt"),
+    log:
+        "<logs>/list_recorded.log",
+    resources:
+        mem_mb=500,
+        runtime=5,
+    run:
+        listed = ["--files", *input.files, "--inputs", *input.sources]
+        Path(output[0]).write_text("\n".join(listed) + "\n")
+
+
 rule record_crate:
     """The record of the run, made last: results and inputs with SHA-256, code, configuration, machine, costs."""
     input:
         code=code("record_crate", "analyse"),
-        files=[
-            *DELIVERABLES,
-            *INTERMEDIATE,
-            *rules.write_report.input.benchmarks,
-            "<results>/report/costs.csv",
-        ],
+        listed="<logs>/recorded.txt",
+        files=RECORDED,
         sources=INPUTS,
         workflow="Snakefile",
     output:
@@ -167,5 +192,5 @@ rule record_crate:
         run=subpath(output[0], parent=True),
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
     shell:
-        "python {input.code[0]:q} --run {params.run:q} --files {input.files:q} --inputs {input.sources:q} "
-        "--models {params.models:q} --workflow {input.workflow:q} 2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --workflow {input.workflow:q} "
+        "@{input.listed:q} 2>&1 | tee {log:q}"

@@ -9,7 +9,7 @@ import polars as pl
 from selfrepair.crate import METADATA, Sources, files_in, run_crate
 from selfrepair.store import write_whole
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
 parser.add_argument("--run", type=Path, required=True, help="folder of the run, into which the record is written")
 parser.add_argument("--files", type=Path, nargs="+", required=True, help="what the run made")
 parser.add_argument("--inputs", type=Path, nargs="+", required=True, help="what it read; of a directory, every file")
