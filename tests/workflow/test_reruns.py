@@ -8,11 +8,7 @@ from pathlib import Path
 from tests.workflow.conftest import CONFIG, Clone, fresh_clone
 
 BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
-CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper"} | {
-    "list_recorded",
-    "record_crate",
-    "all",
-}
+CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}
 
 
 def append(text: str) -> str:

@@ -148,32 +148,10 @@ RECORDED = [
 ]
 
 
-localrules:
-    list_recorded,
-
-
-rule list_recorded:
-    """Arguments of record_crate: of a large run they are more than a command line may hold."""
-    input:
-        files=RECORDED,
-        sources=INPUTS,
-    output:
-        temp("<logs>/recorded.txt"),
-    log:
-        "<logs>/list_recorded.log",
-    resources:
-        mem_mb=500,
-        runtime=5,
-    run:
-        listed = ["--files", *input.files, "--inputs", *input.sources]
-        Path(output[0]).write_text("\n".join(listed) + "\n")
-
-
 rule record_crate:
     """The record of the run, made last: results and inputs with SHA-256, code, configuration, machine, costs."""
     input:
         code=code("record_crate", "analyse"),
-        listed="<logs>/recorded.txt",
         files=RECORDED,
         sources=INPUTS,
         workflow="Snakefile",
@@ -190,7 +168,9 @@ rule record_crate:
         runtime=20,
     params:
         run=subpath(output[0], parent=True),
+        listed=listed,
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
+    # With many models this exceeds what Linux takes as one argument; Snakemake writes such a command to a file.
     shell:
         "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --workflow {input.workflow:q} "
-        "@{input.listed:q} 2>&1 | tee {log:q}"
+        "@{params.listed:q} 2>&1 | tee {log:q}"

@@ -105,3 +105,11 @@ onstart:
 
 onsuccess:
     print(closing_message(SETTINGS))
+
+
+def listed(wildcards, input):
+    """File with the arguments of record_crate: of a large run they are more than a command line may hold."""
+    path = Path(".snakemake") / f"recorded.{config['run']}.txt"
+    lines = ["--files", *input.files, "--inputs", *input.sources]
+    path.write_text("\n".join(lines) + "\n")
+    return path
