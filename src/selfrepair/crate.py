@@ -84,6 +84,10 @@ class Crate:
     inputs: dict[str, str]
     models: dict[str, str]
 
+    def path(self, name: str) -> Path:
+        """Where a file of the record is; `..` goes up as written, also where the folder of the run is a link."""
+        return Path(os.path.normpath(self.root / name))
+
     @property
     def run_record(self) -> dict[str, Any]:
         """`report/run.json`."""

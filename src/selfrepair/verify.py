@@ -1,35 +1,23 @@
 """Checks of a finished run, or of an unpacked archive of one, against its record.
 
 `check_files`: every file of the record is there with its SHA-256, and no result lies beside them that the record does
-not know. `check_rows`: a random sample of kept token rows is computed anew from the weights (`recompute`, which says
-what is independent of what) and compared with what is stored.
+not know. `check_code`: which code the run was made with, and which is here. What the tables hold is looked at by
+`verify_tables` and, with the weights, by `verify_rows`.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import polars as pl
-import torch
-from jaxtyping import Float
-from safetensors.torch import load_file
-from torch import Tensor
+from selfrepair.crate import METADATA, Crate
+from selfrepair.provenance import git, modifications, sha256
 
-from selfrepair.crate import FORMATS, METADATA, Crate
-from selfrepair.inputs import Inputs, read_inputs
-from selfrepair.provenance import sha256
-from selfrepair.recompute import Recomputation
-from selfrepair.replacements import ABLATIONS
-
-# Largest deviation, by precision of the run: of the row's largest clean logit, or of a scale itself. In float32 what
-# the measurement allows itself; in the others several times the largest error that docs/benchmark.md reports.
-TOLERANCES = {"float64": 1e-4, "float32": 1e-4, "tf32": 2e-2, "bfloat16": 2e-1}
-MEAN_TOKENS = 200_000  # above that, mean activations are taken from the run: a pass of its own would take hours
 UNRECORDED = ("logs", "benchmarks", "trained")  # folders of a run in which files may lie that no record names
-RATIOS = ("scale", "ablated_scale", "own_scale")
+PDF = "paper/paper.pdf"  # made wherever a TeX engine is found, so also after the record
+HUB_DIRECTORY = ("results", "hub", "models")  # of fetched models; what Snakemake makes is the directory of each
+AS_PUBLISHED = "-as-published"  # ends the name of a model that is measured a second time, in the authors' units
 
 
 @dataclass(frozen=True)
@@ -40,100 +28,74 @@ class Check:
     problem: str | None = None
 
 
+def expected(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """Model and kind of ablation of each measurement that a configuration asks for, second ones included."""
+    kinds = config["ablation"]["kinds"]
+    twice = [name for name, entry in config["models"].items() if entry.get("as_published")]
+    measured = [(name, kind) for name in config["models"] for kind in kinds]
+    return measured + [(f"{name}{AS_PUBLISHED}", "resample") for name in twice if "resample" in kinds]
+
+
+def shards(crate: Crate, model: str, kind: str, table: str) -> list[Path]:
+    """Files of a table of the ablation, by shard; none if the record has none."""
+    start = f"ablation/{model}/{kind}/{table}-"
+    numbers = sorted(int(name[len(start) : -len(".parquet")]) for name in crate.files if name.startswith(start))
+    return [crate.path(f"{start}{number}.parquet") for number in numbers]
+
+
 def check_files(crate: Crate) -> Iterator[Check]:
     """Compare the files of a run and its inputs with the record: a check for each that differs, then one per folder."""
     for kind, listed in (("result", crate.files), ("input", crate.inputs)):
         good: Counter[str] = Counter()
-        for name, expected in sorted(listed.items()):
-            path = crate.root / name
+        for name, recorded in sorted(listed.items()):
+            path = crate.path(name)
             folder = name.split("/")[0] if kind == "result" else "inputs"
             if not path.is_file():
-                yield Check(name, f"this {kind} is missing")
-            elif sha256(path) != expected:
-                yield Check(name, f"this {kind} is not what was recorded: SHA-256 is {sha256(path)}, not {expected}")
+                yield Check(name, f"this {kind} is missing; {_way_out(path, kind)}")
+            elif (found := sha256(path)) != recorded:
+                yield Check(name, f"this {kind} is not what was recorded: SHA-256 is {found}, not {recorded}")
             else:
                 good[folder] += 1
         for folder, count in sorted(good.items()):
             yield Check(f"{folder}: {count} files are as recorded")
     unknown = sorted(name for name in _results(crate.root) if name not in crate.files)
+    if PDF in unknown:
+        unknown.remove(PDF)
+        yield Check(f"{PDF} was typeset apart from the recorded run: not checked")
     for name in unknown:
         yield Check(name, "the record does not know this file; delete it, or run Snakemake to make the record anew")
     if not unknown:
         yield Check("no other results lie in the run's folder")
 
 
+def _way_out(path: Path, kind: str) -> str:
+    """What brings a missing file back."""
+    if kind == "result":
+        return "`snakemake --cores all`, with the configuration of the run, makes it again"
+    if path.parts[:2] != HUB_DIRECTORY[:2]:
+        return f"put it back to {path}"
+    target = Path(*path.parts[:4]) if path.parts[:3] == HUB_DIRECTORY else path
+    return f"fetch it, with the configuration of the run: `snakemake --cores all {target}`"
+
+
 def _results(root: Path) -> Iterator[str]:
-    """Paths of everything in a run's folder that is of a kind of results."""
+    """Paths of everything in a run's folder that has to be in its record."""
     for path in root.rglob("*"):
         name = path.relative_to(root)
-        if path.suffix in FORMATS and name.parts[0] not in UNRECORDED and str(name) != METADATA:
+        folded = name.parts[0] == "models" and "folded" in name.parts  # model.json has their checksums
+        apart = folded or name.parts[0] in UNRECORDED or any(part.startswith(".") for part in name.parts)
+        if path.is_file() and not apart and str(name) != METADATA:
             yield name.as_posix()
 
 
-def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
-    """Recompute `count` kept token rows of each model and kind of ablation, drawn at random, and compare them."""
-    config = crate.run_record["config"]
-    tolerance = TOLERANCES[config.get("precision", "float32")]
-    for index, (name, folder) in enumerate(sorted(crate.models.items())):
-        as_published = name not in config["models"]
-        model = Recomputation(crate.root / folder, as_published)
-        sampled = crate.root / "tokens" / name
-        inputs = read_inputs(*(pl.read_parquet(sampled / f"{table}.parquet") for table in ("tokens", "rows")))
-        for kind in ABLATIONS:
-            shards = _shards(crate, name, kind)
-            if shards:
-                kept = draw(shards, count, np.random.default_rng([seed, index, ABLATIONS.index(kind)]))
-                means, whence = _means(model, inputs, crate.root / "ablation" / name) if kind == "mean" else (None, "")
-                yield _compare(f"{name}, {kind}{whence}", model, inputs, kept, kind, means, tolerance)
+def check_code(crate: Crate) -> Check:
+    """Say at which commit the run was recorded, and which one is checked out; a difference is no failure."""
+    record, here, changed = crate.run_record, git("rev-parse", "HEAD"), modifications()
+    recorded = _code(record["commit"], record["modified"], "outside Git")
+    return Check(f"code: recorded {recorded}; here {_code(here, bool(changed), 'there is no Git checkout')}")
 
 
-def _shards(crate: Crate, model: str, kind: str) -> list[Path]:
-    pattern = re.compile(rf"ablation/{re.escape(model)}/{kind}/tokens-\d+\.parquet")
-    return [crate.root / name for name in sorted(crate.files) if pattern.fullmatch(name)]
-
-
-def draw(shards: list[Path], count: int, generator: np.random.Generator) -> pl.DataFrame:
-    """Draw rows of some Parquet files uniformly without replacement; all, if there are fewer."""
-    rows = pl.scan_parquet(shards)
-    total = rows.select(pl.len()).collect().item()
-    chosen = np.sort(generator.permutation(total)[:count])
-    return rows.with_row_index("index").filter(pl.col("index").is_in(chosen.tolist())).drop("index").collect()
-
-
-def _means(model: Recomputation, inputs: Inputs, folder: Path) -> tuple[Float[Tensor, "layer head d_head"], str]:
-    """Mean outputs of all heads, and whether they are the run's own."""
-    if inputs.tokens.numel() <= MEAN_TOKENS:
-        return model.mean_z(inputs.tokens), ""
-    return model.value_bias + load_file(folder / "clean/means.safetensors")["z"], " (means of the run)"
-
-
-def _compare(
-    what: str,
-    model: Recomputation,
-    inputs: Inputs,
-    kept: pl.DataFrame,
-    kind: str,
-    means: Float[Tensor, "layer head d_head"] | None,
-    tolerance: float,
-) -> Check:
-    """Recompute rows of `schemas.ablated_tokens`; the check names the row and the column that deviate most."""
-    largest, worst = 0.0, ""
-    for row in kept.to_dicts():
-        tokens, source = inputs.tokens[row["row"]], inputs.tokens[inputs.source[row["row"]]]
-        effects = model.effects(tokens, source, row["layer"], row["head"], kind, means)
-        by = effects["logit"].abs().max()
-        for name, values in effects.items():
-            stored, found = torch.tensor(row[name], dtype=torch.float64), values[row["pos"]]
-            error = ((stored - found).abs() / (found if name in RATIOS else by)).max().item()
-            if largest == largest and not error <= largest:  # nothing is worse than NaN
-                place = f"L{row['layer']}H{row['head']}, row {row['row']}, pos {row['pos']}: {name}"
-                largest, worst = error, f"{place} is {_text(stored)}, recomputed {_text(found)}"
-    heads, rows = (kept.select(columns).n_unique() for columns in (["layer", "head"], ["row"]))
-    checked = f"{what}: {kept.height} token rows of {heads} heads in {rows} rows recomputed"
-    if largest <= tolerance:
-        return Check(f"{checked}; largest deviation {largest:.0e} (allowed: {tolerance:.0e})")
-    return Check(checked, f"{worst}; deviation {largest:.1e} (allowed: {tolerance:.0e})")
-
-
-def _text(value: Float[Tensor, "*layer"]) -> str:
-    return ", ".join(f"{number:.6g}" for number in value.flatten().tolist())
+def _code(commit: str | None, modified: bool | None, without: str) -> str:
+    if commit is None:
+        return without
+    return f"at {commit} with modified files" if modified else f"at {commit}"

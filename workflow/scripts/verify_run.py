@@ -7,11 +7,21 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from selfrepair.crate import CrateError, read_crate
-from selfrepair.verify import Check, check_files, check_rows
+from selfrepair.verify import Check, check_code, check_files
+from selfrepair.verify_rows import check_rows
+from selfrepair.verify_tables import check_tables
+
+
+def positive(text: str) -> int:
+    """A number of rows: with none, nothing would be recomputed."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--run", type=Path, required=True, help="folder of the run, such as results/demo")
-parser.add_argument("--sample", type=int, default=20, help="token rows to recompute of each model and ablation")
+parser.add_argument("--sample", type=positive, default=20, help="token rows to recompute of each model and ablation")
 parser.add_argument("--seed", type=int, help="of the sample; a new one each time if not given")
 args = parser.parse_args()
 
@@ -32,8 +42,11 @@ try:
     crate = read_crate(args.run)
 except CrateError as problem:
     sys.exit(f"error: {problem}")
+print(f"info    {check_code(crate).what}")
 if failed := failures(check_files(crate)):
     sys.exit(f"{args.run} differs from its record in {failed} places; its token rows were not recomputed")
+if failed := failures(check_tables(crate)):
+    sys.exit(f"{args.run}: {failed} of its measurements do not agree with themselves; no token rows were recomputed")
 seed = secrets.randbelow(2**32) if args.seed is None else args.seed
 if failed := failures(check_rows(crate, args.sample, seed)):
     sys.exit(f"{args.run}: {failed} samples of seed {seed} are not what the weights give")

@@ -1,0 +1,86 @@
+"""A finished run in small with all that verification reads: that of `small_run`, sums, statistics and configuration."""
+
+import contextlib
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from safetensors.torch import save_file
+from small_run import CONFIG as SMALL
+from small_run import RUN, make_project
+
+from selfrepair.ablation import ablate_heads
+from selfrepair.clean_run import run_clean
+from selfrepair.cost_table import cost_table
+from selfrepair.crate import METADATA, Sources, run_crate
+from selfrepair.experiments.self_repair import summarise
+from selfrepair.models.folded import FoldedModel
+from selfrepair.models.folded_files import load_folded
+from selfrepair.models.load import fold_to_disk
+from selfrepair.provenance import job_record, run_record
+from selfrepair.replacements import ABLATIONS
+from selfrepair.report import Cost
+from selfrepair.store import write_parquet
+from selfrepair.summaries import write_csv
+from selfrepair.sweep import all_heads
+from selfrepair.tokens import sample_tokens
+
+CONFIG = SMALL | {
+    "analysis": {"top_fraction": 0.05},
+    "ablation": {"kinds": list(ABLATIONS), "measure": "all"},
+}
+
+
+def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = ABLATIONS, measure: str = "all") -> None:
+    """What a run measures of a model, in two shards, and its statistics."""
+    generator = np.random.default_rng(5)
+    texts = [generator.integers(1, 97, size=generator.integers(4, 16)).tolist() for _ in range(30)]
+    names = pl.DataFrame({"name": [str(i) for i in range(30)], "kind": ["text"] * 30})
+    sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_rows=9, row_length=10, seed=1)
+    clean = run_clean(model, sampled.tokens, 0.05, 15, seed=2)
+    write_parquet(sampled.tokens, RUN / f"tokens/{name}/tokens.parquet")
+    write_parquet(sampled.rows, RUN / f"tokens/{name}/rows.parquet")
+    write_parquet(clean.tokens, RUN / f"ablation/{name}/clean/tokens.parquet")
+    write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
+    save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
+    heads = all_heads(model)
+    for kind in kinds:
+        shards = [
+            ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured=measure)
+            for shard in range(2)
+        ]
+        for shard, tables in enumerate(shards):
+            for table, rows in zip(("tokens", "sums"), tables, strict=True):
+                write_parquet(rows, RUN / f"ablation/{name}/{kind}/{table}-{shard}.parquet")
+        kept, sums = (pl.concat(tables) for tables in zip(*shards, strict=True))
+        summary = summarise(name, kind, kept, sums, replicates=10, seed=1)
+        write_parquet(summary.heads, RUN / f"analysis/{name}/{kind}/heads.parquet")
+
+
+def make_record(config: dict = CONFIG, models: dict[str, Path] | None = None) -> dict:
+    """What a run says of itself, as its files are now; return the document."""
+    (RUN / "report").mkdir(exist_ok=True)
+    record = run_record(config, {"measure_clean.m": job_record("cpu", config["precision"])}, {})
+    (RUN / "report/run.json").write_text(json.dumps(record))
+    costs = cost_table([Cost("ablate_heads", 6, 12.5, 11.0, 0.0, 300.25)])
+    write_csv(costs, RUN / "report/costs.csv")
+    (RUN / METADATA).unlink(missing_ok=True)
+    files = [path for path in RUN.rglob("*") if path.is_file()]
+    inputs = [path for path in (*Path("models").rglob("*"), Path("config/claims.yaml")) if path.is_file()]
+    sources = Sources(Path("Snakefile"), inputs, {"m": Path("models/m")} if models is None else models)
+    document = run_crate(RUN, record, files, sources, costs)
+    (RUN / METADATA).write_text(json.dumps(document))
+    return document
+
+
+def make_run(
+    zoo: object, root: Path, precision: str = "float32", measure: str = "all", kinds: tuple[str, ...] = ABLATIONS
+) -> Path:
+    """A finished run of the tiny GPT-2 in `root`; return `root`."""
+    with contextlib.chdir(root):
+        make_project(zoo.folder("gpt2"))
+        fold_to_disk(Path("models/m"), "m", root / "folded", precision)
+        make_results(load_folded(root / "folded"), kinds=kinds, measure=measure)
+        make_record(CONFIG | {"precision": precision, "ablation": {"kinds": list(kinds), "measure": measure}})
+    return root
