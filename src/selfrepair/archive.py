@@ -11,13 +11,16 @@ import gzip
 import os
 import subprocess
 import tarfile
+import tempfile
 from base64 import urlsafe_b64decode
-from collections.abc import Iterator
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from selfrepair.crate import METADATA, Crate
+from selfrepair.progress import Progress
 from selfrepair.provenance import git, modifications
 from selfrepair.store import write_whole
 from selfrepair.verify import check_files
@@ -44,19 +47,31 @@ def archive_run(crate: Crate, output: Path) -> Archived:
     """Write the archive, `<name>.tar.gz` with one folder `selfrepair-<run>` in it. Called in the checkout's root.
 
     Raises:
-        ArchiveError: the checkout is modified, the record is of another commit or of modified code, or a file is not
-            as recorded.
+        ArchiveError: the run lies outside the checkout, the checkout is modified, the record is of another commit or of
+            modified code, or a file is not as recorded.
     """
+    crate = replace(crate, root=_within_checkout(crate.root))
     commit = _agreed_commit(crate)
     if problem := next((check for check in check_files(crate) if check.problem is not None), None):
         raise ArchiveError(f"{problem.what}: {problem.problem}")
-    code = dict(_committed(commit))
-    results = dict(_results(crate))
     root = f"selfrepair-{crate.run_record['config']['run']}"
-    members = {f"{root}/{name}": member for name, member in (code | results).items()}
     time = int(git("show", "--no-patch", "--format=%ct", commit))
-    write_whole(output, lambda path: _write(path, members, time))
+    with tempfile.TemporaryFile() as file:
+        subprocess.run(["git", "archive", "--format=tar", commit], stdout=file, check=True)
+        file.seek(0)
+        with tarfile.open(fileobj=file) as packed:
+            code, results = dict(_committed(packed)), dict(_results(crate))
+            members = {f"{root}/{name}": member for name, member in (code | results).items()}
+            write_whole(output, lambda path: _write(path, members, time))
     return Archived(len(code), len(results), sorted(set(_inputs(crate)) - set(code) - set(results)))
+
+
+def _within_checkout(root: Path) -> Path:
+    """The run's folder as the archive is to hold it: its path from the root of the checkout."""
+    relative = Path(os.path.relpath(root))
+    if relative.parts[:1] == ("..",):
+        raise ArchiveError(f"{root} lies outside {Path.cwd()}; archive it in the root of the checkout that made it")
+    return relative
 
 
 def _agreed_commit(crate: Crate) -> str:
@@ -77,27 +92,35 @@ def _agreed_commit(crate: Crate) -> str:
     return head
 
 
-Member = tuple[int, bytes | Path]  # mode, and content or the file that holds it
+@dataclass(frozen=True)
+class _Member:
+    """A file of the archive: its size in bytes, how to open it, and whether it can be executed."""
+
+    size: int
+    open: Callable[[], IO[bytes]]
+    executable: bool = False
+
+    @staticmethod
+    def of(path: Path) -> "_Member":
+        return _Member(path.stat().st_size, partial(path.open, "rb"))
 
 
-def _committed(commit: str) -> Iterator[tuple[str, Member]]:
-    """The files of the commit."""
-    packed = subprocess.run(["git", "archive", "--format=tar", commit], capture_output=True, check=True).stdout
-    with tarfile.open(fileobj=BytesIO(packed)) as archive:
-        for entry in archive:
-            if entry.isfile():
-                yield entry.name, (0o755 if entry.mode & 0o100 else 0o644, archive.extractfile(entry).read())
+def _committed(packed: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
+    """The files of the commit, of what `git archive` wrote."""
+    for entry in packed:
+        if entry.isfile():
+            yield entry.name, _Member(entry.size, partial(packed.extractfile, entry), bool(entry.mode & 0o100))
 
 
-def _results(crate: Crate) -> Iterator[tuple[str, Member]]:
+def _results(crate: Crate) -> Iterator[tuple[str, _Member]]:
     """The run's files, its record, records of what was fetched, and Snakemake's metadata, also of what is left out."""
     names = [(crate.root / name).as_posix() for name in (*crate.files, METADATA)]
     names += [name for name in _inputs(crate) if name.startswith(HUB_RECORDS)]
     for name in names:
-        yield name, (0o644, Path(name))
+        yield name, _Member.of(Path(name))
     for path in SNAKEMAKE_METADATA.rglob("*"):
         if path.is_file() and ((about := _described(path)) in names or about.startswith(f"{crate.root.as_posix()}/")):
-            yield path.as_posix(), (0o644, path)
+            yield path.as_posix(), _Member.of(path)
 
 
 def _inputs(crate: Crate) -> list[str]:
@@ -111,14 +134,28 @@ def _described(path: Path) -> str:
     return urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
 
 
-def _write(output: Path, members: dict[str, Member], time: int) -> None:
+def _write(output: Path, members: dict[str, _Member], time: int) -> None:
+    progress = Progress("packing", sum(member.size for member in members.values()), "bytes")
     with (
         output.open("wb") as file,
         gzip.GzipFile(filename="", mode="wb", compresslevel=LEVEL, fileobj=file, mtime=time) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
-        for name, (mode, content) in sorted(members.items()):
-            data = content.read_bytes() if isinstance(content, Path) else content
+        for name, member in sorted(members.items()):
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.mtime = len(data), mode, time
-            archive.addfile(entry, BytesIO(data))
+            entry.size, entry.mode, entry.mtime = member.size, 0o755 if member.executable else 0o644, time
+            with member.open() as content:
+                archive.addfile(entry, _Watched(content, progress))
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A file whose reading is shown as progress."""
+
+    file: IO[bytes]
+    progress: Progress
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.file.read(size)
+        self.progress.advance(len(data))
+        return data

@@ -2,14 +2,17 @@
 
 RO-Crate 1.2 with the profile Process Run Crate 0.5. Results are data entities with size and SHA-256. Inputs and the
 Snakefile lie outside the folder, so they are files with a local identifier and a `localPath` from it, as RO-Crate 1.2
-wants it. Configuration, machine and packages are those of `provenance.run_record`; what each rule took is in
-`cost_table.COSTS`. There are no times of start and end: no file of a run says when it was made in a way that a
-repetition would repeat. The date of the crate is that of the commit.
+wants it. Snakemake is the software that ran; the Snakefile is one of its objects, not a workflow of the crate, which
+would have to lie inside. Configuration, machine and packages are those of `provenance.run_record`; what each rule took
+is in `cost_table.COSTS`. There are no times of start and end: no file of a run says when it was made in a way that a
+repetition would repeat. The date of the crate is that of the commit; outside Git it is the day on which `run.json` was
+written.
 """
 
 import json
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -18,7 +21,6 @@ import polars as pl
 
 from selfrepair.cost_table import COSTS
 from selfrepair.provenance import sha256
-from selfrepair.report import flatten
 
 METADATA = "ro-crate-metadata.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.2"
@@ -28,7 +30,7 @@ CONTEXT = [
     {"resourceUsage": "https://w3id.org/ro/terms/workflow-run#resourceUsage"},
 ]
 LICENSE = "https://spdx.org/licenses/MIT"
-SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
+SNAKEMAKE = "https://snakemake.github.io"
 FORMATS = {
     ".csv": "text/csv",
     ".html": "text/html",
@@ -45,7 +47,7 @@ FORMATS = {
 }
 UNITS = {"s": "https://qudt.org/vocab/unit/SEC", "MiB": "https://qudt.org/vocab/unit/MebiBYTE"}
 # Of `provenance.run_record`: what is true of the run as a whole.
-CIRCUMSTANCES = ("commit", "commit_date", "modified", "python", "machine", "devices", "precisions")
+CIRCUMSTANCES = ("commit", "commit_date", "modified", "python", "snakemake", "machine", "devices", "precisions")
 Entity = dict[str, Any]
 
 
@@ -113,14 +115,17 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         graph.append(entity)
         return {"@id": entity["@id"]}
 
-    inputs = {path: _file(path, root) for path in sorted(sources.inputs)}
+    inputs = {path: _file(path, root) for path in sorted({*sources.inputs, sources.workflow})}
     made = {path: _file(path, root) for path in sorted(files) if path not in inputs}
     results = [add(entity) for entity in made.values()]
     objects = [add(entity) for entity in inputs.values()]
     objects += [add(value) for value in _values("config", record["config"])]
-    packages = [add(_package(*package)) for package in record["packages"].items()]
-    workflow = add(_workflow(sources.workflow, root, record["commit"], packages))
-    add({"@id": SNAKEMAKE, "@type": "ComputerLanguage", "name": "Snakemake", "url": "https://snakemake.github.io"})
+    snakemake = add(_application(SNAKEMAKE, "Snakemake", record["snakemake"], SNAKEMAKE))
+    packages = [
+        add(_application(_local(f"package-{name}"), name, version, f"https://pypi.org/project/{name}/"))
+        for name, version in record["packages"].items()
+        if name not in ("selfrepair", "snakemake")  # the commit says what the former was, and it is at no such address
+    ]
     for name, folder in sources.models.items():
         add(_model(name, folder, root, {path: e for path, e in inputs.items() if path.is_relative_to(folder)}))
     circumstances = {name: record[name] for name in CIRCUMSTANCES}
@@ -128,19 +133,19 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         "@id": "#run",
         "@type": "CreateAction",
         "name": f"Run {record['config']['run']}",
-        "description": "Snakemake, with the configuration that is among the objects of this action.",
-        "instrument": workflow,
+        "description": "Snakemake with the Snakefile and the configuration that are among the objects of this action.",
+        "instrument": [snakemake, *packages],
         "object": objects,
         "result": results,
         "additionalProperty": [add(value) for value in _values("made-with", circumstances)],
     }
     actions = [add(run)]
     for cost in costs.to_dicts():
-        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": workflow}
+        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": snakemake}
         rule |= {"name": cost["rule"], "description": f"All {cost['jobs']} jobs of this rule."}
         actions.append(add(rule | {"resourceUsage": [add(usage) for usage in _usages(cost)]}))
     parts = [{"@id": e["@id"]} for e in (*made.values(), *inputs.values()) if "localPath" not in e]
-    return {"@context": CONTEXT, "@graph": [*_frame(record, parts, actions), *graph]}
+    return {"@context": CONTEXT, "@graph": [*_frame(root, record, parts, actions), *graph]}
 
 
 def files_in(path: Path) -> list[Path]:
@@ -179,8 +184,9 @@ def read_crate(root: Path) -> Crate:
         raise CrateError(f"{path} is damaged ({error!r}): delete it and run Snakemake again to make it") from error
 
 
-def _frame(record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -> list[Entity]:
+def _frame(folder: Path, record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -> list[Entity]:
     """The descriptor, the root and what both refer to."""
+    written = datetime.fromtimestamp((folder / "report/run.json").stat().st_mtime, UTC)
     root = {
         "@id": "./",
         "@type": "Dataset",
@@ -190,9 +196,8 @@ def _frame(record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -
         "license": {"@id": LICENSE},
         "hasPart": parts,
         "mentions": actions,
+        "datePublished": record["commit_date"] or written.date().isoformat(),
     }
-    if record["commit_date"] is not None:
-        root["datePublished"] = record["commit_date"]
     return [
         {
             "@id": METADATA,
@@ -236,31 +241,22 @@ def _model(name: str, folder: Path, root: Path, files: dict[Path, Entity]) -> En
     }
 
 
-def _workflow(path: Path, root: Path, commit: str | None, packages: list[Entity]) -> Entity:
-    entity = _file(path, root) | {
-        "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
-        "name": "selfrepair",
-        "programmingLanguage": {"@id": SNAKEMAKE},
-        "softwareRequirements": packages,
-    }
-    return entity if commit is None else entity | {"version": commit}
+def _application(identifier: str, name: str, version: str | None, url: str) -> Entity:
+    entity = {"@id": identifier, "@type": "SoftwareApplication", "name": name, "url": url}
+    return entity if version is None else entity | {"version": version}
 
 
-def _package(name: str, version: str) -> Entity:
-    return {
-        "@id": _local(f"package-{name}"),
-        "@type": "SoftwareApplication",
-        "name": name,
-        "softwareVersion": version,
-    }
-
-
-def _values(kind: str, nested: dict[str, Any]) -> list[Entity]:
-    """Each value of a nested record, by its dotted key."""
-    return [
-        {"@id": _local(f"{kind}-{key}"), "@type": "PropertyValue", "name": key, "value": value}
-        for key, value in flatten(nested).items()
-    ]
+def _values(kind: str, nested: dict[str, Any], prefix: str = "") -> list[Entity]:
+    """Each value of a nested record by its dotted key, but for those that are null; lists are joined by commas."""
+    values = []
+    for key, value in nested.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            values += _values(kind, value, f"{name}.")
+        elif value is not None:
+            plain = ", ".join(map(str, value)) if isinstance(value, list) else value
+            values.append({"@id": _local(f"{kind}-{name}"), "@type": "PropertyValue", "name": name, "value": plain})
+    return values
 
 
 def _usages(cost: dict[str, Any]) -> list[Entity]:

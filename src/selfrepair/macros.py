@@ -32,6 +32,7 @@ FACTS = {
     "Replicates": "config.analysis.bootstrap_replicates",
     "Seed": "config.seed",
     "Cores": "machine.cores",
+    "Processor": "machine.processor",
 }
 NONE = "not measured"
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
@@ -90,6 +91,7 @@ def _of_run(record: dict[str, Any]) -> dict[str, str]:
     return {name: escape(str(_fact(record, key))) for name, key in FACTS.items()} | {
         "TopPercent": f"{100 * fraction:g}",
         "ConfidenceLevel": f"{high - low:g}",
+        "MachineMemory": whole(round(_fact(record, "machine.memory_mb") / 1000)),
     }
 
 

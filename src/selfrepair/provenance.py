@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 import subprocess
 from importlib.metadata import distributions, version
 from pathlib import Path
@@ -21,16 +22,17 @@ def job_record(device: str, precision: str) -> dict[str, str]:
 
 
 def run_record(
-    config: dict[str, Any], jobs: dict[str, dict[str, str]], fetched: dict[str, dict[str, Any]]
+    config: dict[str, Any], jobs: dict[str, dict[str, str]], fetched: dict[str, dict[str, Any]], snakemake: str
 ) -> dict[str, Any]:
     """Describe a run: its configuration, the code's commit, the machine, its jobs, and the version of every package.
 
     `commit` is null outside a Git checkout, as is its `commit_date`; `modified` tells whether tracked files differ from
-    it.
+    it. The machine is the one that writes the record.
 
     Args:
         jobs: `job_record` of each measuring job, by name.
         fetched: id, commit and checksums of each model and corpus that comes from a hub.
+        snakemake: version of the Snakemake that runs the workflow; it need not be among the packages of the job.
     """
     status = modifications()
     return {
@@ -39,10 +41,13 @@ def run_record(
         "commit_date": git("show", "--no-patch", "--format=%cI", "HEAD"),
         "modified": None if status is None else bool(status),
         "python": platform.python_version(),
+        "snakemake": snakemake,
         "machine": {
             "system": platform.system(),
-            "processor": platform.machine(),
+            "architecture": platform.machine(),
+            "processor": processor(),
             "cores": os.cpu_count(),
+            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6,
         },
         "devices": sorted({job["device"] for job in jobs.values()}),
         "precisions": sorted({job["precision"] for job in jobs.values()}),
@@ -50,6 +55,13 @@ def run_record(
         "fetched": fetched,
         "packages": dict(sorted((d.metadata["Name"], d.version) for d in distributions())),
     }
+
+
+def processor() -> str:
+    """Model of the processor, as far as the system tells it."""
+    info = Path("/proc/cpuinfo")
+    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def modifications() -> str | None:

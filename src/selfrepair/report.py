@@ -42,7 +42,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the jobs of a rule took: seconds of wall clock, processors and GPUs added up, largest memory (MB)."""
+    """What the jobs of a rule took: seconds of wall clock, processors and GPUs added up, largest memory (MiB)."""
 
     rule: str
     jobs: int

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def make_results(model: FoldedModel) -> None:
 def make_record() -> dict:
     """What a run says of itself; return the document."""
     (RUN / "report").mkdir(exist_ok=True)
-    record = run_record(CONFIG, {"measure_clean.m": job_record("cpu", "float32")}, {})
+    record = run_record(CONFIG, {"measure_clean.m": job_record("cpu", "float32")}, {}, version("snakemake"))
     (RUN / "report/run.json").write_text(json.dumps(record))
     costs = cost_table([Cost("ablate_heads", 6, 12.5, 11.0, 0.0, 300.25), Cost("fold_model", 1, 1.0, 0.0, 0.0, 0.0)])
     write_csv(costs, RUN / "report/costs.csv")

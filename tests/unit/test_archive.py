@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from base64 import urlsafe_b64encode
@@ -88,6 +89,27 @@ def test_unpacked_elsewhere_it_is_as_recorded(run: Path, tmp_path_factory, monke
     subprocess.run(["tar", "-xzf", "run.tar.gz", "-C", elsewhere], check=True)
     monkeypatch.chdir(elsewhere / "selfrepair-small")
     assert not [check for check in check_files(read_crate(RUN)) if check.problem is not None]
+
+
+def test_an_absolute_path_gives_the_same_archive(run: Path) -> None:
+    archived = archive_run(read_crate(run.absolute()), Path("absolute.tar.gz"))
+    assert Path("absolute.tar.gz").read_bytes() == archive("relative.tar.gz") and archived.left_out == []
+
+
+def test_a_run_outside_the_checkout_is_refused(run: Path, tmp_path_factory) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "small"
+    shutil.copytree(run, elsewhere)
+    with pytest.raises(ArchiveError, match=r"small lies outside .*; archive it in the root of the checkout"):
+        archive_run(read_crate(elsewhere), Path("run.tar.gz"))
+
+
+def test_packing_is_shown_and_no_file_is_read_whole(run: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", None)
+    archive_run(read_crate(RUN), Path("run.tar.gz"))
+    (last,) = [line for line in capsys.readouterr().out.splitlines() if "00:00 left" in line][-1:]
+    with tarfile.open("run.tar.gz") as packed:
+        size = sum(member.size for member in packed)
+    assert last.startswith(f"packing: {size:,}/{size:,} bytes, ")
 
 
 def test_inputs_that_are_no_code_are_left_out_and_named(run: Path) -> None:

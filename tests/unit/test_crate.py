@@ -2,14 +2,18 @@
 
 import hashlib
 import json
+import re
 import shutil
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from small_run import CONFIG, RUN, make_record, make_run
 
 from selfrepair.cost_table import COSTS
-from selfrepair.crate import METADATA, CrateError, files_in, read_crate
+from selfrepair.crate import METADATA, CrateError, _values, files_in, read_crate
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +59,52 @@ def test_the_document_is_flat_and_every_reference_resolves(graph: dict[str, dict
 
 def test_every_term_is_defined(graph: dict[str, dict]) -> None:
     """Terms of the RO-Crate 1.2 context, as far as they are used, and the one that the document brings along."""
-    context = {"about", "additionalProperty", "conformsTo", "contentSize", "description", "encodingFormat", "hasPart"}
-    context |= {"instrument", "license", "localPath", "mentions", "name", "object", "programmingLanguage", "propertyID"}
-    context |= {"result", "sha256", "softwareRequirements", "softwareVersion", "unitCode", "url", "value", "version"}
+    context = {"about", "additionalProperty", "conformsTo", "contentSize", "datePublished", "description"}
+    context |= {"encodingFormat", "hasPart", "instrument", "license", "localPath", "mentions", "name", "object"}
+    context |= {"propertyID", "result", "sha256", "unitCode", "url", "value", "version"}
     used = {key for entity in graph.values() for key in entity} - {"@id", "@type"}
     assert used <= context | {"resourceUsage"}
+
+
+def test_software_has_name_version_and_address(graph: dict[str, dict]) -> None:
+    software = {e["name"]: e for e in graph.values() if e["@type"] in ("SoftwareApplication", "ComputerLanguage")}
+    assert all(re.fullmatch(r"https://\S+", entity["url"]) and entity["version"] for entity in software.values())
+    assert software["Snakemake"]["version"] == version("snakemake")
+    assert software["polars"]["url"] == "https://pypi.org/project/polars/"
+    assert "selfrepair" not in software, "it has no address that is known"
+
+
+def test_what_lies_outside_is_no_data_entity(graph: dict[str, dict]) -> None:
+    """A file that is one has a path in the crate or an address; others are files with a local identifier only."""
+    for name, entity in graph.items():
+        if "File" in entity["@type"]:
+            assert entity["@type"] == "File" and name.startswith("#") == ("localPath" in entity)
+
+
+def test_without_git_the_date_is_that_of_the_record(root: Path, graph: dict[str, dict]) -> None:
+    written = datetime.fromtimestamp((RUN / "report/run.json").stat().st_mtime, UTC)
+    assert graph["./"]["datePublished"] == f"{written:%Y-%m-%d}" and "#made-with-commit_date" not in graph
+
+
+def test_with_git_the_date_is_that_of_the_commit(made: Path, tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(made, tmp_path / "checkout")
+    monkeypatch.chdir(tmp_path / "checkout")
+    git = ["git", "-c", "user.name=n", "-c", "user.email=n@example.org"]
+    for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "--message", "first"]):
+        subprocess.run([*git, *command], check=True)
+    entities = {entity["@id"]: entity for entity in make_record()["@graph"]}
+    date = subprocess.run(["git", "log", "-1", "--format=%cI"], capture_output=True, check=True, text=True).stdout
+    assert entities["./"]["datePublished"] == entities["#made-with-commit_date"]["value"] == date.strip()
+    assert entities["#made-with-modified"]["value"] is False
+
+
+def test_values_are_numbers_and_booleans_and_what_is_null_is_left_out(root: Path, graph: dict[str, dict]) -> None:
+    assert "#made-with-commit" not in graph and "#made-with-modified" not in graph, "there is no Git here"
+    values = [entity["value"] for entity in graph.values() if entity["@type"] == "PropertyValue"]
+    assert not [value for value in values if value in (None, "None", "True", "False")]
+    assert {"@id": "#made-with-python"} in graph["#run"]["additionalProperty"]
+    nested = {"a": None, "b": {"c": True, "d": [1, "x"]}, "e": 0.5}
+    assert [(e["name"], e["value"]) for e in _values("kind", nested)] == [("b.c", True), ("b.d", "1, x"), ("e", 0.5)]
 
 
 def test_parts_are_the_files_of_the_run_with_size_and_checksum(root: Path, graph: dict[str, dict]) -> None:
@@ -82,15 +127,21 @@ def test_inputs_lie_where_their_local_paths_say(root: Path, graph: dict[str, dic
 
 def test_the_run_names_workflow_configuration_seed_machine_and_packages(graph: dict[str, dict]) -> None:
     run = graph["#run"]
-    workflow = graph[run["instrument"]["@id"]]
-    assert "ComputationalWorkflow" in workflow["@type"] and workflow["name"] == "selfrepair"
+    instruments = [graph[name] for name in references(run["instrument"])]
+    assert {"@id": "#Snakefile"} in run["object"]
     assert set(references(run["result"])) == set(references(graph["./"]["hasPart"]))
-    assert graph["#config-seed"]["value"] == "3" and {"@id": "#config-seed"} in run["object"]
+    assert graph["#config-seed"]["value"] == 3 and {"@id": "#config-seed"} in run["object"]
     assert graph["#config-models.m.path"]["value"] == CONFIG["models"]["m"]["path"]
     circumstances = {graph[name]["name"] for name in references(run["additionalProperty"])}
-    assert {"commit", "modified", "machine.cores", "machine.processor", "devices", "python"} <= circumstances
-    packages = {graph[name]["name"] for name in references(workflow["softwareRequirements"])}
-    assert {"torch", "polars", "snakemake"} <= packages
+    assert {
+        "machine.cores",
+        "machine.processor",
+        "machine.memory_mb",
+        "devices",
+        "python",
+        "snakemake",
+    } <= circumstances
+    assert {"torch", "polars", "Snakemake"} <= {entity["name"] for entity in instruments}
 
 
 def test_costs_of_each_rule_have_units(graph: dict[str, dict]) -> None:

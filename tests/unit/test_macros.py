@@ -30,7 +30,7 @@ RECORD = {
         "analysis": {"top_fraction": 0.02, "bootstrap_replicates": 1000},
     },
     "python": "3.11.7",
-    "machine": {"cores": 2},
+    "machine": {"cores": 2, "processor": "A&B (R) 3", "memory_mb": 25_769},
 }
 COSTS = store.frame(
     {

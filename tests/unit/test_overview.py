@@ -34,7 +34,7 @@ def test_heads_above_one_logit_are_counted_strictly_and_on_top_tokens() -> None:
 
 def test_documentation_has_every_key_and_column() -> None:
     assert set(MODEL_FACTS) == set(FACT)
-    assert set(RUN_RECORD) == set(run_record({}, {"measure_clean.m": job_record("cpu", "float32")}, {}))
+    assert set(RUN_RECORD) == set(run_record({}, {"measure_clean.m": job_record("cpu", "float32")}, {}, "9"))
     text = results_readme()
     named = [*MODELS, *tables.LAYERS, *tables.HEADS, *tables.CLAIMS, *claims.VERDICT, *claims.MODEL_VERDICT]
     assert all(f"| `{name}` |" in text for name in named)

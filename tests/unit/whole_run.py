@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
 def make_record(config: dict = CONFIG, models: dict[str, Path] | None = None) -> dict:
     """What a run says of itself, as its files are now; return the document."""
     (RUN / "report").mkdir(exist_ok=True)
-    record = run_record(config, {"measure_clean.m": job_record("cpu", config["precision"])}, {})
+    record = run_record(config, {"measure_clean.m": job_record("cpu", config["precision"])}, {}, version("snakemake"))
     (RUN / "report/run.json").write_text(json.dumps(record))
     costs = cost_table([Cost("ablate_heads", 6, 12.5, 11.0, 0.0, 300.25)])
     write_csv(costs, RUN / "report/costs.csv")

@@ -1,11 +1,16 @@
 """The record of the small run, its verification, and an archive of it, unpacked elsewhere."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import polars as pl
+
+from selfrepair.cost_table import COSTS
 from selfrepair.crate import read_crate
+from selfrepair.report import duration
 from tests.workflow.conftest import Clone, environment
 
 RUN = Path("results/test")
@@ -41,10 +46,17 @@ def test_the_record_names_weights_corpus_and_claims(finished_run: Clone) -> None
 
 
 def test_page_and_table_show_the_same_costs(finished_run: Clone) -> None:
-    table = (finished_run.root / RUN / "report/costs.csv").read_text().splitlines()
+    table = pl.read_csv(finished_run.root / RUN / "report/costs.csv")
     page = (finished_run.root / RUN / "report/report.html").read_text()
-    rules = [line.split(",")[0] for line in table[1:]]
-    assert "ablate_heads" in rules and all(rule in page[page.index('id="costs"') :] for rule in rules)
+    section = page[page.index('id="costs"') : page.index('id="run"')]
+    rows = [re.findall(r"<(?:code|td)[^>]*>([^<]+)<", row) for row in section.split("<tr>")]
+    shown = {row[0]: row[1:] for row in rows if len(row) == len(COSTS)}
+    times = ["wall_time", "cpu_time", "gpu_time"]
+    expected = {
+        row["rule"]: [str(row["jobs"]), *(duration(row[name]) for name in times), f"{round(row['memory']):,}"]
+        for row in table.to_dicts()
+    }
+    assert shown == expected and table.filter(rule="ablate_heads")["wall_time"].item() > 0
 
 
 def test_an_archive_is_reproducible_and_unpacked_it_is_verified_and_reruns_nothing(

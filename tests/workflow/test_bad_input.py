@@ -1,6 +1,7 @@
 """Bad input ends before any work, with a message that names the key or the file, and the fix."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from tests.workflow.conftest import CONFIG, Clone
 
 GPT2 = Path("workflow/resources/models/tiny-gpt2")
+LLAMA = Path("workflow/resources/models/tiny-llama")
 
 
 @pytest.fixture(scope="module")
@@ -159,13 +161,30 @@ def test_the_papers_models_are_planned_without_any_of_them_here(project: Clone, 
     assert plan["fetch_corpus"] == 1
 
 
-def test_llama_says_what_its_missing_path_is_for(project: Clone) -> None:
+def with_llama(project: Clone) -> str:
+    """`paper.yaml` with the model that has to be brought."""
     text = (project.root / "config/paper.yaml").read_text()
     lines = ("llama-7b:", "  path: path/to/llama-7b", "  study: [L30H8]", "  as_published: true")
     for line in lines:
         assert f"  # {line}\n" in text
         text = text.replace(f"  # {line}\n", f"  {line}\n")
-    (project.root / "llama.yaml").write_text(text)
+    return text
+
+
+def test_the_papers_commands_are_not_longer_than_a_system_takes(project: Clone) -> None:
+    """Linux takes 128 KiB in one argument, and a command is one argument of the shell."""
+    text = with_llama(project).replace("path/to/llama-7b", str(LLAMA)).replace("[L30H8]", "[L1H1]")
+    (project.root / "all.yaml").write_text(text)
+    done = project.run("--dry-run", "--printshellcmds", config="all.yaml")
+    assert done.returncode == 0 and "llama-7b-as-published" in done.stdout, done.stdout[-4000:]
+    commands = re.findall("^Shell command: (.+)$", done.stdout, re.MULTILINE)
+    assert len(commands) > 600 and sum("workflow/scripts/record_crate.py" in command for command in commands) == 1
+    longest = max(commands, key=len)
+    assert len(longest) < 2**17 / 2, f"{len(longest)} bytes, half of the limit is to be kept free: {longest[:200]}"
+
+
+def test_llama_says_what_its_missing_path_is_for(project: Clone) -> None:
+    (project.root / "llama.yaml").write_text(with_llama(project))
     refused(project, "llama.yaml", ["models.llama-7b", "path/to/llama-7b does not exist", "set the model's `path`"])
 
 

@@ -12,10 +12,11 @@ parser.add_argument("--config", required=True, help="configuration as JSON")
 parser.add_argument("--jobs", nargs="+", required=True, help="names of the measuring jobs")
 parser.add_argument("--measured", type=Path, nargs="+", required=True, help="a Parquet file of each of them")
 parser.add_argument("--fetched", type=Path, nargs="*", default=[], help="records of what was fetched from a hub")
+parser.add_argument("--snakemake", required=True, help="version of Snakemake")
 parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
 args = parser.parse_args()
 
 jobs = {job: read_made_with(path) for job, path in zip(args.jobs, args.measured, strict=True)}
 fetched = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in args.fetched}
-record = json.dumps(run_record(json.loads(args.config), jobs, fetched), indent=2)
+record = json.dumps(run_record(json.loads(args.config), jobs, fetched, args.snakemake), indent=2)
 write_whole(args.output, lambda path: path.write_text(record + "\n"))

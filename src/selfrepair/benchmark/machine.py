@@ -2,15 +2,14 @@
 
 import os
 import platform
-import re
 import statistics
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
 from selfrepair.models.folded import FoldedModel
+from selfrepair.provenance import processor
 
 TOKENS = 4096  # that pass a layer together
 REPEATS = 5
@@ -38,10 +37,8 @@ def mm_rate(model: FoldedModel) -> float:
 
 def describe_machine() -> dict[str, object]:
     """Processor, cores, threads that torch uses, and the versions that timings depend on."""
-    info = Path("/proc/cpuinfo")
-    named = re.search(r"model name\s*: (.*)", info.read_text()) if info.exists() else None
     return {
-        "processor": named[1] if named else platform.processor(),
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
