@@ -34,6 +34,7 @@ FACTS = {
     "Cores": "machine.cores",
     "Processor": "machine.processor",
 }
+UPRIGHT = 3  # models, each a column, with which the table of claims fits an upright page
 NONE = "not measured"
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
 
@@ -154,6 +155,8 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
     found = {name: whole(value) for name, value in counts.items()}
+    upright = len({entry["model"] for entry in entries}) <= UPRIGHT
+    found["OrientationOfClaims"] = "portrait" if upright else "landscape"
     for claim in measured:
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]

@@ -16,6 +16,7 @@ TOP_HEADS = 10
 ERASURE_SHOWN = 3  # erasure neurons of a head in LaTeX
 Table = tuple[pl.DataFrame, str]
 
+PAPER_AND_VERDICT, JUDGED = 67, 47  # widths of columns of the claims in points, of a model each the second
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
 
 
@@ -161,8 +162,9 @@ def claims(judged: list[dict[str, Any]]) -> Table:
     rows_of_csv = store.frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
     decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
     names = list(dict.fromkeys(entry["model"] for claim in decided for entry in claim["models"]))
+    rest = rf"\dimexpr0.86\linewidth-{PAPER_AND_VERDICT + JUDGED * len(names)}pt\relax"
     columns = [
-        Column("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.45\linewidth}"),
+        Column("wording", "Claim", "tex", align=rf">{{\raggedright\arraybackslash}}p{{{rest}}}"),
         Column("rule", "Holds if", "tex", align=r">{\raggedright\arraybackslash}p{0.14\linewidth}"),
         Column("paper_value", "Paper", decimals=2),
         Column("verdict", "Verdict", "tex", align="l"),

@@ -89,6 +89,18 @@ def test_every_macro_of_the_paper_is_generated(values: dict[str, str]) -> None:
     assert len(used & set(values)) > 30
 
 
+def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: list[dict]) -> None:
+    def orientation(n_models: int) -> str:
+        claims = [
+            claim | {"models": [entry | {"model": f"m{i}"} for entry in claim["models"][:1] for i in range(n_models)]}
+            for claim in judged
+        ]
+        tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
+        return macros(RECORD, *tables, claims, COSTS)["OrientationOfClaims"]
+
+    assert [orientation(n) for n in (0, 3, 4, 7)] == ["portrait", "portrait", "landscape", "landscape"]
+
+
 def test_no_number_is_typed_in_the_prose() -> None:
     body = MAIN[MAIN.index(r"\begin{abstract}") : MAIN.index(r"\bibliographystyle")]
     body = re.sub(r"\\begin\{(equation|figure|table)\}.*?\\end\{\1\}", "", body, flags=re.DOTALL)

@@ -121,6 +121,7 @@ def test_claims_table_escapes_wording_and_marks_each_model() -> None:
     assert "never shown" not in tex and "true by construction" not in tex
     assert r"{($\times$)}" in tex, "in brackets where the interval would say otherwise"
     assert "only explored" not in tex
+    assert r"\dimexpr0.86\linewidth-114pt" in tex, "what one model's column leaves"
     assert rows.select("id", "model", "value").rows() == [
         ("a", "m", -0.5),
         ("b", None, None),
