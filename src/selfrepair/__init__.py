@@ -5,6 +5,7 @@ Names are imported when they are first used, so that light parts stay light.
 
 from importlib import import_module
 
+__version__ = "0.1.0"
 _HOME = {
     "FoldedModel": "selfrepair.models.folded",
     "Measurement": "selfrepair.measurement",

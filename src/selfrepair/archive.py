@@ -67,11 +67,12 @@ def archive_run(crate: Crate, output: Path) -> Archived:
 
 
 def _within_checkout(root: Path) -> Path:
-    """The run's folder as the archive is to hold it: its path from the root of the checkout."""
-    relative = Path(os.path.relpath(root))
-    if relative.parts[:1] == ("..",):
-        raise ArchiveError(f"{root} lies outside {Path.cwd()}; archive it in the root of the checkout that made it")
-    return relative
+    """The run's folder as the archive is to hold it: its path from the root of the checkout, links as written."""
+    whole = Path(os.path.abspath(root))
+    for folder in whole.parents:
+        if folder.samefile("."):
+            return whole.relative_to(folder)
+    raise ArchiveError(f"{root} lies outside {Path.cwd()}; archive it in the root of the checkout that made it")
 
 
 def _agreed_commit(crate: Crate) -> str:
@@ -80,6 +81,8 @@ def _agreed_commit(crate: Crate) -> str:
     again = "`snakemake --cores all --forcerun record_run`, with the configuration of the run, makes the record anew"
     if head is None:
         raise ArchiveError("this is no Git checkout, so the code of the run is not known; archive it where it was made")
+    if inside := git("rev-parse", "--show-prefix"):
+        raise ArchiveError(f"this is {inside} of the checkout; archive in its root")
     if changed := modifications():
         raise ArchiveError(f"tracked files differ from the commit; commit or restore them first:\n{changed}")
     if record["commit"] != head:

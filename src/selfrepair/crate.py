@@ -2,17 +2,15 @@
 
 RO-Crate 1.2 with the profile Process Run Crate 0.5. Results are data entities with size and SHA-256. Inputs and the
 Snakefile lie outside the folder, so they are files with a local identifier and a `localPath` from it, as RO-Crate 1.2
-wants it. Snakemake is the software that ran; the Snakefile is one of its objects, not a workflow of the crate, which
-would have to lie inside. Configuration, machine and packages are those of `provenance.run_record`; what each rule took
-is in `cost_table.COSTS`. There are no times of start and end: no file of a run says when it was made in a way that a
-repetition would repeat. The date of the crate is that of the commit; outside Git it is the day on which `run.json` was
-written.
+wants it. Snakemake is the software that ran, with the packages that it needed; the Snakefile is one of its objects, not
+a workflow of the crate, which would have to lie inside. Configuration, machine, packages and the date are those of
+`provenance.run_record`; what each rule took is in `cost_table.COSTS`. There are no times of start and end: no file of a
+run says when it was made in a way that a repetition would repeat.
 """
 
 import json
 import os
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,6 +19,7 @@ import polars as pl
 
 from selfrepair.cost_table import COSTS
 from selfrepair.provenance import sha256
+from selfrepair.report import flatten
 
 METADATA = "ro-crate-metadata.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.2"
@@ -47,7 +46,7 @@ FORMATS = {
 }
 UNITS = {"s": "https://qudt.org/vocab/unit/SEC", "MiB": "https://qudt.org/vocab/unit/MebiBYTE"}
 # Of `provenance.run_record`: what is true of the run as a whole.
-CIRCUMSTANCES = ("commit", "commit_date", "modified", "python", "snakemake", "machine", "devices", "precisions")
+CIRCUMSTANCES = ("version", "commit", "date", "modified", "python", "machine", "devices", "precisions")
 Entity = dict[str, Any]
 
 
@@ -120,12 +119,13 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
     results = [add(entity) for entity in made.values()]
     objects = [add(entity) for entity in inputs.values()]
     objects += [add(value) for value in _values("config", record["config"])]
-    snakemake = add(_application(SNAKEMAKE, "Snakemake", record["snakemake"], SNAKEMAKE))
-    packages = [
+    required = [
         add(_application(_local(f"package-{name}"), name, version, f"https://pypi.org/project/{name}/"))
         for name, version in record["packages"].items()
-        if name not in ("selfrepair", "snakemake")  # the commit says what the former was, and it is at no such address
+        if name not in ("selfrepair", "snakemake")  # the former is at no address, which software must have
     ]
+    snakemake = _application(SNAKEMAKE, "Snakemake", record["snakemake"], SNAKEMAKE)
+    instrument = add(snakemake | {"softwareRequirements": required})
     for name, folder in sources.models.items():
         add(_model(name, folder, root, {path: e for path, e in inputs.items() if path.is_relative_to(folder)}))
     circumstances = {name: record[name] for name in CIRCUMSTANCES}
@@ -134,18 +134,18 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         "@type": "CreateAction",
         "name": f"Run {record['config']['run']}",
         "description": "Snakemake with the Snakefile and the configuration that are among the objects of this action.",
-        "instrument": [snakemake, *packages],
+        "instrument": instrument,
         "object": objects,
         "result": results,
         "additionalProperty": [add(value) for value in _values("made-with", circumstances)],
     }
     actions = [add(run)]
     for cost in costs.to_dicts():
-        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": snakemake}
+        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": instrument}
         rule |= {"name": cost["rule"], "description": f"All {cost['jobs']} jobs of this rule."}
         actions.append(add(rule | {"resourceUsage": [add(usage) for usage in _usages(cost)]}))
     parts = [{"@id": e["@id"]} for e in (*made.values(), *inputs.values()) if "localPath" not in e]
-    return {"@context": CONTEXT, "@graph": [*_frame(root, record, parts, actions), *graph]}
+    return {"@context": CONTEXT, "@graph": [*_frame(record, parts, actions), *graph]}
 
 
 def files_in(path: Path) -> list[Path]:
@@ -184,9 +184,8 @@ def read_crate(root: Path) -> Crate:
         raise CrateError(f"{path} is damaged ({error!r}): delete it and run Snakemake again to make it") from error
 
 
-def _frame(folder: Path, record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -> list[Entity]:
+def _frame(record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -> list[Entity]:
     """The descriptor, the root and what both refer to."""
-    written = datetime.fromtimestamp((folder / "report/run.json").stat().st_mtime, UTC)
     root = {
         "@id": "./",
         "@type": "Dataset",
@@ -196,7 +195,7 @@ def _frame(folder: Path, record: dict[str, Any], parts: list[Entity], actions: l
         "license": {"@id": LICENSE},
         "hasPart": parts,
         "mentions": actions,
-        "datePublished": record["commit_date"] or written.date().isoformat(),
+        "datePublished": record["date"],
     }
     return [
         {
@@ -241,22 +240,17 @@ def _model(name: str, folder: Path, root: Path, files: dict[Path, Entity]) -> En
     }
 
 
-def _application(identifier: str, name: str, version: str | None, url: str) -> Entity:
-    entity = {"@id": identifier, "@type": "SoftwareApplication", "name": name, "url": url}
-    return entity if version is None else entity | {"version": version}
+def _application(identifier: str, name: str, version: str, url: str) -> Entity:
+    return {"@id": identifier, "@type": "SoftwareApplication", "name": name, "version": version, "url": url}
 
 
-def _values(kind: str, nested: dict[str, Any], prefix: str = "") -> list[Entity]:
-    """Each value of a nested record by its dotted key, but for those that are null; lists are joined by commas."""
-    values = []
-    for key, value in nested.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            values += _values(kind, value, f"{name}.")
-        elif value is not None:
-            plain = ", ".join(map(str, value)) if isinstance(value, list) else value
-            values.append({"@id": _local(f"{kind}-{name}"), "@type": "PropertyValue", "name": name, "value": plain})
-    return values
+def _values(kind: str, nested: dict[str, Any]) -> list[Entity]:
+    """Each value of a nested record by its dotted key, but for those that are null."""
+    return [
+        {"@id": _local(f"{kind}-{key}"), "@type": "PropertyValue", "name": key, "value": value}
+        for key, value in flatten(nested).items()
+        if value is not None
+    ]
 
 
 def _usages(cost: dict[str, Any]) -> list[Entity]:

@@ -70,8 +70,9 @@ MODEL_FACTS = {
 }
 RUN_RECORD = {
     "config": "the whole configuration of the run, with seeds",
+    "version": "of this package",
     "commit": "commit of the code; null outside a Git checkout",
-    "commit_date": "when that commit was made; null outside a Git checkout",
+    "date": "when that commit was made; outside a Git checkout the day of the record",
     "modified": "whether tracked files differ from the commit; null outside a Git checkout",
     "python": "version of Python",
     "snakemake": "version of Snakemake",

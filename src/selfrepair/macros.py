@@ -16,6 +16,7 @@ from selfrepair.claims import FAILED, HELD, PAPER, UNMEASURED
 from selfrepair.latex import escape, interval, number, scientific, whole
 from selfrepair.overview import LARGE_EFFECT
 from selfrepair.statistics import PERCENTILES
+from selfrepair.tables import JUDGED, UPRIGHT, judged_models
 
 RANGES = {
     "LayerRange": "n_layers",
@@ -34,7 +35,6 @@ FACTS = {
     "Cores": "machine.cores",
     "Processor": "machine.processor",
 }
-UPRIGHT = 3  # models, each a column, with which the table of claims fits an upright page
 NONE = "not measured"
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
 
@@ -152,11 +152,11 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ClaimsNotHeld": verdicts.count(FAILED),
         "ClaimsUndecided": verdicts.count(UNMEASURED),
         "PaperModelsMeasured": len({entry["model"] for entry in entries if entry["role"] == PAPER}),
+        "ModelsJudgedMost": JUDGED,
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
     found = {name: whole(value) for name, value in counts.items()}
-    upright = len({entry["model"] for entry in entries}) <= UPRIGHT
-    found["OrientationOfClaims"] = "portrait" if upright else "landscape"
+    found["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
     for claim in measured:
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]

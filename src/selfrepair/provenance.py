@@ -5,9 +5,12 @@ import os
 import platform
 import re
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
+
+from selfrepair import __version__
 
 
 def sha256(path: Path) -> str:
@@ -24,10 +27,10 @@ def job_record(device: str, precision: str) -> dict[str, str]:
 def run_record(
     config: dict[str, Any], jobs: dict[str, dict[str, str]], fetched: dict[str, dict[str, Any]], snakemake: str
 ) -> dict[str, Any]:
-    """Describe a run: its configuration, the code's commit, the machine, its jobs, and the version of every package.
+    """Describe a run: its configuration, the code's version and commit, the machine, its jobs, and all packages.
 
-    `commit` is null outside a Git checkout, as is its `commit_date`; `modified` tells whether tracked files differ from
-    it. The machine is the one that writes the record.
+    `commit` is null outside a Git checkout; `modified` tells whether tracked files differ from it. The date is that of
+    the commit or, without one, today's. The machine is the one that writes the record.
 
     Args:
         jobs: `job_record` of each measuring job, by name.
@@ -37,8 +40,9 @@ def run_record(
     status = modifications()
     return {
         "config": config,
+        "version": __version__,
         "commit": git("rev-parse", "HEAD"),
-        "commit_date": git("show", "--no-patch", "--format=%cI", "HEAD"),
+        "date": git("show", "--no-patch", "--format=%cI", "HEAD") or f"{datetime.now(UTC):%Y-%m-%d}",
         "modified": None if status is None else bool(status),
         "python": platform.python_version(),
         "snakemake": snakemake,

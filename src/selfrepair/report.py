@@ -150,15 +150,15 @@ def total(items: list[Cost]) -> Cost:
     )
 
 
-def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Flatten a nested record to dotted keys; lists are joined by commas."""
+def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, str | float | None]:
+    """Flatten a nested record to dotted keys; lists are joined by commas, other values stay what they are."""
     flat = {}
     for key, value in record.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
             flat |= flatten(value, f"{name}.")
         else:
-            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
     return flat
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from selfrepair import schemas, store
-from selfrepair.claims import UNMEASURED
+from selfrepair.claims import PAPER, UNMEASURED
 from selfrepair.contexts import ARROW
 from selfrepair.latex import MISSING, Column, escape, number, table
 
@@ -16,7 +16,9 @@ TOP_HEADS = 10
 ERASURE_SHOWN = 3  # erasure neurons of a head in LaTeX
 Table = tuple[pl.DataFrame, str]
 
-PAPER_AND_VERDICT, JUDGED = 67, 47  # widths of columns of the claims in points, of a model each the second
+JUDGED = 9  # models, each a column, for which the claims in LaTeX have room on a turned page
+UPRIGHT = 3  # and on an upright one
+WIDTHS = (70, 47)  # points that columns of claims take: the published value and the verdict, and one model
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
 
 
@@ -150,7 +152,8 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
 def claims(judged: list[dict[str, Any]]) -> Table:
     """Claims and verdicts (`claims.evaluate`): one row per claim in LaTeX, one per claim and model in the CSV.
 
-    What is not counted as a claim, and claims that no statistic decides, are in the CSV only.
+    What is not counted as a claim, claims that no statistic decides, and of more than `JUDGED` models those beyond, the
+    paper's first, are in the CSV only.
     """
     long = [
         claim
@@ -161,13 +164,13 @@ def claims(judged: list[dict[str, Any]]) -> Table:
     ]
     rows_of_csv = store.frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
     decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
-    names = list(dict.fromkeys(entry["model"] for claim in decided for entry in claim["models"]))
-    rest = rf"\dimexpr0.86\linewidth-{PAPER_AND_VERDICT + JUDGED * len(names)}pt\relax"
+    names = judged_models(decided)
+    rest = rf"\dimexpr0.86\linewidth-{WIDTHS[0] + WIDTHS[1] * len(names)}pt\relax"
     columns = [
         Column("wording", "Claim", "tex", align=rf">{{\raggedright\arraybackslash}}p{{{rest}}}"),
         Column("rule", "Holds if", "tex", align=r">{\raggedright\arraybackslash}p{0.14\linewidth}"),
         Column("paper_value", "Paper", decimals=2),
-        Column("verdict", "Verdict", "tex", align="l"),
+        Column("verdict", "Verdict", "tex", align=r">{\raggedright\arraybackslash}p{30pt}"),
         *(Column(name, rf"\rotatebox{{90}}{{\texttt{{{escape(name)}}}}}", "tex") for name in names),
     ]
     rows = [
@@ -175,10 +178,16 @@ def claims(judged: list[dict[str, Any]]) -> Table:
         | {name: escape(claim[name]) for name in ("wording", "rule")}
         | {"verdict": MISSING if claim["verdict"] == UNMEASURED else claim["verdict"]}
         | dict.fromkeys(names, "--")
-        | {entry["model"]: _judged(entry) for entry in claim["models"]}
+        | {entry["model"]: _judged(entry) for entry in claim["models"] if entry["model"] in names}
         for claim in decided
     ]
     return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")
+
+
+def judged_models(claims: list[dict[str, Any]]) -> list[str]:
+    """Models that the claims in LaTeX have columns for: the first `JUDGED`, the paper's before others."""
+    roles = {entry["model"]: entry["role"] for claim in claims for entry in claim["models"]}
+    return sorted(roles, key=lambda model: roles[model] != PAPER)[:JUDGED]
 
 
 def norm_share(rows: pl.DataFrame) -> Table:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import tracemalloc
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
@@ -92,20 +93,34 @@ def test_unpacked_elsewhere_it_is_as_recorded(run: Path, tmp_path_factory, monke
 
 
 def test_an_absolute_path_gives_the_same_archive(run: Path) -> None:
-    archived = archive_run(read_crate(run.absolute()), Path("absolute.tar.gz"))
-    assert Path("absolute.tar.gz").read_bytes() == archive("relative.tar.gz") and archived.left_out == []
+    Path("../linked").symlink_to(Path.cwd())
+    for root in (Path.cwd(), Path.cwd().parent / "linked"):
+        archived = archive_run(read_crate(root / run), Path("absolute.tar.gz"))
+        assert Path("absolute.tar.gz").read_bytes() == archive("relative.tar.gz") and archived.left_out == []
 
 
 def test_a_run_outside_the_checkout_is_refused(run: Path, tmp_path_factory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "small"
     shutil.copytree(run, elsewhere)
-    with pytest.raises(ArchiveError, match=r"small lies outside .*; archive it in the root of the checkout"):
-        archive_run(read_crate(elsewhere), Path("run.tar.gz"))
+    for path in (elsewhere, Path(os.path.relpath(elsewhere))):
+        with pytest.raises(ArchiveError, match=r"small lies outside .*; archive it in the root of the checkout"):
+            archive_run(read_crate(path), Path("run.tar.gz"))
 
 
-def test_packing_is_shown_and_no_file_is_read_whole(run: Path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(Path, "read_bytes", None)
-    archive_run(read_crate(RUN), Path("run.tar.gz"))
+def test_a_folder_of_the_checkout_is_refused(run: Path, monkeypatch) -> None:
+    monkeypatch.chdir("results")
+    with pytest.raises(ArchiveError, match="this is results/ of the checkout; archive in its root"):
+        archive_run(read_crate(Path("small")), Path("run.tar.gz"))
+
+
+def test_packing_is_shown_and_no_file_is_read_whole(run: Path, capsys) -> None:
+    (run / "large.svg").write_bytes(bytes(2**25))
+    make_record()
+    crate = read_crate(RUN)
+    tracemalloc.start()
+    archive_run(crate, Path("run.tar.gz"))
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
     (last,) = [line for line in capsys.readouterr().out.splitlines() if "00:00 left" in line][-1:]
     with tarfile.open("run.tar.gz") as packed:
         size = sum(member.size for member in packed)

@@ -5,15 +5,18 @@ import json
 import re
 import shutil
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from small_run import CONFIG, RUN, make_record, make_run
 
+from selfrepair import __version__
 from selfrepair.cost_table import COSTS
 from selfrepair.crate import METADATA, CrateError, _values, files_in, read_crate
+
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,17 +64,18 @@ def test_every_term_is_defined(graph: dict[str, dict]) -> None:
     """Terms of the RO-Crate 1.2 context, as far as they are used, and the one that the document brings along."""
     context = {"about", "additionalProperty", "conformsTo", "contentSize", "datePublished", "description"}
     context |= {"encodingFormat", "hasPart", "instrument", "license", "localPath", "mentions", "name", "object"}
-    context |= {"propertyID", "result", "sha256", "unitCode", "url", "value", "version"}
+    context |= {"propertyID", "result", "sha256", "softwareRequirements", "unitCode", "url", "value", "version"}
     used = {key for entity in graph.values() for key in entity} - {"@id", "@type"}
     assert used <= context | {"resourceUsage"}
 
 
 def test_software_has_name_version_and_address(graph: dict[str, dict]) -> None:
-    software = {e["name"]: e for e in graph.values() if e["@type"] in ("SoftwareApplication", "ComputerLanguage")}
+    software = {e["name"]: e for e in graph.values() if e["@type"] == "SoftwareApplication"}
     assert all(re.fullmatch(r"https://\S+", entity["url"]) and entity["version"] for entity in software.values())
     assert software["Snakemake"]["version"] == version("snakemake")
     assert software["polars"]["url"] == "https://pypi.org/project/polars/"
     assert "selfrepair" not in software, "it has no address that is known"
+    assert graph["#made-with-version"]["value"] == __version__
 
 
 def test_what_lies_outside_is_no_data_entity(graph: dict[str, dict]) -> None:
@@ -82,8 +86,8 @@ def test_what_lies_outside_is_no_data_entity(graph: dict[str, dict]) -> None:
 
 
 def test_without_git_the_date_is_that_of_the_record(root: Path, graph: dict[str, dict]) -> None:
-    written = datetime.fromtimestamp((RUN / "report/run.json").stat().st_mtime, UTC)
-    assert graph["./"]["datePublished"] == f"{written:%Y-%m-%d}" and "#made-with-commit_date" not in graph
+    date = json.loads((RUN / "report/run.json").read_text())["date"]
+    assert graph["./"]["datePublished"] == date and datetime.now(UTC) - datetime.fromisoformat(f"{date}T00Z") < DAY * 2
 
 
 def test_with_git_the_date_is_that_of_the_commit(made: Path, tmp_path: Path, monkeypatch) -> None:
@@ -94,7 +98,7 @@ def test_with_git_the_date_is_that_of_the_commit(made: Path, tmp_path: Path, mon
         subprocess.run([*git, *command], check=True)
     entities = {entity["@id"]: entity for entity in make_record()["@graph"]}
     date = subprocess.run(["git", "log", "-1", "--format=%cI"], capture_output=True, check=True, text=True).stdout
-    assert entities["./"]["datePublished"] == entities["#made-with-commit_date"]["value"] == date.strip()
+    assert entities["./"]["datePublished"] == entities["#made-with-date"]["value"] == date.strip()
     assert entities["#made-with-modified"]["value"] is False
 
 
@@ -127,7 +131,7 @@ def test_inputs_lie_where_their_local_paths_say(root: Path, graph: dict[str, dic
 
 def test_the_run_names_workflow_configuration_seed_machine_and_packages(graph: dict[str, dict]) -> None:
     run = graph["#run"]
-    instruments = [graph[name] for name in references(run["instrument"])]
+    snakemake = graph[run["instrument"]["@id"]]
     assert {"@id": "#Snakefile"} in run["object"]
     assert set(references(run["result"])) == set(references(graph["./"]["hasPart"]))
     assert graph["#config-seed"]["value"] == 3 and {"@id": "#config-seed"} in run["object"]
@@ -139,9 +143,9 @@ def test_the_run_names_workflow_configuration_seed_machine_and_packages(graph: d
         "machine.memory_mb",
         "devices",
         "python",
-        "snakemake",
     } <= circumstances
-    assert {"torch", "polars", "Snakemake"} <= {entity["name"] for entity in instruments}
+    packages = {graph[name]["name"] for name in references(snakemake["softwareRequirements"])}
+    assert snakemake["name"] == "Snakemake" and {"torch", "polars"} <= packages and "snakemake" not in packages
 
 
 def test_costs_of_each_rule_have_units(graph: dict[str, dict]) -> None:

@@ -203,7 +203,7 @@ def test_costs_are_added_up_by_rule(tmp_path: Path) -> None:
 
 
 def test_nested_facts_become_dotted_keys() -> None:
-    assert flatten({"a": {"b": [1, 2], "c": {"d": None}}, "e": True}) == {"a.b": "1, 2", "a.c.d": "None", "e": "True"}
+    assert flatten({"a": {"b": [1, 2], "c": {"d": None}}, "e": True}) == {"a.b": "1, 2", "a.c.d": None, "e": True}
 
 
 def test_models_table_has_no_missing_cells(page: str) -> None:

@@ -1,9 +1,12 @@
 """Tables: cells as TeX, one row per thing, and the same numbers in LaTeX and CSV."""
 
+import re
+
 import polars as pl
 import pytest
 
 from selfrepair import schemas, store, tables
+from selfrepair.claims import PAPER
 from selfrepair.latex import escape, interval, number, scientific, whole
 from selfrepair.summaries import wide, write_csv
 
@@ -121,7 +124,7 @@ def test_claims_table_escapes_wording_and_marks_each_model() -> None:
     assert "never shown" not in tex and "true by construction" not in tex
     assert r"{($\times$)}" in tex, "in brackets where the interval would say otherwise"
     assert "only explored" not in tex
-    assert r"\dimexpr0.86\linewidth-114pt" in tex, "what one model's column leaves"
+    assert r"\dimexpr0.86\linewidth-117pt" in tex, "what one model's column leaves"
     assert rows.select("id", "model", "value").rows() == [
         ("a", "m", -0.5),
         ("b", None, None),
@@ -130,6 +133,18 @@ def test_claims_table_escapes_wording_and_marks_each_model() -> None:
         ("d", "m", -0.5),
         ("f", "m", -0.5),
     ]
+
+
+def test_of_many_models_the_papers_have_columns_of_claims_and_all_are_in_the_csv() -> None:
+    entry = {"value": 0.5, "low": None, "high": None, "holds": True, "interval_agrees": None, "verdict": "yes"}
+    roles = {**{f"other-{i}": "other model" for i in range(8)}, **{f"own-{i}": PAPER for i in range(3)}}
+    claim = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "above 0", "paper_value": None}
+    claim |= {"identity": False, "exploratory": False, "wording": "w", "verdict": "held"}
+    claim |= {"models": [entry | {"model": model, "role": role} for model, role in roles.items()]}
+    rows, tex = tables.claims([claim])
+    header = next(line for line in tex.splitlines() if line.startswith("Claim &"))
+    assert re.findall(r"texttt\{([^}]+)\}", header) == [f"own-{i}" for i in range(3)] + [f"other-{i}" for i in range(6)]
+    assert rows.height == 11
 
 
 def test_csv_has_fixed_decimals(tmp_path) -> None:

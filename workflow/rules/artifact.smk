@@ -170,7 +170,6 @@ rule record_crate:
         run=subpath(output[0], parent=True),
         listed=listed,
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
-    # With many models this exceeds what Linux takes as one argument; Snakemake writes such a command to a file.
     shell:
         "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --workflow {input.workflow:q} "
         "@{params.listed:q} 2>&1 | tee {log:q}"
