@@ -243,7 +243,7 @@ rule record_run:
         ],
     shell:
         "python {input.code[0]} --config {params.config:q} --jobs {params.jobs} --measured {input.measured} "
-        "--fetched {input.fetched} --snakemake {SNAKEMAKE} --output {output} 2>&1 | tee {log}"
+        "--fetched {input.fetched} --snakemake $(snakemake --version) --output {output} 2>&1 | tee {log}"
 
 
 rule summarise_iterative:

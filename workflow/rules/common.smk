@@ -1,7 +1,6 @@
 # What all rules share: the checked configuration, names of models and files, the environment of every command.
 
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 # Found from here, as there are two files from which the workflow can start.
@@ -22,8 +21,6 @@ from settings import (
 
 shell.prefix(command_prefix(str(ROOT)))
 
-# Named in a command and not among its params, so that another version alone is no reason to run it again.
-SNAKEMAKE = version("snakemake")
 SETTINGS = read_settings(config, workflow.overwrite_configfiles or ["config/demo.yaml"])
 MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations
