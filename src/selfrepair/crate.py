@@ -59,12 +59,10 @@ class Sources:
     """What a run was made from, as paths from where the workflow runs.
 
     Attributes:
-        workflow: the Snakefile.
-        inputs: files that were read: weights, tokenizers, corpus, claims, published values.
+        inputs: files that were read: the Snakefile, weights, tokenizers, corpus, claims, published values.
         models: directory of each measured model, by the name that results call it.
     """
 
-    workflow: Path
     inputs: list[Path]
     models: dict[str, Path]
 
@@ -114,7 +112,7 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         graph.append(entity)
         return {"@id": entity["@id"]}
 
-    inputs = {path: _file(path, root) for path in sorted({*sources.inputs, sources.workflow})}
+    inputs = {path: _file(path, root) for path in sorted(sources.inputs)}
     made = {path: _file(path, root) for path in sorted(files) if path not in inputs}
     results = [add(entity) for entity in made.values()]
     objects = [add(entity) for entity in inputs.values()]
@@ -124,8 +122,9 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         for name, version in record["packages"].items()
         if name not in ("selfrepair", "snakemake")  # the former is at no address, which software must have
     ]
-    snakemake = _application(SNAKEMAKE, "Snakemake", record["snakemake"], SNAKEMAKE)
-    instrument = add(snakemake | {"softwareRequirements": required})
+    snakemake = add(
+        _application(SNAKEMAKE, "Snakemake", record["snakemake"], SNAKEMAKE) | {"softwareRequirements": required}
+    )
     for name, folder in sources.models.items():
         add(_model(name, folder, root, {path: e for path, e in inputs.items() if path.is_relative_to(folder)}))
     circumstances = {name: record[name] for name in CIRCUMSTANCES}
@@ -134,14 +133,14 @@ def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: So
         "@type": "CreateAction",
         "name": f"Run {record['config']['run']}",
         "description": "Snakemake with the Snakefile and the configuration that are among the objects of this action.",
-        "instrument": instrument,
+        "instrument": snakemake,
         "object": objects,
         "result": results,
         "additionalProperty": [add(value) for value in _values("made-with", circumstances)],
     }
     actions = [add(run)]
     for cost in costs.to_dicts():
-        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": instrument}
+        rule = {"@id": _local(f"rule-{cost['rule']}"), "@type": "CreateAction", "instrument": snakemake}
         rule |= {"name": cost["rule"], "description": f"All {cost['jobs']} jobs of this rule."}
         actions.append(add(rule | {"resourceUsage": [add(usage) for usage in _usages(cost)]}))
     parts = [{"@id": e["@id"]} for e in (*made.values(), *inputs.values()) if "localPath" not in e]

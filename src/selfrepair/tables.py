@@ -14,11 +14,11 @@ from selfrepair.latex import MISSING, Column, escape, number, table
 
 TOP_HEADS = 10
 ERASURE_SHOWN = 3  # erasure neurons of a head in LaTeX
-Table = tuple[pl.DataFrame, str]
-
 JUDGED = 9  # models, each a column, for which the claims in LaTeX have room on a turned page
 UPRIGHT = 3  # and on an upright one
 WIDTHS = (70, 47)  # points that columns of claims take: the published value and the verdict, and one model
+Table = tuple[pl.DataFrame, str]
+
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
 
 
@@ -178,7 +178,7 @@ def claims(judged: list[dict[str, Any]]) -> Table:
         | {name: escape(claim[name]) for name in ("wording", "rule")}
         | {"verdict": MISSING if claim["verdict"] == UNMEASURED else claim["verdict"]}
         | dict.fromkeys(names, "--")
-        | {entry["model"]: _judged(entry) for entry in claim["models"] if entry["model"] in names}
+        | {entry["model"]: _judged(entry) for entry in claim["models"]}
         for claim in decided
     ]
     return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from selfrepair.crate import METADATA, Crate
+from selfrepair.crate import METADATA, Crate, files_in
+from selfrepair.models.directory import second_measurements
 from selfrepair.provenance import git, modifications, sha256
 
 UNRECORDED = ("logs", "benchmarks", "trained")  # folders of a run in which files may lie that no record names
 PDF = "paper/paper.pdf"  # made wherever a TeX engine is found, so also after the record
 HUB_DIRECTORY = ("results", "hub", "models")  # of fetched models; what Snakemake makes is the directory of each
-AS_PUBLISHED = "-as-published"  # ends the name of a model that is measured a second time, in the authors' units
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,14 @@ class Check:
 
 def expected(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Model and kind of ablation of each measurement that a configuration asks for, second ones included."""
-    kinds = config["ablation"]["kinds"]
-    twice = [name for name, entry in config["models"].items() if entry.get("as_published")]
+    kinds, second = config["ablation"]["kinds"], second_measurements(config["models"])
     measured = [(name, kind) for name in config["models"] for kind in kinds]
-    return measured + [(f"{name}{AS_PUBLISHED}", "resample") for name in twice if "resample" in kinds]
+    return measured + [(name, "resample") for name in second if "resample" in kinds]
+
+
+def place(row: dict[str, Any]) -> str:
+    """Where a token row is: its head, row and position."""
+    return f"L{row['layer']}H{row['head']}, row {row['row']}, pos {row['pos']}"
 
 
 def shards(crate: Crate, model: str, kind: str, table: str) -> list[Path]:
@@ -80,11 +84,10 @@ def _way_out(path: Path, kind: str) -> str:
 
 def _results(root: Path) -> Iterator[str]:
     """Paths of everything in a run's folder that has to be in its record."""
-    for path in root.rglob("*"):
+    for path in files_in(root):
         name = path.relative_to(root)
         folded = name.parts[0] == "models" and "folded" in name.parts  # model.json has their checksums
-        apart = folded or name.parts[0] in UNRECORDED or any(part.startswith(".") for part in name.parts)
-        if path.is_file() and not apart and str(name) != METADATA:
+        if not folded and name.parts[0] not in UNRECORDED and str(name) != METADATA:
             yield name.as_posix()
 
 

@@ -16,10 +16,11 @@ from torch import Tensor
 from selfrepair.ablation import shard_rows
 from selfrepair.crate import Crate
 from selfrepair.inputs import Inputs, read_inputs
+from selfrepair.models.directory import second_measurements
 from selfrepair.progress import Progress
 from selfrepair.recompute import Recomputation
 from selfrepair.replacements import ABLATIONS
-from selfrepair.verify import AS_PUBLISHED, Check, expected, shards
+from selfrepair.verify import Check, expected, shards
 from selfrepair.verify_sample import EFFECTS, TOLERANCES, Sample, largest, text
 
 MEAN_TOKENS = 200_000  # above that, mean activations are taken from the run: a pass of its own would take hours
@@ -44,8 +45,7 @@ def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
         if name not in crate.models:
             yield Check(name, "the record does not say where this model's weights are, so no row was recomputed")
             continue
-        second = name.endswith(AS_PUBLISHED) and name not in config["models"]
-        model = Recomputation(crate.path(crate.models[name]), as_published=second)
+        model = Recomputation(crate.path(crate.models[name]), name in second_measurements(config["models"]))
         sampled = crate.path(f"tokens/{name}")
         inputs = read_inputs(*(pl.read_parquet(sampled / f"{table}.parquet") for table in ("tokens", "rows")))
         counted = _counted(crate, name, inputs)
@@ -77,7 +77,7 @@ def _means(model: Recomputation, inputs: Inputs, folder: Path) -> tuple[Float[Te
 
 def _counted(crate: Crate, name: str, inputs: Inputs) -> Bool[Tensor, "row pos"]:
     """Which tokens the sums are over."""
-    if crate.run_record["config"]["ablation"].get("measure", "all") == "all":
+    if crate.run_record["config"]["ablation"]["measure"] == "all":
         return torch.ones_like(inputs.documents, dtype=torch.bool)
     clean = pl.read_parquet(crate.path(f"ablation/{name}/clean/tokens.parquet")).sort("row", "pos")
     return clean["control"].to_torch().view(inputs.documents.shape)

@@ -17,7 +17,7 @@ from selfrepair.measurement import TOLERANCE
 from selfrepair.progress import Progress
 from selfrepair.recompute import Recomputation
 from selfrepair.replacements import Ablation
-from selfrepair.verify import Check
+from selfrepair.verify import Check, place
 
 RATIOS = ("scale", "ablated_scale", "own_scale")
 EFFECTS = (*schemas.EFFECTS, *schemas.by_layer(0))
@@ -100,11 +100,10 @@ class Sample:
             excess = np.nan_to_num(error / allowed, nan=np.inf)  # nothing is worse than NaN
             if excess.max() > worst:
                 worst, (token, value) = excess.max(), np.unravel_index(excess.argmax(), excess.shape)
-                row = kept.row(int(token), named=True)
-                place = f"L{row['layer']}H{row['head']}, row {row['row']}, pos {row['pos']}: {name}"
+                where = f"{place(kept.row(int(token), named=True))}: {name}"
                 numbers = f"is {text(stored[name][token])}, recomputed {text(values[token])}"
                 size = f"largest deviation {error[token, value]:.1e} (allowed: {allowed[token, value]:.1e})"
-                said = f"{place} {numbers}; {size}" if worst > 1 else size
+                said = f"{where} {numbers}; {size}" if worst > 1 else size
         return said, worst > 1
 
     def _typical(self, stored: Values, anew: Values) -> tuple[str, bool]:

@@ -17,8 +17,9 @@ from selfrepair import schemas
 from selfrepair.ablation import shard_rows
 from selfrepair.crate import Crate
 from selfrepair.measurement import TOLERANCE
+from selfrepair.models.directory import parse_head, second_measurements
 from selfrepair.selection import top_count
-from selfrepair.verify import AS_PUBLISHED, Check, expected, shards
+from selfrepair.verify import Check, expected, place, shards
 
 HEAD, PLACE = list(schemas.HEAD), list(schemas.PLACE)
 KEPT = [*HEAD, *PLACE, "document", "selected", "control"]
@@ -38,7 +39,7 @@ def check_tables(crate: Crate) -> Iterator[Check]:
             tables = _read(crate, config, model)
             count = _check_rows(tables, top_count(tables.documents.height, config["analysis"]["top_fraction"]), rows)
             _check_parts(tables, rows)
-            _check_sums(tables, config["ablation"].get("measure", "all") == "selected", sums)
+            _check_sums(tables, config["ablation"]["measure"] == "selected", sums)
             _check_means(crate.path(heads), rows, sums)
         except _Difference as difference:
             yield Check(f"{model}, {kind}", str(difference))
@@ -74,8 +75,8 @@ def _read(crate: Crate, config: dict[str, Any], model: str) -> _Tables:
     clean = pl.read_parquet(folder / "tokens.parquet")
     tokens = pl.read_parquet(crate.path(f"tokens/{model}/tokens.parquet")).filter(pl.col("pos") > 0)
     selected = pl.read_parquet(folder / "selected.parquet")
-    heads = config["models"][model if model in config["models"] else model.removesuffix(AS_PUBLISHED)].get("heads")
-    pairs = [tuple(map(int, name[1:].split("H"))) for name in heads or []]
+    heads = config["models"][second_measurements(config["models"]).get(model, model)].get("heads")
+    pairs = [parse_head(name) for name in heads or []]
     named = pl.DataFrame(pairs, schema={name: schemas.HEAD[name].dtype for name in HEAD}, orient="row")
     return _Tables(
         documents=tokens.select("row", (pl.col("pos") - 1).cast(pl.Int16), "document"),
@@ -118,8 +119,7 @@ def _first_difference(found: pl.DataFrame, wanted: pl.DataFrame) -> str:
         if odd.height:
             row = odd.row(0, named=True)
             marks = ", ".join(f"{name} {row[name]}".lower() for name in ("document", "selected", "control"))
-            place = f"L{row['layer']}H{row['head']}, row {row['row']}, pos {row['pos']}"
-            return f"{what} {odd.height} rows, the first of {place}, {marks}"
+            return f"{what} {odd.height} rows, the first of {place(row)}, {marks}"
     return "has rows twice"
 
 
@@ -143,9 +143,8 @@ def _check_parts(tables: _Tables, rows: list[Path]) -> None:
         for said, difference in equal.items():
             odd = table.filter(~(difference.abs() <= TOLERANCE * pl.col("largest")).fill_null(False))
             if odd.height:
-                row = odd.row(0, named=True)
-                place = f"L{row['layer']}H{row['head']}, row {row['row']}, pos {row['pos']}"
-                raise _Difference(f"{path.name}: {said} in {odd.height} rows, the first of {place}")
+                first = place(odd.row(0, named=True))
+                raise _Difference(f"{path.name}: {said} in {odd.height} rows, the first of {first}")
 
 
 def _check_sums(tables: _Tables, of_control: bool, sums: list[Path]) -> None:
@@ -174,5 +173,5 @@ def _check_means(path: Path, rows: list[Path], sums: list[Path]) -> None:
         odd = ~(np.abs(value - mean) <= CLOSE * np.maximum(np.abs(mean), size))
         if odd.any() or not both.height:
             row = both.row(int(odd.argmax()), named=True) if both.height else {}
-            place = f"L{row.get('layer')}H{row.get('head')}, {tokens} tokens, {row.get('quantity')}"
-            raise _Difference(f"{path.name}: mean of {place} is {row.get('value')}, of the rows {row.get('mean')}")
+            what = f"L{row.get('layer')}H{row.get('head')}, {tokens} tokens, {row.get('quantity')}"
+            raise _Difference(f"{path.name}: mean of {what} is {row.get('value')}, of the rows {row.get('mean')}")

@@ -1,4 +1,4 @@
-"""A finished run in small: tokens, clean pass, ablations and record of a tiny random model, without Snakemake."""
+"""A finished run in small: tokens, clean pass, ablations, statistics, record of tiny random models, no Snakemake."""
 
 import contextlib
 import json
@@ -14,7 +14,10 @@ from selfrepair.ablation import ablate_heads
 from selfrepair.clean_run import run_clean
 from selfrepair.cost_table import cost_table
 from selfrepair.crate import METADATA, Sources, run_crate
+from selfrepair.experiments.self_repair import summarise
 from selfrepair.models.folded import FoldedModel
+from selfrepair.models.folded_files import load_folded
+from selfrepair.models.load import fold_to_disk
 from selfrepair.provenance import job_record, run_record
 from selfrepair.replacements import ABLATIONS
 from selfrepair.report import Cost
@@ -24,7 +27,14 @@ from selfrepair.sweep import all_heads
 from selfrepair.tokens import sample_tokens
 
 RUN = Path("results/small")
-CONFIG = {"run": "small", "seed": 3, "models": {"m": {"path": "models/m"}}, "precision": "float32"}
+CONFIG = {
+    "run": "small",
+    "seed": 3,
+    "models": {"m": {"path": "models/m"}},
+    "precision": "float32",
+    "analysis": {"top_fraction": 0.05},
+    "ablation": {"kinds": list(ABLATIONS), "measure": "all"},
+}
 
 
 def make_project(model: Path) -> None:
@@ -36,42 +46,56 @@ def make_project(model: Path) -> None:
     Path("config/claims.yaml").write_text("claims: []\n")
 
 
-def make_results(model: FoldedModel) -> None:
-    """What a run measures, in two shards."""
+def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = ABLATIONS, measure: str = "all") -> None:
+    """What a run measures of a model, in two shards, and its statistics."""
     generator = np.random.default_rng(5)
     texts = [generator.integers(1, 97, size=generator.integers(4, 16)).tolist() for _ in range(30)]
     names = pl.DataFrame({"name": [str(i) for i in range(30)], "kind": ["text"] * 30})
     sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_rows=9, row_length=10, seed=1)
     clean = run_clean(model, sampled.tokens, 0.05, 15, seed=2)
-    write_parquet(sampled.tokens, RUN / "tokens/m/tokens.parquet")
-    write_parquet(sampled.rows, RUN / "tokens/m/rows.parquet")
-    write_parquet(clean.tokens, RUN / "ablation/m/clean/tokens.parquet")
-    save_file({"z": clean.means}, RUN / "ablation/m/clean/means.safetensors")
-    for kind in ABLATIONS:
-        for shard in range(2):
-            kept, _ = ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, all_heads(model), shard, 2)
-            write_parquet(kept, RUN / f"ablation/m/{kind}/tokens-{shard}.parquet")
+    write_parquet(sampled.tokens, RUN / f"tokens/{name}/tokens.parquet")
+    write_parquet(sampled.rows, RUN / f"tokens/{name}/rows.parquet")
+    write_parquet(clean.tokens, RUN / f"ablation/{name}/clean/tokens.parquet")
+    write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
+    save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
+    heads = all_heads(model)
+    for kind in kinds:
+        shards = [
+            ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured=measure)
+            for shard in range(2)
+        ]
+        for shard, tables in enumerate(shards):
+            for table, rows in zip(("tokens", "sums"), tables, strict=True):
+                write_parquet(rows, RUN / f"ablation/{name}/{kind}/{table}-{shard}.parquet")
+        kept, sums = (pl.concat(tables) for tables in zip(*shards, strict=True))
+        summary = summarise(name, kind, kept, sums, replicates=10, seed=1)
+        write_parquet(summary.heads, RUN / f"analysis/{name}/{kind}/heads.parquet")
 
 
-def make_record() -> dict:
-    """What a run says of itself; return the document."""
+def make_record(config: dict = CONFIG, models: dict[str, Path] | None = None) -> dict:
+    """What a run says of itself, as its files are now; return the document."""
     (RUN / "report").mkdir(exist_ok=True)
-    record = run_record(CONFIG, {"measure_clean.m": job_record("cpu", "float32")}, {}, version("snakemake"))
+    record = run_record(config, {"measure_clean.m": job_record("cpu", config["precision"])}, {}, version("snakemake"))
     (RUN / "report/run.json").write_text(json.dumps(record))
     costs = cost_table([Cost("ablate_heads", 6, 12.5, 11.0, 0.0, 300.25), Cost("fold_model", 1, 1.0, 0.0, 0.0, 0.0)])
     write_csv(costs, RUN / "report/costs.csv")
     (RUN / METADATA).unlink(missing_ok=True)
     files = [path for path in RUN.rglob("*") if path.is_file()]
-    inputs = [path for path in (*Path("models").rglob("*"), Path("config/claims.yaml")) if path.is_file()]
-    document = run_crate(RUN, record, files, Sources(Path("Snakefile"), inputs, {"m": Path("models/m")}), costs)
+    inputs = [path for path in Path("models").rglob("*") if path.is_file()]
+    inputs += [Path("config/claims.yaml"), Path("Snakefile")]
+    models = {"m": Path("models/m")} if models is None else models
+    document = run_crate(RUN, record, files, Sources(inputs, models), costs)
     (RUN / METADATA).write_text(json.dumps(document))
     return document
 
 
-def make_run(zoo: object, root: Path) -> Path:
+def make_run(
+    zoo: object, root: Path, precision: str = "float32", measure: str = "all", kinds: tuple[str, ...] = ABLATIONS
+) -> Path:
     """A finished run of the tiny GPT-2 in `root`; return `root`."""
     with contextlib.chdir(root):
         make_project(zoo.folder("gpt2"))
-        make_results(zoo.folded("gpt2"))
-        make_record()
+        fold_to_disk(Path("models/m"), "m", root / "folded", precision)
+        make_results(load_folded(root / "folded"), kinds=kinds, measure=measure)
+        make_record(CONFIG | {"precision": precision, "ablation": {"kinds": list(kinds), "measure": measure}})
     return root

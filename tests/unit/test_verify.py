@@ -12,8 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
-from small_run import RUN
-from whole_run import CONFIG, make_record, make_results, make_run
+from small_run import CONFIG, RUN, make_record, make_results, make_run
 
 from selfrepair import clean, verify_rows
 from selfrepair.crate import read_crate

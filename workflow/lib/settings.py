@@ -11,13 +11,13 @@ import yaml
 
 from selfrepair.models.directory import (
     count_parameters,
+    second_measurements,
     weight_files,
 )
 from selfrepair.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
 HUB_LOCK = "config/hub.lock.yaml"
-AS_PUBLISHED = "-as-published"  # after the name of a model that is measured a second time, in the authors' units
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 # Memory of a job that holds a model: so many times its weights in float32, and the rest of the program.
 MODEL_COPIES = 3
@@ -104,7 +104,7 @@ class Settings:
     @property
     def as_published(self) -> list[str]:
         """Names of the second measurements, in the authors' units, of models that ask for one."""
-        return [f"{name}{AS_PUBLISHED}" for name in self.models if self.config["models"][name].get("as_published")]
+        return list(second_measurements(self.config["models"]))
 
     def measured(self, ablation: str) -> list[str]:
         """Models with summaries of a kind of ablation, those in the authors' units after the others."""
@@ -116,7 +116,7 @@ class Settings:
 
     def _base(self, name: str) -> str:
         """The configured model behind a name."""
-        return name.removesuffix(AS_PUBLISHED) if name in self.as_published else name
+        return second_measurements(self.config["models"]).get(name, name)
 
     def _entry(self, name: str) -> dict[str, Any]:
         return self.config["models"][self._base(name)]

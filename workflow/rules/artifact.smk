@@ -114,6 +114,7 @@ INPUTS = sorted(
         *(["config/training.yaml"] if RETRAINED else []),
         SETTINGS.corpus_file,
         "config/claims.yaml",
+        "Snakefile",
     }
 )
 
@@ -140,21 +141,17 @@ rule record_costs:
         "2>&1 | tee {log:q}"
 
 
-RECORDED = [
-    *DELIVERABLES,
-    *INTERMEDIATE,
-    *rules.write_report.input.benchmarks,
-    "<results>/report/costs.csv",
-]
-
-
 rule record_crate:
     """The record of the run, made last: results and inputs with SHA-256, code, configuration, machine, costs."""
     input:
         code=code("record_crate", "analyse"),
-        files=RECORDED,
+        files=[
+            *DELIVERABLES,
+            *INTERMEDIATE,
+            *rules.write_report.input.benchmarks,
+            "<results>/report/costs.csv",
+        ],
         sources=INPUTS,
-        workflow="Snakefile",
     output:
         "<results>/ro-crate-metadata.json",
     log:
@@ -171,5 +168,5 @@ rule record_crate:
         listed=listed,
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
     shell:
-        "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --workflow {input.workflow:q} "
-        "@{params.listed:q} 2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} @{params.listed:q} "
+        "2>&1 | tee {log:q}"

@@ -14,12 +14,11 @@ parser.add_argument("--run", type=Path, required=True, help="folder of the run, 
 parser.add_argument("--files", type=Path, nargs="+", required=True, help="what the run made")
 parser.add_argument("--inputs", type=Path, nargs="+", required=True, help="what it read; of a directory, every file")
 parser.add_argument("--models", nargs="+", required=True, help="directory of each measured model, as name=directory")
-parser.add_argument("--workflow", type=Path, required=True, help="the Snakefile")
 args = parser.parse_args()
 
 inputs = [file for path in args.inputs for file in files_in(path)]
 models = {name: Path(folder) for name, _, folder in (model.partition("=") for model in args.models)}
 record = json.loads((args.run / "report/run.json").read_text())
 costs = pl.read_csv(args.run / "report/costs.csv")
-crate = run_crate(args.run, record, args.files, Sources(args.workflow, inputs, models), costs)
+crate = run_crate(args.run, record, args.files, Sources(inputs, models), costs)
 write_whole(args.run / METADATA, lambda path: path.write_text(json.dumps(crate, indent=1) + "\n"))

@@ -8,6 +8,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 SUPPORTED = {
     "gpt2": "GPT-2",
@@ -94,6 +95,11 @@ def weight_files(folder: Path) -> list[Path]:
             "convert them to model.safetensors (in transformers: save_pretrained)"
         )
     raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
+
+
+def second_measurements(models: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Name of each measurement in the authors' units that `models` of a run ask for, and the model behind it."""
+    return {f"{name}-as-published": name for name, entry in models.items() if entry.get("as_published")}
 
 
 def parse_head(name: str) -> tuple[int, int]:
