@@ -11,29 +11,32 @@ from torch import Tensor
 
 # Calls into these modules check the shapes that their annotations promise.
 CHECKED = (
-    "ablation",
-    "clean",
-    "clean_run",
-    "corpora",
-    "intervention_run",
-    "interventions",
-    "measurement",
-    "memory",
+    "ablation.shard",
+    "ablation.clean",
+    "ablation.clean_run",
+    "ablation.inputs",
+    "tokens.corpora",
+    "tokens.stdlib_corpus",
+    "ablation.iterative",
+    "ablation.interventions",
+    "ablation.effects",
+    "ablation.memory",
     "models.checkpoint",
     "models.fold",
     "models.folded",
     "models.folded_files",
     "models.load",
     "models.precision",
-    "replacements",
-    "runs",
-    "selection",
-    "sweep",
+    "ablation.replacements",
+    "ablation.jobs",
+    "ablation.selection",
+    "ablation.sweep",
 )
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
-    from selfrepair import ablation, corpora  # noqa: F401
+    from selfrepair.ablation import shard  # noqa: F401
     from selfrepair.models import load
     from selfrepair.models.folded import FoldedModel
+    from selfrepair.tokens import stdlib_corpus  # noqa: F401
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # real models, texts and tokenizers; not in the repository
 VOCABULARY = 97

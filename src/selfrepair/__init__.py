@@ -4,19 +4,24 @@ Names are imported when they are first used, so that light parts stay light.
 """
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = "0.1.0"
 _HOME = {
     "FoldedModel": "selfrepair.models.folded",
-    "Measurement": "selfrepair.measurement",
-    "clean_pass": "selfrepair.clean",
+    "Measurement": "selfrepair.ablation.effects",
+    "clean_pass": "selfrepair.ablation.clean",
     "load_model": "selfrepair.models.load",
-    "measure": "selfrepair.sweep",
+    "measure": "selfrepair.ablation.sweep",
 }
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        try:
+            return version("selfrepair")
+        except PackageNotFoundError:
+            return "unknown: not installed"
     if name not in _HOME:
         raise AttributeError(f"module 'selfrepair' has no attribute '{name}'")
     return getattr(import_module(_HOME[name]), name)

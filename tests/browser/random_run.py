@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from selfrepair import schemas
-from selfrepair.explorer.data import Tables, model_data, to_json
-from selfrepair.explorer.page import page, read_run
-from selfrepair.overview import MODELS, write_models
-from selfrepair.store import Column, frame
+from selfrepair.ablation.schema import EFFECTS, SELECTED
+from selfrepair.analysis.overview import MODELS, write_models
+from selfrepair.analysis.schema import ERASURE_NEURONS, NEURON_FREQUENCY, RESPONDERS, STATISTICS
+from selfrepair.core.tables import Column, frame
+from selfrepair.report.explorer.data import Tables, model_data, to_json
+from selfrepair.report.explorer.page import page, read_run
+from selfrepair.tokens.schema import TOKENS
 
 N_ROWS, LENGTH, VOCABULARY = 6, 40, 26
 CONTROL = 20  # control tokens
@@ -59,8 +61,8 @@ def tables(
         },
         sampled=_sampled(random),
         selected=_selected(kept),
-        frequency=_neurons(name, heads[-1:] if n_layers > 1 else [], schemas.NEURON_FREQUENCY, random),
-        erasure=_neurons(name, heads[-1:] if n_layers > 1 else [], schemas.ERASURE_NEURONS, random),
+        frequency=_neurons(name, heads[-1:] if n_layers > 1 else [], NEURON_FREQUENCY, random),
+        erasure=_neurons(name, heads[-1:] if n_layers > 1 else [], ERASURE_NEURONS, random),
     )
 
 
@@ -95,11 +97,11 @@ def _statistics(
                     control = measure == "selected" or statistic == "median"
                     count = 12 if tokens == "top" else CONTROL if control else 234
                     documents = 3 + index % 3 if tokens == "top" else 5 if control else 6
-                    for quantity in SHARED if "share" in statistic else schemas.EFFECTS:
+                    for quantity in SHARED if "share" in statistic else EFFECTS:
                         value = float(random.normal())
                         key = (name, ablation, n_layers, layer, head, tokens, quantity, statistic)
                         rows.append((*key, value, value - 0.25, value + 0.5, count, documents))
-    return _table(rows, schemas.STATISTICS)
+    return _table(rows, STATISTICS)
 
 
 def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
@@ -115,7 +117,7 @@ def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: 
         for part in ("attention", "mlp")
         for later in range(n_layers)
     ]
-    return _table(rows, schemas.RESPONDERS)
+    return _table(rows, RESPONDERS)
 
 
 def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
@@ -136,7 +138,7 @@ def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.Dat
 
 def _selected(kept: pl.DataFrame) -> pl.DataFrame:
     rank = pl.col("direct_effect").rank("ordinal", descending=True).over("layer", "head").cast(pl.Int32) - 1
-    return kept.filter("selected").with_columns(rank=rank).select(list(schemas.SELECTED))
+    return kept.filter("selected").with_columns(rank=rank).select(list(SELECTED))
 
 
 def _sampled(random: np.random.Generator) -> pl.DataFrame:
@@ -145,7 +147,7 @@ def _sampled(random: np.random.Generator) -> pl.DataFrame:
     rows = [
         (row, pos, int(tokens[row, pos]), row if pos else None, pos) for row in range(N_ROWS) for pos in range(LENGTH)
     ]
-    return _table(rows, schemas.TOKENS)
+    return _table(rows, TOKENS)
 
 
 def _neurons(

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from token_drawings import TOKEN_FIGURES
 
-from selfrepair import schemas
+from selfrepair.analysis.schema import MOVING, REPRESSION, RESPONDERS, STATISTICS
 from selfrepair.figures.effect_scatter import effect_scatter
 from selfrepair.figures.iterative import layer_moving, self_repression
 from selfrepair.figures.repair_breakdown import repair_breakdown
@@ -25,7 +25,7 @@ QUANTITIES = [
     "repair_attention",
     "repair_mlp",
 ]
-STATISTICS = ["mean", "median", "share", "clipped_share"]
+STATISTIC_NAMES = ["mean", "median", "share", "clipped_share"]
 MODELS = ["one", "two"]
 
 
@@ -49,10 +49,10 @@ def statistics(per_head: bool, models: list[str] = MODELS) -> pl.DataFrame:
         for head in (range(N_HEADS) if per_head else [None])
         for tokens in ("top", "all")
         for quantity in QUANTITIES
-        for statistic in STATISTICS
+        for statistic in STATISTIC_NAMES
     ]
     rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in keys]
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.STATISTICS.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in STATISTICS.items()}, orient="row")
 
 
 def responder_table() -> pl.DataFrame:
@@ -65,7 +65,7 @@ def responder_table() -> pl.DataFrame:
         for part in ("attention", "mlp")
         for later in range(N_LAYERS)
     ]
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.RESPONDERS.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in RESPONDERS.items()}, orient="row")
 
 
 def moving_table() -> pl.DataFrame:
@@ -85,7 +85,7 @@ def moving_table() -> pl.DataFrame:
         for tokens in ("all", "top")
     ]
     rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in (*heads, *correlations)]
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.MOVING.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in MOVING.items()}, orient="row")
 
 
 def repression_table() -> pl.DataFrame:
@@ -99,7 +99,7 @@ def repression_table() -> pl.DataFrame:
         for statistic in ("ratio", *(["share_repressed"] if head is None else []))
     ]
     rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in keys]
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.REPRESSION.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in REPRESSION.items()}, orient="row")
 
 
 def training_tables() -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -10,21 +10,21 @@ import numpy as np
 import polars as pl
 from safetensors.torch import save_file
 
-from selfrepair.ablation import ablate_heads
-from selfrepair.clean_run import run_clean
-from selfrepair.cost_table import cost_table
-from selfrepair.crate import METADATA, Sources, run_crate
-from selfrepair.experiments.self_repair import summarise
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.replacements import ABLATIONS
+from selfrepair.ablation.shard import ablate_heads
+from selfrepair.ablation.sweep import all_heads
+from selfrepair.analysis.heads import summarise
+from selfrepair.artifact.crate import METADATA, Sources, run_crate
+from selfrepair.artifact.record import run_record
+from selfrepair.core.tables import write_csv, write_parquet
+from selfrepair.models.device import job_record
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
-from selfrepair.provenance import job_record, run_record
-from selfrepair.replacements import ABLATIONS
-from selfrepair.report import Cost
-from selfrepair.store import write_parquet
-from selfrepair.summaries import write_csv
-from selfrepair.sweep import all_heads
-from selfrepair.tokens import sample_tokens
+from selfrepair.report.costs import cost_table
+from selfrepair.report.html import Cost
+from selfrepair.tokens.rows import sample_tokens
 
 RUN = Path("results/small")
 CONFIG = {

@@ -8,12 +8,13 @@ import polars.testing
 import pytest
 import torch
 
-from selfrepair import ablation, schemas
-from selfrepair.ablation import ablate_heads, shard_rows
-from selfrepair.clean_run import CleanRun, run_clean
-from selfrepair.measurement import Measurement
-from selfrepair.sweep import all_heads, measure
-from selfrepair.tokens import SampledTokens, sample_tokens, token_matrix
+from selfrepair.ablation import shard as ablation
+from selfrepair.ablation.clean_run import CleanRun, run_clean
+from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.schema import CLEAN_TOKENS, CLIPPED, EFFECTS, ablated_tokens, by_layer
+from selfrepair.ablation.shard import ablate_heads, shard_rows
+from selfrepair.ablation.sweep import all_heads, measure
+from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
 TOP, CONTROL = 0.05, 15
 KEY = ["layer", "head", "row", "pos"]
@@ -58,7 +59,7 @@ def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options)
 
 
 def added(sums: pl.DataFrame) -> pl.DataFrame:
-    layered = list(schemas.by_layer(3))
+    layered = list(by_layer(3))
     single = [pl.col(name).arr.get(i).alias(f"{name}_{i}") for name in layered for i in range(3)]
     wide = sums.with_columns(single).drop(layered)
     return wide.group_by("layer", "head", "document").sum().sort("layer", "head", "document")
@@ -153,7 +154,7 @@ def test_more_shards_than_rows(model, sampled, clean):
 def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, kind):
     """Selected and control tokens, no others, with the values of the measurement at their place."""
     m, (tokens, _) = whole[kind], run(model, sampled, clean, kind, shards=2)
-    assert tokens.schema == {name: column.dtype for name, column in schemas.ablated_tokens(3).items()}
+    assert tokens.schema == {name: column.dtype for name, column in ablated_tokens(3).items()}
     control = set(clean.tokens.filter("control").select("row", "pos").rows())
     document = token_matrix(sampled.tokens, "document")
     seen = set()
@@ -187,7 +188,7 @@ def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
     document = token_matrix(sampled.tokens, "document")[:, 1:]
     values = columns_of(whole["resample"])
     effect = values["direct_effect"]
-    clipped = {name: np.clip(values[name.removeprefix("clipped_")] / effect, 0, 1) for name in schemas.CLIPPED}
+    clipped = {name: np.clip(values[name.removeprefix("clipped_")] / effect, 0, 1) for name in CLIPPED}
     assert len(sums) == 12 * len(np.unique(document))
     for entry in sums.iter_rows(named=True):
         here = document == entry["document"]
@@ -214,7 +215,7 @@ def test_selected_tokens_are_the_top_of_a_full_sort(model, sampled, clean, whole
 
 
 def test_the_clean_table_holds_every_token(clean, sampled, whole):
-    assert clean.tokens.schema == {name: column.dtype for name, column in schemas.CLEAN_TOKENS.items()}
+    assert clean.tokens.schema == {name: column.dtype for name, column in CLEAN_TOKENS.items()}
     assert clean.tokens.select("row", "pos").rows() == list(itertools.product(range(9), range(9)))
     assert clean.tokens["control"].sum() == CONTROL
     assert clean.tokens["document"].to_list() == token_matrix(sampled.tokens, "document")[:, 1:].ravel().tolist()
@@ -231,10 +232,10 @@ def test_heads_may_be_asked_for_in_any_order(model, sampled, clean):
 
 def test_a_share_of_no_direct_effect_is_none():
     """A head that writes nothing has no share: 0, not NaN, or one such token would spoil every sum."""
-    from selfrepair.ablation import _DocumentSums, _Where
+    from selfrepair.ablation.shard import _DocumentSums, _Where
 
     zero, one, place = torch.zeros(2), torch.ones(2), torch.zeros(2, dtype=torch.long)
-    values = {name: one for name in schemas.EFFECTS} | {name: torch.zeros(2, 3) for name in schemas.by_layer(3)}
+    values = {name: one for name in EFFECTS} | {name: torch.zeros(2, 3) for name in by_layer(3)}
     sums = _DocumentSums(1, 3, torch.tensor([[4, 4]]), torch.ones(1, 2, dtype=torch.bool))
     sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, _Where(place, place, torch.arange(2)))
-    assert sums.table([(0, 0)]).select(*schemas.CLIPPED).row(0) == (0.0, 0.0, 0.0, 0.0)
+    assert sums.table([(0, 0)]).select(*CLIPPED).row(0) == (0.0, 0.0, 0.0, 0.0)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from small_run import RUN, make_record, make_run
 
-from selfrepair.archive import ArchiveError, archive_run
-from selfrepair.crate import METADATA, read_crate
-from selfrepair.verify import check_files
+from selfrepair.artifact.archive import ArchiveError, archive_run
+from selfrepair.artifact.crate import METADATA, read_crate
+from selfrepair.artifact.verify import check_files
 
 GIT = ["git", "-c", "user.name=n", "-c", "user.email=n@example.org"]
 

@@ -9,14 +9,14 @@ from jaxtyping import Int
 from oracle import attention_projections
 from torch import Tensor
 
-from selfrepair.clean import clean_pass
+from selfrepair.ablation.clean import clean_pass
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.neuron_recorder import NeuronWatch
+from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
-from selfrepair.neurons import NeuronWatch
-from selfrepair.runs import Runs
-from selfrepair.sweep import all_heads, measure, no_means, sweep
 
 LLAMAS = ["llama_mha", "llama_gqa", "mistral"]
 

@@ -8,6 +8,7 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.authors import AuthorsProcedure
 from selfrepair.benchmark.compare import check_agreement, compare_methods, largest_differences, spread_heads
 from selfrepair.benchmark.costs import count_weights, extrapolate_costs
@@ -18,20 +19,12 @@ from selfrepair.benchmark.hooks import LeanHooks
 from selfrepair.benchmark.loading import measure_loading
 from selfrepair.benchmark.page import BEGIN, END, page, readme_with_block, recommendation
 from selfrepair.benchmark.precision import compare_precisions
-from selfrepair.benchmark.random_model import (
-    SHAPES,
-    Shape,
-    random_folded,
-    random_rows,
-    row_before,
-    save_random_model,
-)
-from selfrepair.benchmark.schemas import LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
+from selfrepair.benchmark.random_model import SHAPES, Shape, random_folded, random_rows, row_before, save_random_model
+from selfrepair.benchmark.schema import LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
 from selfrepair.benchmark.selected import selected_gain
+from selfrepair.core.tables import frame
 from selfrepair.models.load import load_model
-from selfrepair.store import frame
-from selfrepair.sweep import measure
-from selfrepair.tokens import sample_tokens
+from selfrepair.tokens.rows import sample_tokens
 
 ROOT = Path(__file__).parents[2]
 TINY = Shape("gpt2", n_layers=2, n_heads=2, d_model=16, d_mlp=24, d_vocab=50, max_positions=32)

@@ -5,9 +5,9 @@ from dataclasses import fields
 import pytest
 import torch
 
-from selfrepair.measurement import Measurement
+from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.sweep import measure
 from selfrepair.models.folded import FoldedModel, Layer
-from selfrepair.sweep import measure
 
 FIELDS = [field.name for field in fields(Measurement)]
 

@@ -4,9 +4,9 @@ import polars as pl
 import pytest
 from test_tables import statistics
 
-from selfrepair import schemas
-from selfrepair.experiments.chosen_heads import CHOSEN_HEADS, choose_heads, distinct, read_chosen
-from selfrepair.summaries import write_csv
+from selfrepair.ablation.schema import ablated_tokens
+from selfrepair.analysis.chosen_heads import CHOSEN_HEADS, choose_heads, distinct, read_chosen
+from selfrepair.core.tables import write_csv
 
 MEANS = {  # direct effect and self-repair on top tokens
     (0, 0): {"direct_effect": -1.0, "self_repair": 9.0},  # repaired most, but of negative direct effect
@@ -31,7 +31,7 @@ def tables(control=CONTROL) -> tuple[pl.DataFrame, pl.DataFrame]:
         for effect, repair in zip(*pairs, strict=True)
     ]
     rows += [(layer, head, False, 1.0, 1e6) for layer, head in control]  # top tokens do not count for the noise
-    schema = {name: schemas.ablated_tokens(3)[name].dtype for name in ("layer", "head", "control")}
+    schema = {name: ablated_tokens(3)[name].dtype for name in ("layer", "head", "control")}
     schema |= {"direct_effect": pl.Float32, "self_repair": pl.Float32}
     return statistics("m", MEANS), pl.DataFrame(rows, schema=schema, orient="row")
 

@@ -10,9 +10,12 @@ import pytest
 import yaml
 from test_tables import statistics
 
-from selfrepair import claim_statistics, claims, schemas, store
-from selfrepair.claim_statistics import Heads, Tables
-from selfrepair.claims import FAILED, HELD, NOT_COMPARABLE, UNMEASURED, Claim, evaluate, holds
+from selfrepair.analysis.schema import HEAD_STATISTICS
+from selfrepair.claims import statistics as claim_statistics
+from selfrepair.claims import verdicts as claims
+from selfrepair.claims.statistics import Heads, Tables
+from selfrepair.claims.verdicts import FAILED, HELD, NOT_COMPARABLE, UNMEASURED, Claim, evaluate, holds
+from selfrepair.core.tables import frame
 
 ROOT = Path(__file__).parents[2]
 LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())
@@ -128,9 +131,7 @@ def tables_of(heads: Heads, name: str = "m") -> Tables:
     """Tables with the statistics of some heads, whose intervals are made 0.1 to each side."""
     values = {statistic: function(heads) for statistic, function in claim_statistics.OF_HEADS.items()}
     facts = [(name, heads.n_layers, len(heads.heads), key, v, v - 0.1, v + 0.1) for key, v in values.items()]
-    listed = store.frame(
-        dict(zip(schemas.HEAD_STATISTICS, zip(*facts, strict=True), strict=True)), schemas.HEAD_STATISTICS
-    )
+    listed = frame(dict(zip(HEAD_STATISTICS, zip(*facts, strict=True), strict=True)), HEAD_STATISTICS)
     return Tables({claim_statistics.HEAD_STATISTICS: listed} | others())
 
 

@@ -6,7 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from selfrepair.corpora import CORPUS_SCHEMA, EXCLUDED_FOLDERS, HELD_OUT_SHARE, build_python_corpus, split_of
+from selfrepair.tokens.stdlib_corpus import (
+    CORPUS_SCHEMA,
+    EXCLUDED_FOLDERS,
+    HELD_OUT_SHARE,
+    build_python_corpus,
+    split_of,
+)
 
 FILLER = "\n".join(f"value_{i} = {i} * {i}" for i in range(20)) + "\n"
 MODULE = f'''"""The module's own words.

@@ -13,8 +13,8 @@ import pytest
 from small_run import CONFIG, RUN, make_record, make_run
 
 from selfrepair import __version__
-from selfrepair.cost_table import COSTS
-from selfrepair.crate import METADATA, CrateError, _values, files_in, read_crate
+from selfrepair.artifact.crate import METADATA, CrateError, _values, files_in, read_crate
+from selfrepair.report.costs import COSTS
 
 DAY = timedelta(days=1)
 

@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from selfrepair import device
-from selfrepair.device import describe_device, pick_device
+from selfrepair.models import device
+from selfrepair.models.device import describe_device, pick_device
 
 FORK = multiprocessing.get_context("fork")
 

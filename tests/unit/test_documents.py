@@ -10,9 +10,9 @@ import yaml
 from test_claims import measured
 
 import selfrepair
-from selfrepair import claims_page
-from selfrepair.claim_statistics import STATISTICS, Tables, measure
-from selfrepair.claims import Claim
+from selfrepair.claims.statistics import STATISTICS, Tables, measure
+from selfrepair.claims.verdicts import Claim
+from selfrepair.report import claims_page
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

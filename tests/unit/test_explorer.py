@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from selfrepair.explorer.charts import QUANTITIES, charts
-from selfrepair.explorer.data import DRAWN, EXPLORER, READ, head_name, model_data, to_json
-from selfrepair.explorer.page import Run, inert, page, read_run
-from selfrepair.explorer.text import BEFORE, SHOWN, pieces
+from selfrepair.report.explorer.charts import QUANTITIES, charts
+from selfrepair.report.explorer.data import DRAWN, EXPLORER, READ, head_name, model_data, to_json
+from selfrepair.report.explorer.page import Run, inert, page, read_run
+from selfrepair.report.explorer.text import BEFORE, SHOWN, pieces
 from tests.browser.random_run import (
     ABLATIONS,
     HOSTILE,
@@ -81,7 +81,7 @@ def test_scattered_tokens_are_token_rows_of_their_kind(kind):
 
 
 def test_the_same_control_tokens_are_drawn_for_all_heads(monkeypatch):
-    monkeypatch.setattr("selfrepair.explorer.data.DRAWN", 5)
+    monkeypatch.setattr("selfrepair.report.explorer.data.DRAWN", 5)
     scatter = model_data(TABLES, decode, seed=3)["scatter"]
     assert {len(values) for values in scatter["control"]["direct_effect"]} == {5} == {len(scatter["control"]["text"])}
     assert {len(values) for values in scatter["top"]["direct_effect"]} == {5}

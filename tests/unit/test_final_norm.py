@@ -5,11 +5,12 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import schemas
-from selfrepair.experiments import final_norm
-from selfrepair.experiments.by_document import group_heads
-from selfrepair.experiments.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm
-from selfrepair.sweep import measure
+from selfrepair.ablation.schema import ablated_tokens
+from selfrepair.ablation.sweep import measure
+from selfrepair.analysis import final_norm
+from selfrepair.analysis.by_document import group_heads
+from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm
+from selfrepair.analysis.schema import RATIO_BIN
 
 LAYERS, HEADS = 3, 4
 
@@ -185,8 +186,8 @@ def test_histogram_counts_each_token_once_in_its_bin(tables):
         flag = {"top": "selected", "control": "control"}[row["tokens"]]
         of_head = tokens.filter(flag, layer=row["layer"], head=row["head"])
         ratio = of_head["scale"].to_numpy().astype(float) / of_head["ablated_scale"].to_numpy()
-        low = row["bin"] * schemas.RATIO_BIN
-        assert row["count"] == ((ratio >= low) & (ratio < low + schemas.RATIO_BIN)).sum() > 0
+        low = row["bin"] * RATIO_BIN
+        assert row["count"] == ((ratio >= low) & (ratio < low + RATIO_BIN)).sum() > 0
     counts = tokens.select(pl.col("selected", "control").sum()).row(0)
     assert (histogram.filter(tokens="top")["count"].sum(), histogram.filter(tokens="control")["count"].sum()) == counts
 
@@ -203,4 +204,4 @@ def test_heads_are_grouped_by_layer_and_half():
 
 
 def test_no_column_is_read_that_is_not_kept():
-    assert set(final_norm.READ) <= set(schemas.ablated_tokens(LAYERS))
+    assert set(final_norm.READ) <= set(ablated_tokens(LAYERS))

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import frozen_scale, schemas
-from selfrepair.clean import mean_z
-from selfrepair.frozen_scale import NormCheckError, check_norm, freeze_scale, most_repaired
-from selfrepair.sweep import measure
+from selfrepair.ablation import frozen_norm as frozen_scale
+from selfrepair.ablation.clean import mean_z
+from selfrepair.ablation.frozen_norm import NormCheckError, check_norm, freeze_scale, most_repaired
+from selfrepair.ablation.schema import NORM_CHECK
+from selfrepair.ablation.sweep import measure
 
 ABLATIONS = ["resample", "zero", "mean"]
 
@@ -58,7 +59,7 @@ def tables(zoo, rows, source) -> tuple:
 def test_check_reads_what_was_measured(tables):
     model, tokens, pairs, kept, m = tables
     table = check_norm(model, tokens, pairs, kept, "resample", [(1, 2), (2, 1)], 2, torch.zeros(3, 4, 8))
-    assert list(table.columns) == list(schemas.NORM_CHECK) and table["ablation"].to_list() == ["resample"] * 2
+    assert list(table.columns) == list(NORM_CHECK) and table["ablation"].to_list() == ["resample"] * 2
     # Most selected tokens at positions that were kept: rows 1 and 4 have two each.
     for row in table.to_dicts():
         of_rows = kept.filter(pl.col("row").is_in([1, 4]), layer=row["layer"], head=row["head"])

@@ -5,10 +5,10 @@ import polars as pl
 import pytest
 from test_statistics import N_LAYERS, REPLICATES, SEED, drawn, tables
 
-from selfrepair import schemas
-from selfrepair.claim_statistics import OF_HEADS
-from selfrepair.claim_statistics.bootstrap import head_statistics
-from selfrepair.statistics import PERCENTILES, bootstrap_draws
+from selfrepair.analysis.bootstrap import PERCENTILES, bootstrap_draws
+from selfrepair.analysis.schema import HEAD_STATISTICS
+from selfrepair.claims.bootstrap import head_statistics
+from selfrepair.claims.statistics import OF_HEADS
 
 HEADS = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 3)]
 
@@ -53,7 +53,7 @@ BY_HAND = {
 def found() -> tuple[pl.DataFrame, dict[str, dict]]:
     whole, kept, sums = tables(HEADS)
     table = head_statistics("m", kept.sample(fraction=1, shuffle=True, seed=0), sums, REPLICATES, SEED)
-    assert table.schema == {name: column.dtype for name, column in schemas.HEAD_STATISTICS.items()}
+    assert table.schema == {name: column.dtype for name, column in HEAD_STATISTICS.items()}
     assert table["statistic"].to_list() == list(OF_HEADS)
     assert table.select("model", "n_layers", "heads").unique().rows() == [("m", N_LAYERS, len(HEADS))]
     return whole, {row["statistic"]: row for row in table.to_dicts()}

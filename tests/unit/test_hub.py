@@ -14,8 +14,8 @@ import pytest
 import yaml
 from hub_double import Hub, serving
 
-from selfrepair import hub as hub_module
-from selfrepair.hub_lock import NOT_FETCHED, HubError, Locked, agreed_revision, read_lock, render_lock
+from selfrepair.models import fetch as hub_module
+from selfrepair.models.hub_lock import NOT_FETCHED, HubError, Locked, agreed_revision, read_lock, render_lock
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "workflow/resources/models/tiny-gpt2"

@@ -7,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from selfrepair import intervention_run, schemas
-from selfrepair.clean import clean_pass
-from selfrepair.clean_run import CleanRun, run_clean
-from selfrepair.intervention_run import measure_moves, measure_repression, strongest_heads
-from selfrepair.interventions import add_to_stream, move_layers
+from selfrepair.ablation import iterative as intervention_run
+from selfrepair.ablation.clean import clean_pass
+from selfrepair.ablation.clean_run import CleanRun, run_clean
+from selfrepair.ablation.interventions import add_to_stream, move_layers
+from selfrepair.ablation.iterative import measure_moves, measure_repression, strongest_heads
+from selfrepair.ablation.schema import ADDITIONS, MOVES
 from selfrepair.models.folded import FoldedModel
-from selfrepair.tokens import SampledTokens, sample_tokens, token_matrix
+from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
 ABLATED = [2, 1]  # head of layers 0 and 1
 STRENGTHS = [1.0, 3.0]
@@ -126,7 +127,7 @@ def test_sums_of_moves_are_of_all_tokens_and_of_top_tokens(zoo, sampled, clean, 
     monkeypatch.setattr(intervention_run, "chunk_tokens", lambda model: chunk)
     model = zoo.folded("gpt2")
     table = measure_moves(model, sampled.tokens, sampled.rows, clean.selected)
-    assert table.schema == {name: column.dtype for name, column in schemas.MOVES.items()}
+    assert table.schema == {name: column.dtype for name, column in MOVES.items()}
     matrix = torch.from_numpy(token_matrix(sampled.tokens))
     documents = torch.from_numpy(token_matrix(sampled.tokens, "document")[:, 1:])
     source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
@@ -168,7 +169,7 @@ def repressed(zoo, sampled, clean, count=9) -> pl.DataFrame:
 
 def test_additions_are_at_top_tokens_and_know_their_documents(zoo, sampled, clean):
     table = repressed(zoo, sampled, clean)
-    assert table.schema == {name: column.dtype for name, column in schemas.ADDITIONS.items()}
+    assert table.schema == {name: column.dtype for name, column in ADDITIONS.items()}
     places = ["layer", "head", "row", "pos"]
     assert table.group_by("layer", "head", "direction", "strength").len()["len"].to_list() == [9] * 12
     assert len(table.unique([*places, "direction", "strength"])) == len(table)

@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair import schemas
-from selfrepair.experiments.iterative import Iterative, summarise
+from selfrepair.ablation.schema import ADDITIONS, MOVES
+from selfrepair.analysis.iterative import Iterative, summarise
+from selfrepair.analysis.schema import ITERATIVE_SUMMARY, MOVING, REPRESSION, SIMULATED
 
 DOCUMENTS, HEADS, LAYERS, TOKENS = 6, 3, 2, 4
 STRENGTHS = [1.0, 5.0]
@@ -32,7 +33,7 @@ def moves(sign: int | None = None) -> tuple[pl.DataFrame, dict]:
                     x, y, z = (a[layer, head, document, taken] for a in (clean, moved, ablated))
                     sums = (x.sum(), y.sum(), z.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum())
                     rows.append((layer + 1, head, tokens, document, layer + 1, [0.2, 0.9][layer], len(x), *sums))
-    table = pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.MOVES.items()}, orient="row")
+    table = pl.DataFrame(rows, schema={name: c.dtype for name, c in MOVES.items()}, orient="row")
     return table, {"clean": clean, "moved": moved, "ablated": ablated}
 
 
@@ -50,7 +51,7 @@ def additions(keeps: dict[str, float] = EFFECTS) -> pl.DataFrame:
                     new = effect * kept**strength * noise[strength]
                     facts = (layer, head, token, 3, token % DOCUMENTS, direction, strength)
                     rows.append((*facts, effect, new, new / (1 + 0.1 * strength)))
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.ADDITIONS.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ADDITIONS.items()}, orient="row")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def only(table: pl.DataFrame, **wanted) -> dict:
 
 
 def test_tables_have_their_schemas_and_ordered_intervals(found):
-    expected = (schemas.MOVING, schemas.SIMULATED, schemas.REPRESSION, schemas.ITERATIVE_SUMMARY)
+    expected = (MOVING, SIMULATED, REPRESSION, ITERATIVE_SUMMARY)
     for table, schema in zip((found.moving, found.simulated, found.repression, found.summary), expected, strict=True):
         assert table.schema == {name: column.dtype for name, column in schema.items()}
         assert len(table) and (table["low"] <= table["high"]).all()

@@ -14,11 +14,13 @@ from test_overview import FACT
 from test_overview import heads as overview_heads
 from test_tables import statistics
 
-from selfrepair import cost_table, norm_table, store, tables, typeset
-from selfrepair.claims import Claim, evaluate
-from selfrepair.macros import RANGES, definitions, macros
-from selfrepair.overview import overview
-from selfrepair.summaries import wide
+from selfrepair.analysis.overview import overview
+from selfrepair.analysis.wide import wide
+from selfrepair.claims.verdicts import Claim, evaluate
+from selfrepair.core.tables import frame
+from selfrepair.report import costs as cost_table
+from selfrepair.report import norm_table, tables, typeset
+from selfrepair.report.macros import RANGES, definitions, macros
 
 ROOT = Path(__file__).parents[2]
 MAIN = (ROOT / "paper/main.tex").read_text()
@@ -32,7 +34,7 @@ RECORD = {
     "python": "3.11.7",
     "machine": {"cores": 2, "processor": "A&B (R) 3", "memory_mb": 25_769},
 }
-COSTS = store.frame(
+COSTS = frame(
     {
         "rule": ["ablate_heads", "fold_model"],
         "jobs": [18, 3],

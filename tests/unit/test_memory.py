@@ -9,9 +9,9 @@ import psutil
 import pytest
 import torch
 
-from selfrepair.memory import CHUNKS_A_LAYER, allowance, chunk_tokens, tokens_at_once
-from selfrepair.runs import Runs
-from selfrepair.sweep import all_heads
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.memory import CHUNKS_A_LAYER, allowance, chunk_tokens, tokens_at_once
+from selfrepair.ablation.sweep import all_heads
 
 CPU = torch.device("cpu")
 MEASURE = """

@@ -8,7 +8,16 @@ import polars as pl
 import pytest
 from drawings import close, drawn, expected, number, shown, views
 
-from selfrepair import schemas, store
+from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_TOKENS
+from selfrepair.analysis.schema import (
+    ERASURE_NEURONS,
+    NEURON_CUMULATIVE,
+    NEURON_FREQUENCY,
+    NEURON_HISTOGRAMS,
+    NEURON_SHARES,
+    NEURON_SPARSITY,
+)
+from selfrepair.core.tables import frame
 from selfrepair.figures.erasure_scatter import DRAWN, erasure_scatter
 from selfrepair.figures.neuron_cumulative import neuron_cumulative
 from selfrepair.figures.neuron_frequency import neuron_frequency
@@ -16,7 +25,7 @@ from selfrepair.figures.neuron_histograms import neuron_histograms
 from selfrepair.figures.neuron_panels import NOTHING
 from selfrepair.figures.neuron_panels import SETS as WORDS
 from selfrepair.figures.neuron_sparsity import neuron_sparsity
-from selfrepair.tables import erasure_neurons
+from selfrepair.report.tables import erasure_neurons
 
 HEADS = [(0, 1, 1), (0, 1, 2), (1, 0, 2)]  # layer, head, layer of the MLP
 SETS = ["direct_effect", "outcome"]
@@ -36,23 +45,23 @@ def table(schema: dict, **inner: list) -> pl.DataFrame:
                 row |= {"value": value, "low": value - 0.01, "high": value + 0.02, "n_tokens": 50, "n_documents": 5}
                 rows.append(row | {name: number(name, *row.values()) for name in schema if name not in row})
     columns = {name: [row[name] for row in rows] for name in schema}
-    return store.frame(columns, schema)
+    return frame(columns, schema)
 
 
 RANKS = list(range(50))
-SPARSITY = table(schemas.NEURON_SPARSITY, threshold=[0.5] * 50 + [0.025] * 50, rank=RANKS * 2)
-CUMULATIVE = table(schemas.NEURON_CUMULATIVE, rank=list(range(300)))
+SPARSITY = table(NEURON_SPARSITY, threshold=[0.5] * 50 + [0.025] * 50, rank=RANKS * 2)
+CUMULATIVE = table(NEURON_CUMULATIVE, rank=list(range(300)))
 QUANTITIES = ["mlp_share", "top_percent_share", "top_5_share", "top_5_share_of_layer"]
 HISTOGRAMS = table(
-    schemas.NEURON_HISTOGRAMS,
+    NEURON_HISTOGRAMS,
     quantity=[name for name in QUANTITIES for _ in range(4)],
     bin_low=[0.0, 0.25, 0.5, 0.75] * 4,
     bin_high=[0.25, 0.5, 0.75, 1.0] * 4,
 )
-FREQUENCY = table(schemas.NEURON_FREQUENCY, place=list(range(20)), neuron=list(range(100, 120)))
-SHARES = table(schemas.NEURON_SHARES, quantity=[*QUANTITIES, "first_erasing", "first_anti_erasing"])
+FREQUENCY = table(NEURON_FREQUENCY, place=list(range(20)), neuron=list(range(100, 120)))
+SHARES = table(NEURON_SHARES, quantity=[*QUANTITIES, "first_erasing", "first_anti_erasing"])
 ERASURE = table(
-    schemas.ERASURE_NEURONS,
+    ERASURE_NEURONS,
     place=list(range(5)),
     neuron=[7, 8, 9, 10, 11],
     context_1=[r"if x_1 >> 2 >>  é\n", "a >> b", None, "c >> d", "e >> f"],
@@ -65,13 +74,13 @@ def token_rows(count: int) -> pl.DataFrame:
     rows = []
     for layer, head, mlp in HEADS:
         for index in range(count):
-            values = {name: number(name, layer, head, mlp, index) for name in schemas.NEURON_TOKENS}
+            values = {name: number(name, layer, head, mlp, index) for name in NEURON_TOKENS}
             row = values | {"layer": layer, "head": head, "mlp_layer": mlp, "row": index // 10, "pos": index % 10}
             row |= {"by_direct_effect": index % 2 == 0, "by_outcome": index % 3 == 0, "document": index // 20}
             for name in ("neuron_direct_effect", "neuron_change"):
-                row[name] = [number(name, layer, head, mlp, index, rank) for rank in range(schemas.LISTED_NEURONS)]
-            rows.append(row | {"neuron": list(range(index, index + schemas.LISTED_NEURONS))})
-    return store.frame({name: [row[name] for row in rows] for name in schemas.NEURON_TOKENS}, schemas.NEURON_TOKENS)
+                row[name] = [number(name, layer, head, mlp, index, rank) for rank in range(LISTED_NEURONS)]
+            rows.append(row | {"neuron": list(range(index, index + LISTED_NEURONS))})
+    return frame({name: [row[name] for row in rows] for name in NEURON_TOKENS}, NEURON_TOKENS)
 
 
 FIGURES = {

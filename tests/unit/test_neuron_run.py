@@ -5,13 +5,16 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import neuron_tables, schemas, store
-from selfrepair.clean_run import run_clean
-from selfrepair.measurement import DecompositionError
-from selfrepair.neuron_run import check_neurons, measure_neurons, neuron_layers
-from selfrepair.neurons import NeuronEffects, NeuronWatch
-from selfrepair.runs import Runs
-from selfrepair.sweep import measure, no_means, sweep
+from selfrepair.ablation import neuron_tables
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.effects import DecompositionError
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronWatch
+from selfrepair.ablation.neurons import check_neurons, measure_neurons, neuron_layers
+from selfrepair.ablation.schema import LISTED_NEURONS
+from selfrepair.ablation.sweep import measure, no_means, sweep
+from selfrepair.core.tables import frame
+from selfrepair.tokens.schema import ROWS, TOKENS
 
 HEADS, LAYERS, FRACTION = [(0, 1), (0, 3), (1, 2), (2, 0)], [-1, -2], 0.3
 LENGTH = 11
@@ -22,9 +25,9 @@ def token_table(rows) -> tuple[pl.DataFrame, pl.DataFrame]:
     row, pos = (index.ravel() for index in np.indices(rows.shape))
     document = pl.Series(row // 2, dtype=pl.Int32)
     columns = {"row": row, "pos": pos, "token": rows.flatten().numpy(), "document": document, "offset": pos}
-    tokens = store.frame(columns, schemas.TOKENS)
+    tokens = frame(columns, TOKENS)
     tokens = tokens.with_columns(pl.when(pl.col("pos") > 0).then("document").alias("document"))
-    return tokens, store.frame({"row": np.arange(n_rows), "source": [3, 0, 4, 1, 2]}, schemas.ROWS)
+    return tokens, frame({"row": np.arange(n_rows), "source": [3, 0, 4, 1, 2]}, ROWS)
 
 
 @pytest.fixture(params=["gpt2", "neox_parallel", "llama_gqa"])
@@ -90,7 +93,7 @@ def test_tables_are_plain_sums_over_every_neuron(setting):
                 ranked = c.sort(dim=1, descending=True, stable=True)
                 close(table["top_percent_change"], ranked.values[:, : max(1, c.shape[1] // 100)].sum(1))
                 close(table["top_5_change"], ranked.values[:, :5].sum(1))
-                listed = min(schemas.LISTED_NEURONS, c.shape[1])
+                listed = min(LISTED_NEURONS, c.shape[1])
                 close(table["neuron_change"].to_numpy()[:, :listed], ranked.values[:, :listed])
                 named = torch.from_numpy(table["neuron"].to_numpy()[:, :listed].astype(int))
                 close(c.gather(1, named), ranked.values[:, :listed])
@@ -125,8 +128,8 @@ def close(found, expected: torch.Tensor) -> None:
 def test_batches_change_nothing(setting, monkeypatch):
     """Otherwise results depend on the memory of the machine."""
     whole = run(setting)
-    monkeypatch.setattr("selfrepair.neuron_run.tokens_at_once", lambda *_: LENGTH)
-    monkeypatch.setattr("selfrepair.neuron_run.chunk_tokens", lambda _: 2)
+    monkeypatch.setattr("selfrepair.ablation.neurons.tokens_at_once", lambda *_: LENGTH)
+    monkeypatch.setattr("selfrepair.ablation.neurons.chunk_tokens", lambda _: 2)
     parts = run(setting)
     for name in ("tokens", "neurons", "ranks"):
         one, other = getattr(whole, name), getattr(parts, name)

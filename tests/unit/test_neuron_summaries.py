@@ -9,12 +9,19 @@ import torch
 from test_neuron_run import FRACTION, HEADS, LAYERS, token_table
 from tokenizers import Tokenizer
 
-from selfrepair import schemas
-from selfrepair.clean_run import run_clean
-from selfrepair.contexts import context
-from selfrepair.experiments.neurons import THRESHOLDS, _Tokens, summarise_neurons
-from selfrepair.neuron_run import measure_neurons
-from selfrepair.tokenizers import decoder
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.neurons import measure_neurons
+from selfrepair.analysis.neurons import THRESHOLDS, _Tokens, summarise_neurons
+from selfrepair.analysis.schema import (
+    ERASURE_NEURONS,
+    NEURON_CUMULATIVE,
+    NEURON_FREQUENCY,
+    NEURON_HISTOGRAMS,
+    NEURON_SHARES,
+    NEURON_SPARSITY,
+)
+from selfrepair.tokens.contexts import context
+from selfrepair.tokens.tokenizer import decoder
 
 KEYS = ["layer", "head", "mlp_layer"]
 
@@ -44,12 +51,12 @@ def groups(measured):
 def test_tables_have_their_schemas_and_intervals_hold_the_values(measured):
     summary = measured[2]
     for name, schema in {
-        "sparsity": schemas.NEURON_SPARSITY,
-        "histograms": schemas.NEURON_HISTOGRAMS,
-        "shares": schemas.NEURON_SHARES,
-        "cumulative": schemas.NEURON_CUMULATIVE,
-        "frequency": schemas.NEURON_FREQUENCY,
-        "erasure": schemas.ERASURE_NEURONS,
+        "sparsity": NEURON_SPARSITY,
+        "histograms": NEURON_HISTOGRAMS,
+        "shares": NEURON_SHARES,
+        "cumulative": NEURON_CUMULATIVE,
+        "frequency": NEURON_FREQUENCY,
+        "erasure": ERASURE_NEURONS,
     }.items():
         table = getattr(summary, name)
         assert table.schema == {n: c.dtype() if isinstance(c.dtype, type) else c.dtype for n, c in schema.items()}

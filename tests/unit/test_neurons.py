@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from selfrepair.clean import clean_pass
+from selfrepair.ablation.clean import clean_pass
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.neuron_recorder import NeuronWatch
+from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.models.folded import FoldedModel
-from selfrepair.neurons import NeuronWatch
-from selfrepair.runs import Runs
-from selfrepair.sweep import all_heads, no_means, sweep
 
 
 def watched(model: FoldedModel, rows, source, runs: Runs, wanted: torch.Tensor) -> tuple:

@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair import partners as partners_module
-from selfrepair import schemas, store
-from selfrepair.experiments.noise import READ, summarise_noise, variance_components
-from selfrepair.partners import measure_partners, partner_sources, spread_rows
-from selfrepair.statistics import bootstrap_draws
-from selfrepair.sweep import measure
+from selfrepair.ablation import partners as partners_module
+from selfrepair.ablation.partners import measure_partners, partner_sources, spread_rows
+from selfrepair.ablation.schema import PARTNERS, SELECTED, ablated_tokens
+from selfrepair.ablation.sweep import measure
+from selfrepair.analysis.bootstrap import bootstrap_draws
+from selfrepair.analysis.noise import READ, summarise_noise, variance_components
+from selfrepair.core.tables import frame
 
 
 def brute_force(values: np.ndarray, documents: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -165,7 +166,7 @@ def partner_rows() -> pl.DataFrame:
         "self_repair": generator.normal(size=len(row)) + row,
     }
     order = generator.permutation(len(row))
-    return store.frame({name: value[order] for name, value in columns.items()}, schemas.PARTNERS)
+    return frame({name: value[order] for name, value in columns.items()}, PARTNERS)
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +208,7 @@ def test_components_are_of_self_repair(table, tokens, width):
 
 
 def test_no_column_is_read_that_is_not_kept():
-    assert set(READ) <= set(schemas.ablated_tokens(2))
+    assert set(READ) <= set(ablated_tokens(2))
 
 
 def test_partners_pair_no_row_with_its_own_documents():
@@ -235,10 +236,10 @@ def test_partners_measure_what_the_sweep_does(zoo, rows, source, monkeypatch):
     pairs = pl.DataFrame({"row": np.arange(5), "source": source.numpy()})
     selected = pl.DataFrame(
         {"layer": [1, 2], "head": [2, 0], "row": [2, 4], "pos": [3, 0]},
-        schema={name: schemas.SELECTED[name].dtype for name in ("layer", "head", "row", "pos")},
+        schema={name: SELECTED[name].dtype for name in ("layer", "head", "row", "pos")},
     )
     table = measure_partners(model, tokens, pairs, selected, [(2, 0), (1, 2)], 3, 3, 7)
-    assert table.schema == {name: column.dtype for name, column in schemas.PARTNERS.items()}
+    assert table.schema == {name: column.dtype for name, column in PARTNERS.items()}
     assert len(table) == 2 * 3 * 11 * 3 and set(table["row"]) == {0, 2, 4}
     sources = partner_sources(np.arange(5)[:, None], source.numpy(), 3, 7)
     for partner, of_partner in enumerate(sources):

@@ -2,15 +2,16 @@
 
 import polars as pl
 
-from selfrepair import norm_table, schemas, tables
-from selfrepair.experiments.by_document import ALL, LATER, ONE
-from selfrepair.experiments.final_norm import ACCOUNTINGS, NORM_PARTS, PARTS
+from selfrepair.analysis.by_document import ALL, LATER, ONE
+from selfrepair.analysis.final_norm import ACCOUNTINGS, NORM_PARTS, PARTS
+from selfrepair.analysis.schema import ERASURE_NEURONS, NORM
+from selfrepair.report import norm_table, tables
 
 
 def norm_rows(
     models: tuple[str, ...] = ("m_b", "a"), ablations: tuple[str, ...] = ("resample", "zero")
 ) -> pl.DataFrame:
-    """Rows of `schemas.NORM`; the value says model, ablation, heads, accounting and quantity by its digits."""
+    """Rows of `NORM`; the value says model, ablation, heads, accounting and quantity by its digits."""
     rows = []
     for m, model in enumerate(models):
         for a, ablation in enumerate(ablations):
@@ -22,7 +23,7 @@ def norm_rows(
                             place = (0, 0) if heads == ONE else (None, None)
                             key = (model, ablation, 4, heads, *place, "top", accounting, quantity, statistic)
                             rows.append((*key, value, value - 0.5, value + 0.5, 10, 2))
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.NORM.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in NORM.items()}, orient="row")
 
 
 def test_norm_table_has_a_row_for_each_accounting_of_groups_of_heads() -> None:
@@ -50,7 +51,7 @@ def erasure_rows() -> pl.DataFrame:
             texts = (f"{token_set} a_b >> c{place}", None, None)
             numbers = (place, 100 + place, -0.5, -0.25, 0.75, 0.4, *texts, 0.3, 0.5, 20, 5)
             rows.append(("m", 2, 1, 3, token_set, *numbers))
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.ERASURE_NEURONS.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ERASURE_NEURONS.items()}, orient="row")
 
 
 def test_erasure_table_shows_the_first_of_the_top_tokens_in_latex_and_all_in_the_csv() -> None:

@@ -8,10 +8,12 @@ import polars as pl
 import pytest
 from test_tables import statistics
 
-from selfrepair import claims, tables
-from selfrepair.documentation import MODEL_FACTS, RUN_RECORD, results_readme
-from selfrepair.overview import MODELS, overview, read_models, write_models
-from selfrepair.provenance import job_record, run_record
+from selfrepair.analysis.overview import MODELS, overview, read_models, write_models
+from selfrepair.artifact.record import run_record
+from selfrepair.claims import verdicts as claims
+from selfrepair.models.device import job_record
+from selfrepair.report import tables
+from selfrepair.report.documentation import MODEL_FACTS, RUN_RECORD, results_readme
 
 FACT = {"name": "m", "family": "gpt2", "n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 64, "d_vocab": 100}
 FACT |= {"parameters": 12345, "load_error": 3.14159e-7, "weights_sha256": {}, "folded_sha256": {}, "parallel": False}

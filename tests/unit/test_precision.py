@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from selfrepair.ablation.sweep import measure
 from selfrepair.models.precision import linear, round_to_tf32, stored
-from selfrepair.sweep import measure
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import yaml
 from pin_environments import canonical, locked_versions
 from test_environments import LOCKED, RULES
 
-from selfrepair.corpora import build_python_corpus, standard_library_topics
-from selfrepair.documentation import results_readme
 from selfrepair.models.directory import read_model_info
+from selfrepair.report.documentation import results_readme
+from selfrepair.tokens.stdlib_corpus import build_python_corpus, standard_library_topics
 
 ROOT = Path(__file__).parents[2]
 RESOURCES = ROOT / "workflow/resources"

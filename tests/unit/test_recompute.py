@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from selfrepair.measurement import Measurement
+from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.replacements import ABLATIONS
+from selfrepair.ablation.sweep import measure
+from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
-from selfrepair.recompute import Recomputation
-from selfrepair.replacements import ABLATIONS
-from selfrepair.sweep import measure
 
 HEADS = [(0, 1), (1, 3), (2, 0)]
 BOTH = (

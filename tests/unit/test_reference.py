@@ -8,7 +8,7 @@ import pytest
 import yaml
 from drawings import drawn, statistics
 
-from selfrepair.experiments.reference import (
+from selfrepair.claims.published import (
     COLUMNS,
     QUANTITIES,
     Comparison,
@@ -18,7 +18,7 @@ from selfrepair.experiments.reference import (
     read_reference,
 )
 from selfrepair.figures.reference_scatter import TITLES, reference_scatter
-from selfrepair.tables import norm_share
+from selfrepair.report.tables import norm_share
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from test_overview import FACT, heads
 
-from selfrepair.overview import overview
-from selfrepair.report import Cost, costs, duration, figure, flatten, inline_svg, report, shown, total
+from selfrepair.analysis.overview import overview
+from selfrepair.report.html import Cost, costs, duration, figure, flatten, inline_svg, report, shown, total
 
 ROOT = Path(__file__).parents[2]
 CAPTIONS = yaml.safe_load((ROOT / "workflow/report/captions.yaml").read_text())

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair.runs import ROUNDED, Runs, carried_rows
+from selfrepair.ablation.jobs import ROUNDED, Runs, carried_rows
 
 
 @st.composite

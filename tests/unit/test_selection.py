@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair import selection
-from selfrepair.selection import TopTokens, control_sample, top_count
+from selfrepair.ablation import selection
+from selfrepair.ablation.selection import TopTokens, control_sample, top_count
 
 
 @st.composite

@@ -6,7 +6,8 @@ import torch
 
 import selfrepair as sr
 from selfrepair.models.directory import read_model_info
-from selfrepair.tokens import encode, sample_tokens, token_matrix
+from selfrepair.tokens.rows import sample_tokens, token_matrix
+from selfrepair.tokens.tokenizer import encode
 
 N_ROWS, LENGTH = 8, 48
 

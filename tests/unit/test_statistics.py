@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from selfrepair import schemas, store
-from selfrepair.experiments.head_estimates import EFFECTS, PARTS
-from selfrepair.experiments.self_repair import Summary, summarise
-from selfrepair.statistics import PERCENTILES, Estimate, bootstrap_draws, median, ratio_of_sums
+from selfrepair.ablation.schema import ablated_tokens, by_layer, document_sums
+from selfrepair.analysis.bootstrap import PERCENTILES, Estimate, bootstrap_draws, median, ratio_of_sums
+from selfrepair.analysis.head_estimates import EFFECTS, PARTS
+from selfrepair.analysis.heads import Summary, summarise
+from selfrepair.analysis.schema import RESPONDERS, STATISTICS
+from selfrepair.core.tables import frame
 
 FINITE = st.floats(-100, 100, width=32)
 
@@ -92,16 +94,16 @@ def tables(heads: list[tuple[int, int]]) -> tuple[pl.DataFrame, pl.DataFrame, pl
     columns["control"] = [(row * 10 + pos) % 3 == 0 for _, _, row, pos in places]
     floats = ["logit", "ablated_logit", "scale", "ablated_scale", "own_scale", *EFFECTS]
     columns |= {name: generator.normal(0.4, 1, size=n).astype(np.float32) for name in floats}
-    columns |= {name: generator.normal(size=(n, N_LAYERS)).astype(np.float32) for name in schemas.by_layer(N_LAYERS)}
-    whole = store.frame(columns, schemas.ablated_tokens(N_LAYERS))
+    columns |= {name: generator.normal(size=(n, N_LAYERS)).astype(np.float32) for name in by_layer(N_LAYERS)}
+    whole = frame(columns, ablated_tokens(N_LAYERS))
     sums = []
     for (layer, head, document), group in whole.group_by("layer", "head", "document", maintain_order=True):
         entry = {"layer": layer, "head": head, "document": document, "n": len(group)}
         entry |= {name: group[name].cast(pl.Float64).sum() for name in EFFECTS}
         entry |= {f"clipped_{part}": clipped(group, part).sum() for part in PARTS}
-        entry |= {name: group[name].to_numpy().astype(float).sum(0).tolist() for name in schemas.by_layer(N_LAYERS)}
+        entry |= {name: group[name].to_numpy().astype(float).sum(0).tolist() for name in by_layer(N_LAYERS)}
         sums.append(entry)
-    schema = schemas.document_sums(N_LAYERS)
+    schema = document_sums(N_LAYERS)
     sums = pl.DataFrame(sums, schema_overrides={name: column.dtype for name, column in schema.items()}).select(*schema)
     return whole, whole.filter(pl.col("selected") | pl.col("control")), sums
 
@@ -157,7 +159,7 @@ def test_every_statistic_of_every_head(summary, tokens):
     whole, _, result = summary
     group, sample = select(whole, tokens)
     heads = result.heads.filter(tokens=tokens)
-    assert heads.schema == {name: column.dtype for name, column in schemas.STATISTICS.items()}
+    assert heads.schema == {name: column.dtype for name, column in STATISTICS.items()}
     assert len(heads) == len(HEADS) * (2 * len(EFFECTS) + 2 * len(PARTS))
     documents = sorted(whole["document"].unique())
     draws = bootstrap_draws(len(documents), REPLICATES, SEED)
@@ -213,7 +215,7 @@ def test_responders_are_mean_changes_by_later_layer(summary, tokens):
     whole, _, result = summary
     group, _ = select(whole, tokens)
     responders = result.responders.filter(tokens=tokens)
-    assert responders.schema == {name: column.dtype for name, column in schemas.RESPONDERS.items()}
+    assert responders.schema == {name: column.dtype for name, column in RESPONDERS.items()}
     assert len(responders) == len(HEADS) * 2 * N_LAYERS
     for entry in responders.iter_rows(named=True):
         values = group.filter(layer=entry["layer"], head=entry["head"])[f"repair_{entry['part']}_by_layer"].to_numpy()

@@ -3,13 +3,16 @@
 import polars as pl
 import pytest
 
-from selfrepair import schemas, store
+from selfrepair.ablation.schema import HEAD, by_layer
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import Column, frame, write_parquet
+from selfrepair.report.documentation import tables
 
 SCHEMA = {
-    "layer": store.Column(pl.Int16, "index", "layer of the head"),
-    "value": store.Column(pl.Float64, "logits", "some effect"),
+    "layer": Column(pl.Int16, "index", "layer of the head"),
+    "value": Column(pl.Float64, "logits", "some effect"),
 }
-DOCUMENTED = schemas.tables(n_layers=3)
+DOCUMENTED = tables(n_layers=3)
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)
@@ -23,7 +26,7 @@ def test_every_column_is_documented(path):
 
 
 def test_a_frame_has_the_columns_of_the_schema_in_its_order():
-    table = store.frame({"value": [1, 2], "layer": [0, 1]}, SCHEMA)
+    table = frame({"value": [1, 2], "layer": [0, 1]}, SCHEMA)
     assert table.schema == {"layer": pl.Int16, "value": pl.Float64}
     assert table.rows() == [(0, 1.0), (1, 2.0)]
 
@@ -33,7 +36,7 @@ def test_a_frame_has_the_columns_of_the_schema_in_its_order():
 )
 def test_a_frame_with_a_column_missing_or_extra_is_refused_by_name(columns, named):
     with pytest.raises(ValueError, match=rf"columns \['{named}'\] are missing or not in the schema"):
-        store.frame(columns, SCHEMA)
+        frame(columns, SCHEMA)
 
 
 class StopError(RuntimeError):
@@ -48,7 +51,7 @@ def interrupted(path) -> None:
 def test_a_failed_write_leaves_nothing(tmp_path):
     """Otherwise a job that died leaves a file that the next one takes for a result."""
     with pytest.raises(StopError):
-        store.write_whole(tmp_path / "new" / "table.csv", interrupted)
+        write_whole(tmp_path / "new" / "table.csv", interrupted)
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -56,7 +59,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
     """The old file stays whole: it is never opened for writing."""
     (tmp_path / "table.csv").write_text("old")
     with pytest.raises(StopError):
-        store.write_whole(tmp_path / "table.csv", interrupted)
+        write_whole(tmp_path / "table.csv", interrupted)
     assert (tmp_path / "table.csv").read_text() == "old"
 
 
@@ -71,7 +74,7 @@ def test_the_target_appears_only_when_it_is_complete(tmp_path):
         )  # same file system: rename is atomic
         path.write_text("everything")
 
-    store.write_whole(target, write)
+    write_whole(target, write)
     assert seen == [(True, False, True)]
     assert target.read_text() == "everything"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
@@ -79,8 +82,8 @@ def test_the_target_appears_only_when_it_is_complete(tmp_path):
 
 def test_parquet_survives_the_disk(tmp_path):
     """Types and values come back, lists by layer included."""
-    schema = schemas.HEAD | schemas.by_layer(2)
+    schema = HEAD | by_layer(2)
     columns = {"layer": [0, 1], "head": [3, 2], "repair_attention_by_layer": [[0.0, 1.5], [2.0, -1.0]]}
-    table = store.frame(columns | {"repair_mlp_by_layer": [[0.0, 0.0], [1.0, 2.0]]}, schema)
-    store.write_parquet(table, tmp_path / "a" / "table.parquet")
+    table = frame(columns | {"repair_mlp_by_layer": [[0.0, 0.0], [1.0, 2.0]]}, schema)
+    write_parquet(table, tmp_path / "a" / "table.parquet")
     assert pl.read_parquet(tmp_path / "a" / "table.parquet").equals(table)

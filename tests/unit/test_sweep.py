@@ -7,12 +7,12 @@ import pytest
 import torch
 from oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
-from selfrepair import memory
-from selfrepair.clean import clean_pass, mean_z
-from selfrepair.measurement import DecompositionError, Measurement, Swept, check_decomposition
+from selfrepair.ablation import memory
+from selfrepair.ablation.clean import clean_pass, mean_z
+from selfrepair.ablation.effects import DecompositionError, Measurement, Swept, check_decomposition
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.models.folded import FoldedModel
-from selfrepair.runs import Runs
-from selfrepair.sweep import all_heads, measure, no_means, sweep
 
 FIELDS = [field.name for field in fields(Measurement)]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32

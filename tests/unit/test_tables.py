@@ -5,17 +5,20 @@ import re
 import polars as pl
 import pytest
 
-from selfrepair import schemas, store, tables
-from selfrepair.claims import PAPER
-from selfrepair.latex import escape, interval, number, scientific, whole
-from selfrepair.summaries import wide, write_csv
+from selfrepair.ablation.schema import EFFECTS
+from selfrepair.analysis.schema import STATISTICS
+from selfrepair.analysis.wide import wide
+from selfrepair.claims.verdicts import PAPER
+from selfrepair.core.tables import frame, write_csv
+from selfrepair.report import tables
+from selfrepair.report.latex import escape, interval, number, scientific, whole
 
-EFFECTS = list(schemas.EFFECTS)
+EFFECTS = list(EFFECTS)
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 
 
 def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]], tokens: str = "top") -> pl.DataFrame:
-    """Rows of `schemas.STATISTICS`: means as given (0 where not), intervals of +-0.1, shares of 0.5, medians of 9."""
+    """Rows of `STATISTICS`: means as given (0 where not), intervals of +-0.1, shares of 0.5, medians of 9."""
     rows = []
     n_layers = 1 + max(layer for layer, _ in means)
     for (layer, head), given in means.items():
@@ -28,9 +31,7 @@ def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]]
             (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
             for kind, name, value in values
         ]
-    return store.frame(
-        dict(zip(schemas.STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), schemas.STATISTICS
-    )
+    return frame(dict(zip(STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), STATISTICS)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from token_drawings import (
     token_table,
 )
 
-from selfrepair import schemas
+from selfrepair.analysis.schema import RATIO_BIN
 from selfrepair.figures import ablation_types, noise, norm_scale, theme, token_scatter
 from selfrepair.figures.repair_breakdown import BARS, repair_breakdown
 from selfrepair.figures.repair_by_depth import PARTS, WAYS, repair_by_depth
@@ -81,7 +81,7 @@ def test_scale_histogram_holds_all_tokens_on_the_axis(head):
         assert any(r["ratio"] == 1 for r in bars), "a bar begins at 1"
         for bar in bars[:-1]:
             inside = counts.filter(
-                (pl.col("bin") * schemas.RATIO_BIN).is_between(bar["ratio"] - 1e-9, bar["to"] - 1e-9, "left")
+                (pl.col("bin") * RATIO_BIN).is_between(bar["ratio"] - 1e-9, bar["to"] - 1e-9, "left")
             )
             assert bar["share"] == pytest.approx(100 * inside["count"].sum() / counts["count"].sum(), rel=1e-5)
         assert bars[-1]["share"] == 0 and bars[-1]["ratio"] == pytest.approx(high)

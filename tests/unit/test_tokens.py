@@ -11,18 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from selfrepair.schemas import DOCUMENTS, ROWS, TOKENS
-from selfrepair.tokenizers import END_OF_TEXT, train_bpe
-from selfrepair.tokens import (
-    CorpusError,
-    SampledTokens,
-    check_sha256,
-    derange,
-    encode,
-    read_corpus,
-    sample_tokens,
-    token_matrix,
-)
+from selfrepair.tokens.corpora import CorpusError, check_sha256, read_corpus
+from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
+from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
+from selfrepair.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
 
 BOS, SEPARATOR = 0, 1
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from selfrepair.models import train as train_module
 from selfrepair.models.load import load_model
 from selfrepair.models.train import Training, bigram_loss, checkpoint_steps, rows_at, token_stream, train
-from selfrepair.tokenizers import train_bpe
+from selfrepair.tokens.tokenizer import train_bpe
 
 STEPS = 12
 TEXTS = ["the cat sat on the mat and the dog sat on the log\n" * 3, "a bird in the hand is worth two in the bush\n" * 3]

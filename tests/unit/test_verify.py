@@ -14,14 +14,15 @@ import pytest
 from safetensors.torch import load_file, save_file
 from small_run import CONFIG, RUN, make_record, make_results, make_run
 
-from selfrepair import clean, verify_rows
-from selfrepair.crate import read_crate
+from selfrepair.ablation import clean
+from selfrepair.artifact import verify_rows
+from selfrepair.artifact.crate import read_crate
+from selfrepair.artifact.verify import PDF, Check, check_code, check_files, expected
+from selfrepair.artifact.verify_rows import check_rows, draw
+from selfrepair.artifact.verify_sample import TOLERANCES
+from selfrepair.artifact.verify_tables import check_tables
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
-from selfrepair.verify import PDF, Check, check_code, check_files, expected
-from selfrepair.verify_rows import check_rows, draw
-from selfrepair.verify_sample import TOLERANCES
-from selfrepair.verify_tables import check_tables
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "workflow/scripts/verify_run.py"
@@ -364,14 +365,14 @@ def test_a_missing_input_is_named_with_the_way_to_get_it(run: Path) -> None:
 
 def test_the_code_of_the_run_and_that_which_is_here_are_named(run: Path, monkeypatch) -> None:
     record = json.loads((run / "report/run.json").read_text())
-    monkeypatch.setattr("selfrepair.verify.git", lambda *command: "b" * 40)
-    monkeypatch.setattr("selfrepair.verify.modifications", lambda: " M Snakefile")
+    monkeypatch.setattr("selfrepair.artifact.verify.git", lambda *command: "b" * 40)
+    monkeypatch.setattr("selfrepair.artifact.verify.modifications", lambda: " M Snakefile")
     said = f"here at {'b' * 40} with modified files"
     assert check_code(read_crate(run)) == Check(f"code: recorded outside Git; {said}")
     (run / "report/run.json").write_text(json.dumps(record | {"commit": "a" * 40, "modified": False}))
     assert check_code(read_crate(run)) == Check(f"code: recorded at {'a' * 40}; {said}")
-    monkeypatch.setattr("selfrepair.verify.git", lambda *command: None)
-    monkeypatch.setattr("selfrepair.verify.modifications", lambda: None)
+    monkeypatch.setattr("selfrepair.artifact.verify.git", lambda *command: None)
+    monkeypatch.setattr("selfrepair.artifact.verify.modifications", lambda: None)
     assert check_code(read_crate(run)).what.endswith("; here there is no Git checkout")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from selfrepair import schemas
+from selfrepair.analysis.schema import NOISE, NORM, NORM_HISTOGRAM
 from selfrepair.figures.ablation_types import ablation_types
 from selfrepair.figures.noise import noise, noise_components
 from selfrepair.figures.norm_scale import norm_scale
@@ -34,7 +34,7 @@ def norm_table() -> pl.DataFrame:
                 value = 0.5 + 0.1 * a + 0.05 * t + 0.01 * layer
                 key = ("one", ablation, 3, "one", layer, head, tokens, None, "scale_ratio", "above_1")
                 rows.append((*key, value, value - 0.1, value + 0.1, 100, 10))
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.NORM.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in NORM.items()}, orient="row")
 
 
 def histogram_table() -> pl.DataFrame:
@@ -45,7 +45,7 @@ def histogram_table() -> pl.DataFrame:
         for tokens in ("top", "control")
         for step in range(-20, 60)
     ]
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.NORM_HISTOGRAM.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in NORM_HISTOGRAM.items()}, orient="row")
 
 
 def noise_table(models: tuple[str, ...] = ("one", "two")) -> pl.DataFrame:
@@ -65,7 +65,7 @@ def noise_table(models: tuple[str, ...] = ("one", "two")) -> pl.DataFrame:
                 for part, value in shares.items():
                     rows.append((*key, tokens, f"share_{part}", value, value - 0.04, value + 0.06, 50, 5))
                     rows.append((*key, tokens, f"variance_{part}", 3 * value, value, 4 * value, 50, 5))
-    return pl.DataFrame(rows, schema={name: c.dtype for name, c in schemas.NOISE.items()}, orient="row")
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in NOISE.items()}, orient="row")
 
 
 TOKENS = {"resample": token_table(1), "zero": token_table(2), "mean": token_table(3)}

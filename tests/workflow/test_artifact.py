@@ -8,9 +8,9 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.cost_table import COSTS
-from selfrepair.crate import read_crate
-from selfrepair.report import duration
+from selfrepair.artifact.crate import read_crate
+from selfrepair.report.costs import COSTS
+from selfrepair.report.html import duration
 from tests.workflow.conftest import Clone, environment
 
 RUN = Path("results/test")

@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from selfrepair import claims_page
+from selfrepair.report import claims_page
 from tests.workflow.conftest import ROOT, Clone, environment, fresh_clone
 
 MODEL = "workflow/resources/models/tiny-gpt2"

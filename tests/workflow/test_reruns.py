@@ -23,7 +23,7 @@ def test_editing_a_figure_reruns_that_figure_and_what_cites_it(finished: Clone) 
 
 
 def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -> None:
-    finished.edit("src/selfrepair/sweep.py", append)
+    finished.edit("src/selfrepair/ablation/sweep.py", append)
     plan = finished.plan()
     assert plan["ablate_heads"] == 8 and plan["summarise_heads"] == 4
     assert {"figure_self_repair_by_depth", "table_heads", "check_claims", "write_report"} <= set(plan)
@@ -76,7 +76,7 @@ def test_retrained_models_are_trained_once_and_by_nothing_that_is_measured(clone
     assert sorted(path.name for path in checkpoints) == ["step-000001", "step-000003", "step-000012"]
     assert clone.plan(targets=[target], retrain=True) == {}
 
-    clone.edit("src/selfrepair/sweep.py", append)
+    clone.edit("src/selfrepair/ablation/sweep.py", append)
     clone.edit(CONFIG, lambda text: text.replace("top_fraction: 0.02", "top_fraction: 0.05"))
     plan = clone.plan(targets=[target], retrain=True)
     assert "measure_clean" in plan and not (training | {"sample_tokens", "fold_model"}) & set(plan)

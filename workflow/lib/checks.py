@@ -14,8 +14,8 @@ import yaml
 from settings import HUB_LOCK, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.hub_lock import HubError, agreed_revision, lock_key, read_lock
 from selfrepair.models.directory import check_as_published, check_heads, model_info, read_model_info
+from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 # Keys that people try, and what to write instead.

@@ -9,12 +9,8 @@ from typing import Any
 
 import yaml
 
-from selfrepair.models.directory import (
-    count_parameters,
-    second_measurements,
-    weight_files,
-)
-from selfrepair.typeset import ENGINES, NO_ENGINE
+from selfrepair.models.directory import count_parameters, second_measurements, weight_files
+from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
 HUB_LOCK = "config/hub.lock.yaml"

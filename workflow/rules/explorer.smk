@@ -51,7 +51,7 @@ rule write_explorer:
     input:
         code=code("write_explorer", "draw"),
         templates=expand(
-            "src/selfrepair/templates/explorer/{file}",
+            "src/selfrepair/report/templates/explorer/{file}",
             file=[
                 "page.html.j2",
                 "page.css",

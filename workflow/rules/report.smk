@@ -48,7 +48,7 @@ rule write_report:
     """One self-contained page: run, models, claims, figures and costs."""
     input:
         code=code("write_report", "analyse"),
-        template="src/selfrepair/templates/report.html.j2",
+        template="src/selfrepair/report/templates/report.html.j2",
         captions="workflow/report/captions.yaml",
         record="<results>/report/run.json",
         models="<results>/analysis/models.csv",

@@ -7,16 +7,15 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.ablation import ablate_heads
-from selfrepair.clean_run import CleanRun
-from selfrepair.device import describe_device, pick_device
+from selfrepair.ablation.clean_run import CleanRun
+from selfrepair.ablation.replacements import ABLATIONS
+from selfrepair.ablation.selection import MEASURED
+from selfrepair.ablation.shard import ablate_heads
+from selfrepair.ablation.sweep import all_heads
+from selfrepair.core.tables import write_parquet
+from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded_files import load_folded
-from selfrepair.provenance import job_record
-from selfrepair.replacements import ABLATIONS
-from selfrepair.selection import MEASURED
-from selfrepair.store import write_parquet
-from selfrepair.sweep import all_heads
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")

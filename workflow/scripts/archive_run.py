@@ -4,9 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from selfrepair.archive import ArchiveError, archive_run
-from selfrepair.crate import CrateError, read_crate
-from selfrepair.provenance import sha256
+from selfrepair.artifact.archive import ArchiveError, archive_run
+from selfrepair.artifact.crate import CrateError, read_crate
+from selfrepair.core.files import sha256
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--run", type=Path, required=True, help="folder of the run, such as results/demo")

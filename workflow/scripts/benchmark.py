@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from selfrepair.benchmark.page import page, readme_with_block
-from selfrepair.benchmark.schemas import read_tables
-from selfrepair.store import write_whole
+from selfrepair.benchmark.schema import read_tables
+from selfrepair.core.files import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--tables", type=Path, required=True, help="folder of the CSV files")

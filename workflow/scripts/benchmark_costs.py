@@ -7,8 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from selfrepair.benchmark.costs import extrapolate_costs
-from selfrepair.benchmark.schemas import write_table
-from selfrepair.store import write_whole
+from selfrepair.benchmark.schema import write_table
+from selfrepair.core.files import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--methods", type=Path, required=True, help="CSV file of the methods")

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from selfrepair.benchmark.growth import measure_growth, points
-from selfrepair.benchmark.schemas import write_table
-from selfrepair.store import write_whole
+from selfrepair.benchmark.schema import write_table
+from selfrepair.core.files import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rounds", type=int, required=True, help="rounds, of which times are the median")

@@ -9,8 +9,9 @@ import polars as pl
 
 from selfrepair.benchmark.loading import measure_loading
 from selfrepair.benchmark.random_model import Shape
-from selfrepair.benchmark.schemas import LOADING, write_table
-from selfrepair.store import frame, write_whole
+from selfrepair.benchmark.schema import LOADING, write_table
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import frame
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--layers", type=int, default=24, help="layers")

@@ -10,8 +10,9 @@ import torch
 from selfrepair.benchmark.compare import compare_methods
 from selfrepair.benchmark.machine import describe_machine
 from selfrepair.benchmark.random_model import SHAPES
-from selfrepair.benchmark.schemas import MACHINE, write_table
-from selfrepair.store import frame, write_whole
+from selfrepair.benchmark.schema import MACHINE, write_table
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import frame
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--models", nargs="+", choices=SHAPES, required=True, help="models whose sizes are taken")

@@ -9,10 +9,10 @@ import torch
 
 from selfrepair.benchmark.precision import compare_precisions
 from selfrepair.benchmark.random_model import SHAPES, random_folded, random_rows, row_before
-from selfrepair.benchmark.schemas import write_table
+from selfrepair.benchmark.schema import write_table
+from selfrepair.core.files import write_whole
 from selfrepair.models.folded_files import load_folded
-from selfrepair.store import write_whole
-from selfrepair.tokens import token_matrix
+from selfrepair.tokens.rows import token_matrix
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--models", type=Path, nargs="+", required=True, help="folded models")

@@ -7,10 +7,11 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from selfrepair.benchmark.schemas import SELECTED, write_table
+from selfrepair.benchmark.schema import SELECTED, write_table
 from selfrepair.benchmark.selected import selected_gain
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import frame
 from selfrepair.models.folded_files import load_folded
-from selfrepair.store import frame, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--models", type=Path, nargs="+", required=True, help="folded models")

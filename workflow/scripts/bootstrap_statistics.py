@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.claim_statistics.bootstrap import head_statistics
-from selfrepair.store import write_parquet, write_whole
-from selfrepair.summaries import write_csv
+from selfrepair.claims.bootstrap import head_statistics
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv, write_parquet
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--tokens", nargs="+", required=True, help="token rows of all shards")

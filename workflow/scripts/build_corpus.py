@@ -4,8 +4,8 @@ import argparse
 import sysconfig
 from pathlib import Path
 
-from selfrepair.corpora import build_python_corpus, standard_library_topics
-from selfrepair.store import write_parquet
+from selfrepair.core.tables import write_parquet
+from selfrepair.tokens.stdlib_corpus import build_python_corpus, standard_library_topics
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--output", type=Path, required=True, help="Parquet file to write")

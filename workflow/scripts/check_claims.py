@@ -7,12 +7,12 @@ from pathlib import Path
 import jsonschema
 import yaml
 
-from selfrepair.claim_statistics import complete, read_tables
-from selfrepair.claims import Claim, evaluate
-from selfrepair.overview import read_models
-from selfrepair.store import write_whole
-from selfrepair.summaries import write_csv
-from selfrepair.tables import claims as claims_table
+from selfrepair.analysis.overview import read_models
+from selfrepair.claims.statistics import complete, read_tables
+from selfrepair.claims.verdicts import Claim, evaluate
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+from selfrepair.report.tables import claims as claims_table
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--claims", type=Path, required=True, help="config/claims.yaml")

@@ -7,12 +7,12 @@ import polars as pl
 import torch
 from safetensors.torch import load_file
 
-from selfrepair.device import describe_device, pick_device
-from selfrepair.frozen_scale import check_norm, most_repaired
+from selfrepair.ablation.frozen_norm import check_norm, most_repaired
+from selfrepair.ablation.replacements import ABLATIONS
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_parquet
+from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.folded_files import load_folded
-from selfrepair.provenance import job_record
-from selfrepair.replacements import ABLATIONS
-from selfrepair.store import write_parquet, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.experiments.chosen_heads import choose_heads
+from selfrepair.analysis.chosen_heads import choose_heads
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
 from selfrepair.models.directory import parse_head
-from selfrepair.store import write_whole
-from selfrepair.summaries import write_csv
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True, help="name of the model")

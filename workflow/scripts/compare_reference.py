@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from selfrepair.experiments.reference import compare, published_norm_share, published_statistics, read_reference
-from selfrepair.store import write_parquet, write_whole
-from selfrepair.summaries import write_csv
-from selfrepair.tables import norm_share
+from selfrepair.claims.published import compare, published_norm_share, published_statistics, read_reference
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv, write_parquet
+from selfrepair.report.tables import norm_share
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--reference", type=Path, required=True, help="CSV file of published per-head results")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import yaml
 
-from selfrepair.claims import Claim
-from selfrepair.claims_page import claims_page
+from selfrepair.claims.verdicts import Claim
+from selfrepair.report.claims_page import claims_page
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--claims", type=Path, default=Path("config/claims.yaml"), help="what the paper claims")

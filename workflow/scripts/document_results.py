@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.documentation import results_readme
+from selfrepair.report.documentation import results_readme
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--output", type=Path, default=Path("results/README.md"), help="file to write")

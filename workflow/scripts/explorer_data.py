@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.explorer.data import READ, Tables, model_data, to_json
-from selfrepair.store import write_whole
-from selfrepair.tokenizers import decoder
+from selfrepair.core.files import write_whole
+from selfrepair.report.explorer.data import READ, Tables, model_data, to_json
+from selfrepair.tokens.tokenizer import decoder
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--facts", type=Path, required=True, help="model.json of fold_model")

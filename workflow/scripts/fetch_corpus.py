@@ -9,8 +9,8 @@ from pathlib import Path
 
 from datasets import load_dataset
 
-from selfrepair.hub import fetch
-from selfrepair.store import write_whole
+from selfrepair.core.files import write_whole
+from selfrepair.models.fetch import fetch
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--name", required=True, help="name of the corpus in the configuration")

@@ -6,10 +6,10 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from selfrepair.hub import fetch
+from selfrepair.core.files import write_whole
 from selfrepair.models.directory import read_model_info
+from selfrepair.models.fetch import fetch
 from selfrepair.models.load import FETCHED
-from selfrepair.store import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--name", required=True, help="name of the model in the configuration")

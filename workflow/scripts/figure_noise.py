@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.experiments.chosen_heads import read_chosen
+from selfrepair.analysis.chosen_heads import read_chosen
 from selfrepair.figures.noise import heads_to_show, noise
 from selfrepair.figures.save import save_chart
 from selfrepair.figures.token_scatter import READ

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.experiments.chosen_heads import read_chosen
+from selfrepair.analysis.chosen_heads import read_chosen
 from selfrepair.figures.norm_scale import heads_to_show, norm_scale
 from selfrepair.figures.save import save_chart
 

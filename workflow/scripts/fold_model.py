@@ -5,9 +5,9 @@ import json
 import sys
 from pathlib import Path
 
+from selfrepair.core.files import write_whole
 from selfrepair.models.load import fold_to_disk
 from selfrepair.models.precision import PRECISIONS
-from selfrepair.store import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--directory", type=Path, required=True, help="Hugging Face model directory")

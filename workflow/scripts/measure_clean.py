@@ -7,12 +7,12 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from selfrepair.clean_run import run_clean
-from selfrepair.device import describe_device, pick_device
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.selection import MEASURED
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_parquet
+from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.folded_files import load_folded
-from selfrepair.provenance import job_record
-from selfrepair.selection import MEASURED
-from selfrepair.store import write_parquet, write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")

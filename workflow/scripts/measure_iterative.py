@@ -6,12 +6,11 @@ from pathlib import Path
 import polars as pl
 import torch
 
-from selfrepair.device import describe_device, pick_device
-from selfrepair.intervention_run import RECEIVERS, measure_moves, measure_repression, strongest_heads
+from selfrepair.ablation.iterative import RECEIVERS, measure_moves, measure_repression, strongest_heads
+from selfrepair.core.tables import write_parquet
+from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded_files import load_folded
-from selfrepair.provenance import job_record
-from selfrepair.store import write_parquet
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", type=Path, required=True, help="folder of the folded model")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.overview import overview, write_models
-from selfrepair.store import write_whole
+from selfrepair.analysis.overview import overview, write_models
+from selfrepair.core.files import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model-facts", type=Path, nargs="+", required=True, help="model.json of each model")

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.store import write_whole
-from selfrepair.typeset import write_source
+from selfrepair.core.files import write_whole
+from selfrepair.report.typeset import write_source
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--main", type=Path, required=True, help="main.tex")

@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from selfrepair.cost_table import cost_table
-from selfrepair.report import costs
-from selfrepair.store import write_whole
-from selfrepair.summaries import write_csv
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+from selfrepair.report.costs import cost_table
+from selfrepair.report.html import costs
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--run-record", type=Path, required=True, help="run.json of record_run")

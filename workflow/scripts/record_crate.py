@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.crate import METADATA, Sources, files_in, run_crate
-from selfrepair.store import write_whole
+from selfrepair.artifact.crate import METADATA, Sources, files_in, run_crate
+from selfrepair.core.files import write_whole
 
 parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
 parser.add_argument("--run", type=Path, required=True, help="folder of the run, into which the record is written")

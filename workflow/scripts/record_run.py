@@ -4,8 +4,9 @@ import argparse
 import json
 from pathlib import Path
 
-from selfrepair.provenance import run_record
-from selfrepair.store import read_made_with, write_whole
+from selfrepair.artifact.record import run_record
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import read_made_with
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--config", required=True, help="configuration as JSON")

@@ -4,8 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from selfrepair.store import write_parquet
-from selfrepair.tokens import CorpusError, check_sha256, encode, read_corpus, sample_tokens
+from selfrepair.core.tables import write_parquet
+from selfrepair.tokens.corpora import CorpusError, check_sha256, read_corpus
+from selfrepair.tokens.rows import sample_tokens
+from selfrepair.tokens.tokenizer import encode
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--corpus", type=Path, required=True, help="Parquet, JSON-lines or text file")

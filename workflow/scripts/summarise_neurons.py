@@ -7,10 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.experiments.neurons import summarise_neurons
-from selfrepair.store import write_parquet, write_whole
-from selfrepair.summaries import write_csv
-from selfrepair.tokenizers import decoder
+from selfrepair.analysis.neurons import summarise_neurons
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv, write_parquet
+from selfrepair.tokens.tokenizer import decoder
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--model", required=True, help="name of the model")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.store import write_whole
-from selfrepair.summaries import write_csv
-from selfrepair.tables import erasure_neurons
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+from selfrepair.report.tables import erasure_neurons
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--erasure", type=Path, nargs="+", required=True, help="erasure.parquet of each model")

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.store import write_whole
-from selfrepair.summaries import read_wide, write_csv
-from selfrepair.tables import layers
+from selfrepair.analysis.wide import read_wide
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+from selfrepair.report.tables import layers
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--layers", type=Path, nargs="+", required=True, help="layers.parquet of each model")

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.overview import read_models, write_models
-from selfrepair.store import write_whole
-from selfrepair.tables import models
+from selfrepair.analysis.overview import read_models, write_models
+from selfrepair.core.files import write_whole
+from selfrepair.report.tables import models
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--models", type=Path, required=True, help="models.csv of model_overview")

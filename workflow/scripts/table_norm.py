@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.norm_table import norm
-from selfrepair.store import write_whole
-from selfrepair.summaries import write_csv
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+from selfrepair.report.norm_table import norm
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--norm", type=Path, nargs="+", required=True, help="norm.parquet of each model and ablation")

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from selfrepair.models.train import Training, token_stream, train
-from selfrepair.tokens import read_corpus
+from selfrepair.tokens.corpora import read_corpus
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--corpus", type=Path, required=True, help="corpus with the columns split and text")

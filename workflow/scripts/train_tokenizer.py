@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.tokenizers import save_tokenizer, train_bpe
-from selfrepair.tokens import read_corpus
+from selfrepair.tokens.corpora import read_corpus
+from selfrepair.tokens.tokenizer import save_tokenizer, train_bpe
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--corpus", type=Path, required=True, help="corpus with the columns split and text")

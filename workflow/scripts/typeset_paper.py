@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from selfrepair.store import write_whole
-from selfrepair.typeset import TypesetError, typeset
+from selfrepair.core.files import write_whole
+from selfrepair.report.typeset import TypesetError, typeset
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--source", type=Path, required=True, help="ZIP archive of paper_source")

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from selfrepair.crate import CrateError, read_crate
-from selfrepair.verify import Check, check_code, check_files
-from selfrepair.verify_rows import check_rows
-from selfrepair.verify_tables import check_tables
+from selfrepair.artifact.crate import CrateError, read_crate
+from selfrepair.artifact.verify import Check, check_code, check_files
+from selfrepair.artifact.verify_rows import check_rows
+from selfrepair.artifact.verify_tables import check_tables
 
 
 def positive(text: str) -> int:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.explorer.page import page, read_run
-from selfrepair.store import write_whole
+from selfrepair.core.files import write_whole
+from selfrepair.report.explorer.page import page, read_run
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--runs", type=Path, nargs="+", required=True, help="folders of results, such as results/demo")

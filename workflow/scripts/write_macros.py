@@ -6,10 +6,10 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.macros import definitions, macros
-from selfrepair.overview import read_models
-from selfrepair.store import write_whole
-from selfrepair.summaries import read_wide
+from selfrepair.analysis.overview import read_models
+from selfrepair.analysis.wide import read_wide
+from selfrepair.core.files import write_whole
+from selfrepair.report.macros import definitions, macros
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--run-record", type=Path, required=True, help="run.json of record_run")

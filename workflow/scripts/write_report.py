@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from selfrepair.overview import read_models
-from selfrepair.report import costs, figure, report, shown
-from selfrepair.store import write_whole
+from selfrepair.analysis.overview import read_models
+from selfrepair.core.files import write_whole
+from selfrepair.report.html import costs, figure, report, shown
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--run-record", type=Path, required=True, help="run.json of record_run")

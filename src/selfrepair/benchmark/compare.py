@@ -13,16 +13,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.effects import Effects, boot_bridge, effects_of
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.machine import mm_rate
 from selfrepair.benchmark.memory import PATCHING, peak_memory
 from selfrepair.benchmark.random_model import Shape, random_rows, row_before, save_random_model
-from selfrepair.benchmark.schemas import METHODS, QUANTITIES
+from selfrepair.benchmark.schema import METHODS, QUANTITIES
+from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.load import load_model
-from selfrepair.store import frame
-from selfrepair.sweep import measure
 
 AGREEMENT = 1e-3  # logits
 Heads = list[tuple[int, int]]

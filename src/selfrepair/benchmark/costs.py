@@ -7,9 +7,9 @@ from torch import Tensor
 
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.random_model import SHAPES, random_folded
-from selfrepair.benchmark.schemas import COSTS
+from selfrepair.benchmark.schema import COSTS
+from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
-from selfrepair.store import frame
 
 TOKENS = 1_000_000
 POSITIONS = 127  # scored in a row of 128 tokens, as in the paper

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from selfrepair.measurement import Measurement
+from selfrepair.ablation.effects import Measurement
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.memory import peak_memory
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before
-from selfrepair.benchmark.schemas import GROWTH
-from selfrepair.store import frame
-from selfrepair.sweep import measure
+from selfrepair.benchmark.schema import GROWTH
+from selfrepair.core.tables import frame
 
 BATCH_TOKENS = 1024  # rows of a batch times their length
 

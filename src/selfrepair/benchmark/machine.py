@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 import torch
 
+from selfrepair.artifact.record import processor
 from selfrepair.models.folded import FoldedModel
-from selfrepair.provenance import processor
 
 TOKENS = 4096  # that pass a layer together
 REPEATS = 5

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.authors import AuthorsProcedure
 from selfrepair.benchmark.effects import boot_bridge
 from selfrepair.benchmark.hooks import LeanHooks
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before, save_random_model
-from selfrepair.sweep import measure
 
 PATCHING = {"hooks": LeanHooks, "authors": AuthorsProcedure}
 

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import polars as pl
 
-from selfrepair.benchmark.schemas import QUANTITIES, TABLES
-from selfrepair.store import Column
+from selfrepair.benchmark.schema import QUANTITIES, TABLES
+from selfrepair.core.tables import Column
 
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 LABELS = {

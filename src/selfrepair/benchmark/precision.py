@@ -4,11 +4,11 @@ import polars as pl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair.benchmark.schemas import PRECISION
-from selfrepair.measurement import Measurement
+from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.sweep import measure
+from selfrepair.benchmark.schema import PRECISION
+from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
-from selfrepair.store import frame
-from selfrepair.sweep import measure
 
 REFERENCE = "float64"
 COMPARED = ("float32", "tf32", "bfloat16")

@@ -6,12 +6,12 @@ import time
 import polars as pl
 import torch
 
-from selfrepair.ablation import Kept, ablate_heads, shard_rows
-from selfrepair.clean_run import run_clean
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.selection import MEASURED
+from selfrepair.ablation.shard import Kept, ablate_heads, shard_rows
+from selfrepair.ablation.sweep import all_heads
 from selfrepair.models.folded import FoldedModel
-from selfrepair.selection import MEASURED
-from selfrepair.sweep import all_heads
-from selfrepair.tokens import token_matrix
+from selfrepair.tokens.rows import token_matrix
 
 KEY = ["layer", "head", "row", "pos"]
 
@@ -29,11 +29,11 @@ def selected_gain(
     """Measure the first of `shards` shards in both modes, in turn, each `rounds` times.
 
     Args:
-        tokens, rows: of a run (`schemas.TOKENS`, `schemas.ROWS`).
+        tokens, rows: of a run (`TOKENS`, `ROWS`).
         control: tokens of the control sample.
 
     Returns:
-        a row of `schemas.SELECTED`: work and time of the selected mode as shares of those of all tokens, and the
+        a row of `SELECTED`: work and time of the selected mode as shares of those of all tokens, and the
         largest difference between the token rows that both keep.
     """
     clean = run_clean(model, tokens, top_fraction, control, seed, whole_rows=True)

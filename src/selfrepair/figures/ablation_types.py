@@ -13,7 +13,7 @@ def head_to_show(heads: pl.DataFrame) -> tuple[int, int]:
     """The head of the last measured layer with the largest mean direct effect on its top tokens.
 
     Args:
-        heads: `schemas.STATISTICS` of one model's heads.
+        heads: `STATISTICS` of one model's heads.
     """
     top = heads.filter(tokens="top", statistic="mean", quantity="direct_effect")
     last = top.filter(pl.col("layer") == pl.col("layer").max())
@@ -25,7 +25,7 @@ def ablation_types(model: str, head: tuple[int, int], tokens: dict[str, pl.DataF
 
     Args:
         head: layer and head.
-        tokens: the head's token rows (`schemas.ablated_tokens`) by kind of ablation.
+        tokens: the head's token rows (`ablated_tokens`) by kind of ablation.
     """
     drawn = {kind: draw_tokens(tokens[kind]) for kind in ORDER if kind in tokens}
     x_domain, y_domain = domains(pl.concat(drawn.values()))

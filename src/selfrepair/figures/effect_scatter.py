@@ -24,7 +24,7 @@ def effect_scatter(heads: pl.DataFrame) -> alt.HConcatChart:
     model repair the loss, below it they add to it.
 
     Args:
-        heads: `schemas.STATISTICS` of one model.
+        heads: `STATISTICS` of one model.
     """
     (model,) = theme.names(heads)
     panels = [_panel(heads, tokens) for tokens in TOKENS]

@@ -23,8 +23,8 @@ def erasure_scatter(tokens: pl.DataFrame, shares: pl.DataFrame) -> theme.Panel:
     calls that on the corrupted run (P12); here it is that of the MLP of the panel.
 
     Args:
-        tokens: `schemas.NEURON_TOKENS` of one model.
-        shares: `schemas.NEURON_SHARES` of it.
+        tokens: `NEURON_TOKENS` of one model.
+        shares: `NEURON_SHARES` of it.
     """
     if tokens.is_empty():
         return nothing(WHAT)

@@ -19,7 +19,7 @@ def layer_moving(moving: pl.DataFrame) -> alt.ConcatChart:
     """Draw, per head, the change of mean direct effect (logits) from skipping the layer before it, against ablating.
 
     Args:
-        moving: `schemas.MOVING` of one or several models; a panel each, over all tokens.
+        moving: `MOVING` of one or several models; a panel each, over all tokens.
     """
     table = moving.filter(tokens="all")
     models = theme.names(table)
@@ -108,7 +108,7 @@ def self_repression(repression: pl.DataFrame) -> alt.ConcatChart:
     """Draw the direct effect of heads after an addition to what they read, in percent of what it was, by its strength.
 
     Args:
-        repression: `schemas.REPRESSION` of one or several models; a row of two panels each, one per scale.
+        repression: `REPRESSION` of one or several models; a row of two panels each, one per scale.
     """
     ratios = repression.filter(statistic="ratio").with_columns(
         pl.col("value", "low", "high") * 100,

@@ -17,7 +17,7 @@ def neuron_cumulative(cumulative: pl.DataFrame) -> theme.Panel:
     Tokens that MLPs repair most have a line of their own, without colour.
 
     Args:
-        cumulative: `schemas.NEURON_CUMULATIVE` of one model.
+        cumulative: `NEURON_CUMULATIVE` of one model.
     """
     if cumulative.is_empty():
         return nothing(WHAT)

@@ -14,7 +14,7 @@ def neuron_frequency(frequency: pl.DataFrame) -> theme.Panel:
     """Draw the share of tokens on which each of the most frequent neurons is among the ten that change most.
 
     Args:
-        frequency: `schemas.NEURON_FREQUENCY` of one model.
+        frequency: `NEURON_FREQUENCY` of one model.
     """
     if frequency.is_empty():
         return nothing(WHAT)

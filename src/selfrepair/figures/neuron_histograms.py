@@ -19,7 +19,7 @@ def neuron_histograms(histograms: pl.DataFrame) -> theme.Panel:
     """Draw three histograms over tokens for each head and its last MLP: top tokens, and those that MLPs repair most.
 
     Args:
-        histograms: `schemas.NEURON_HISTOGRAMS` of one model.
+        histograms: `NEURON_HISTOGRAMS` of one model.
     """
     if histograms.is_empty():
         return nothing(WHAT)

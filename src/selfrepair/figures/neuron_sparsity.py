@@ -13,7 +13,7 @@ def neuron_sparsity(sparsity: pl.DataFrame) -> theme.Panel:
     """Draw the share of tokens on which the N-th best neuron repairs more than a share of the direct effect, both sets.
 
     Args:
-        sparsity: `schemas.NEURON_SPARSITY` of one model.
+        sparsity: `NEURON_SPARSITY` of one model.
     """
     if sparsity.is_empty():
         return nothing(WHAT)

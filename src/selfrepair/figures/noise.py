@@ -45,8 +45,8 @@ def noise(
 
     Args:
         shown: heads and why they were chosen, of `heads_to_show`.
-        tokens: their token rows of resample ablation (`schemas.ablated_tokens`).
-        rates: `schemas.NOISE` of the model.
+        tokens: their token rows of resample ablation (`ablated_tokens`).
+        rates: `NOISE` of the model.
     """
     columns = math.ceil(len(shown) / math.ceil(len(shown) / COLUMNS))  # rows of equal length, if possible
     panels = []
@@ -87,7 +87,7 @@ def noise_components(table: pl.DataFrame) -> alt.ConcatChart:
     Shares are unbiased, and may be a little below zero; such a one is drawn as nothing, with its interval.
 
     Args:
-        table: `schemas.NOISE` of one or several models; a row of panels each.
+        table: `NOISE` of one or several models; a row of panels each.
     """
     models = theme.names(table)
     panels = []

@@ -3,8 +3,8 @@
 import altair as alt
 import polars as pl
 
+from selfrepair.analysis.schema import RATIO_BIN
 from selfrepair.figures import theme
-from selfrepair.schemas import RATIO_BIN
 
 BARS = 40  # about so many over the axis
 BEYOND = 0.005  # share of tokens left out at either end of the axis
@@ -16,7 +16,7 @@ def heads_to_show(heads: pl.DataFrame, configured: list[tuple[int, int]]) -> dic
     """Heads of the last measured layer and why: largest direct effect, largest part of the norm, configured.
 
     Args:
-        heads: `schemas.STATISTICS` of one model's heads.
+        heads: `STATISTICS` of one model's heads.
     """
     top = heads.filter(tokens="top", statistic="mean").filter(pl.col("layer") == pl.col("layer").max())
     found: dict[tuple[int, int], str] = {}
@@ -33,8 +33,8 @@ def norm_scale(norm: pl.DataFrame, histogram: pl.DataFrame, shown: dict[tuple[in
     """Draw histograms of the ratio of clean and ablated scale on a head's top tokens, one colour per kind of ablation.
 
     Args:
-        norm: `schemas.NORM` of one model, of one or several kinds.
-        histogram: `schemas.NORM_HISTOGRAM` of the same.
+        norm: `NORM` of one model, of one or several kinds.
+        histogram: `NORM_HISTOGRAM` of the same.
         shown: heads to draw, a panel each, and why; of `heads_to_show`.
     """
     (model,) = theme.names(norm)

@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.experiments.reference import QUANTITIES
+from selfrepair.claims.published import QUANTITIES
 from selfrepair.figures import theme
 
 TITLES = {
@@ -26,8 +26,8 @@ def reference_scatter(heads: pl.DataFrame, agreement: pl.DataFrame, models: pl.D
     """Draw the mean over each head's top tokens, measured against published (logits), for every compared model.
 
     Args:
-        heads: `schemas.REFERENCE_HEADS`.
-        agreement: `schemas.REFERENCE_AGREEMENT`.
+        heads: `REFERENCE_HEADS`.
+        agreement: `REFERENCE_AGREEMENT`.
         models: `experiments.reference.MODELS`; those not compared are named above the figure, with the reason.
     """
     notes = [

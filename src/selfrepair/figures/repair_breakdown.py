@@ -20,7 +20,7 @@ def repair_breakdown(layers: pl.DataFrame) -> alt.ConcatChart:
     """Draw mean direct effects and parts of self-repair (logits) on the top tokens as bars beside each other, by layer.
 
     Args:
-        layers: `schemas.STATISTICS` per layer of one or several models; one row each.
+        layers: `STATISTICS` per layer of one or several models; one row each.
     """
     table = theme.pick(layers, "mean", "top", list(BARS)).with_columns(
         bar=pl.col("quantity").replace_strict({quantity: name for quantity, (name, _) in BARS.items()})

@@ -25,7 +25,7 @@ def repair_by_depth(layers: pl.DataFrame) -> alt.ConcatChart:
     """Draw the parts of self-repair on the top tokens against layer / layers of the model (percent).
 
     Args:
-        layers: `schemas.STATISTICS` per layer of one or several models; a line each.
+        layers: `STATISTICS` per layer of one or several models; a line each.
     """
     models = theme.names(layers)
     panels = []

@@ -32,7 +32,7 @@ def repair_split(layers: pl.DataFrame) -> alt.ConcatChart:
     """Draw the parts of mean self-repair (logits) on the top tokens, stacked, and their total, against layer.
 
     Args:
-        layers: `schemas.STATISTICS` per layer of one or several models; one panel each, on the same axis.
+        layers: `STATISTICS` per layer of one or several models; one panel each, on the same axis.
     """
     parts = theme.pick(layers, "mean", "top", list(PARTS)).with_columns(
         pl.col("quantity").replace_strict(PARTS).alias("part")
@@ -101,7 +101,7 @@ def repair_share(layers: pl.DataFrame) -> alt.ConcatChart:
     A share beyond 100 % of either sign is a triangle at the edge of the axis.
 
     Args:
-        layers: `schemas.STATISTICS` per layer of one or several models; one row of panels each.
+        layers: `STATISTICS` per layer of one or several models; one row of panels each.
     """
     both = [
         theme.pick(layers, statistic, "top", list(SHARE_PANELS)).with_columns(way=pl.lit(name))

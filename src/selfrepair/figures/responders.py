@@ -12,7 +12,7 @@ def responders(table: pl.DataFrame) -> alt.ConcatChart:
     """Draw the mean response (logits) of each later layer's attention and MLP, on the top tokens, by ablated layer.
 
     Args:
-        table: `schemas.RESPONDERS` of one or several models; the values of a layer's heads are averaged.
+        table: `RESPONDERS` of one or several models; the values of a layer's heads are averaged.
     """
     top = table.filter((pl.col("tokens") == "top") & _can_respond())
     if top.is_empty():

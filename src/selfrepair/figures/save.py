@@ -7,8 +7,8 @@ from string import Template
 import altair as alt
 import vl_convert
 
+from selfrepair.core.files import write_whole
 from selfrepair.figures.theme import PX_PER_INCH, Panel
-from selfrepair.store import write_whole
 
 DOTS_PER_INCH = 300
 GRAPHICS = ("pdf", "svg", "png")

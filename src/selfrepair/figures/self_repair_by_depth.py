@@ -15,7 +15,7 @@ def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame, unit: str = 
     """Draw mean self-repair on the top tokens against layer / layers of the model (percent).
 
     Args:
-        heads, layers: `schemas.STATISTICS` of one or several models; one panel each, on the same axes.
+        heads, layers: `STATISTICS` of one or several models; one panel each, on the same axes.
         unit: of self-repair; what is measured as published is not in logits (experiments.md P1).
     """
     dots = theme.pick(heads, "mean", "top", ["self_repair"])

@@ -78,7 +78,7 @@ def embed(table: pl.DataFrame) -> alt.InlineData:
 
 
 def pick(table: pl.DataFrame, statistic: str, tokens: str, quantities: Sequence[str]) -> pl.DataFrame:
-    """Return the rows of `schemas.STATISTICS` of one statistic and set of tokens, without those two columns.
+    """Return the rows of `STATISTICS` of one statistic and set of tokens, without those two columns.
 
     Raises:
         ValueError: there are none.

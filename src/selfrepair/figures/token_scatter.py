@@ -16,7 +16,7 @@ def draw_tokens(tokens: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """Draw at most `DRAWN` control tokens and as many top tokens of a head, with which of the two they are in `kind`.
 
     Args:
-        tokens: token rows of one head and ablation (`schemas.ablated_tokens`).
+        tokens: token rows of one head and ablation (`ablated_tokens`).
     """
     tokens = tokens.sort("row", "pos")  # so that the same are drawn of every kind of ablation
     sets = [(CONTROL, tokens.filter("control")), (TOP, tokens.filter("selected"))]

@@ -12,9 +12,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from selfrepair.core.files import sha256
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.precision import Precision, stored
-from selfrepair.provenance import sha256
 
 REST = "rest.safetensors"
 FACTS = "selfrepair"  # in a file's metadata: what is not a tensor

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from selfrepair.core.files import sha256
 from selfrepair.models.directory import count_parameters, weight_files
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
 from selfrepair.models.precision import Precision
-from selfrepair.provenance import sha256
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from selfrepair.tokenizers import END_OF_TEXT, save_tokenizer
+from selfrepair.tokens.tokenizer import END_OF_TEXT, save_tokenizer
 
 LOG_EVERY = 100
 EVALUATE_EVERY = 1000

@@ -1,0 +1,1 @@
+"""Measure self-repair: ablate heads and split what follows."""

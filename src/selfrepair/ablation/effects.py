@@ -1,0 +1,111 @@
+"""What a measurement finds, and the check that its parts sum to the whole on every token."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from selfrepair.ablation.jobs import Runs
+
+TOLERANCE = 1e-4  # of the largest logit of the row
+
+
+class DecompositionError(ArithmeticError):
+    """The parts do not sum to the total, or a value is not finite; names the layer, the head and the size."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Effects of ablating heads, per token; all in logits but the scales, which are ratios to 1.
+
+    `pos` is the position that predicts, `pos + 1` holds the correct next token. Definitions: experiments.md a.6, a.8;
+    method.md section 2.
+
+    Attributes:
+        logit: clean logit of the correct next token, centred over the vocabulary.
+        scale: clean scale of the final norm.
+        direct_effect: of the head, clean run, clean scale.
+        delta_logit: ablated minus clean logit.
+        delta_direct_effect: of the ablated head itself, ablated minus clean, clean scale.
+        repair_attention: change of the direct effect of each layer's attention; zero up to the head's own layer.
+        repair_mlp: change of the direct effect of each layer's MLP.
+        repair_norm: effect of the change of the final scale on the ablated stream.
+        ablated_scale: scale of the final norm in the ablated run.
+        own_scale: scale of the final norm if only the head's own output changed.
+    """
+
+    logit: Float[Tensor, "row pos"]
+    scale: Float[Tensor, "row pos"]
+    direct_effect: Float[Tensor, "layer head row pos"]
+    delta_logit: Float[Tensor, "layer head row pos"]
+    delta_direct_effect: Float[Tensor, "layer head row pos"]
+    repair_attention: Float[Tensor, "layer head later_layer row pos"]
+    repair_mlp: Float[Tensor, "layer head later_layer row pos"]
+    repair_norm: Float[Tensor, "layer head row pos"]
+    ablated_scale: Float[Tensor, "layer head row pos"]
+    own_scale: Float[Tensor, "layer head row pos"]
+
+    @property
+    def self_repair(self) -> Float[Tensor, "layer head row pos"]:
+        """Change of the logit beyond the change of the head's own direct effect (paper Eq. 1)."""
+        return self.delta_logit - self.delta_direct_effect
+
+
+@dataclass(frozen=True)
+class Swept:
+    """The same for the tokens of any runs, which lie one run after the other.
+
+    Attributes:
+        runs: ablated runs, in the order of their tokens.
+        rows: rows of the clean quantities `logit` and `scale`, ascending.
+    """
+
+    runs: Runs
+    rows: Int[Tensor, " row"]
+    logit: Float[Tensor, "row pos"]
+    scale: Float[Tensor, "row pos"]
+    direct_effect: Float[Tensor, " token"]
+    delta_logit: Float[Tensor, " token"]
+    delta_direct_effect: Float[Tensor, " token"]
+    repair_attention: Float[Tensor, "token later_layer"]
+    repair_mlp: Float[Tensor, "token later_layer"]
+    repair_norm: Float[Tensor, " token"]
+    ablated_scale: Float[Tensor, " token"]
+    own_scale: Float[Tensor, " token"]
+
+    @property
+    def self_repair(self) -> Float[Tensor, " token"]:
+        """Change of the logit beyond the change of the head's own direct effect (paper Eq. 1)."""
+        return self.delta_logit - self.delta_direct_effect
+
+    @property
+    def largest_logit(self) -> Float[Tensor, " token"]:
+        """Largest clean logit, in size, of each token's row: what errors are measured by."""
+        row = self.runs.spread(torch.searchsorted(self.rows, self.runs.row))
+        return self.logit.abs().amax(1)[row.to(self.logit.device)]
+
+    @property
+    def place(self) -> Int[Tensor, " token"]:
+        """Where in `logit`, flattened, each token's clean run is."""
+        row = torch.searchsorted(self.rows, self.runs.row)
+        return self.runs.spread(row) * self.logit.shape[1] + self.runs.pos
+
+
+def check_decomposition(m: Swept) -> None:
+    """Check on every token that the parts of self-repair sum to it.
+
+    Raises:
+        DecompositionError: by more than `TOLERANCE` of the row's largest logit they do not, or a value is not finite.
+    """
+    parts = m.repair_attention.sum(1) + m.repair_mlp.sum(1) + m.repair_norm
+    error = (m.self_repair - parts).abs() / m.largest_logit
+    broken = ~(error <= TOLERANCE)  # true for NaN as well
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        size = error[first].item()
+        layer, head, row = (int(m.runs.spread(value)[first]) for value in (m.runs.layer, m.runs.head, m.runs.row))
+        what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
+        raise DecompositionError(
+            f"layer {layer}, head {head}, row {row}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
+        )

@@ -1,0 +1,93 @@
+"""Ablate chosen heads with several resample partners: how much of a token's self-repair is the partner's doing."""
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from selfrepair.ablation.inputs import read_inputs
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.schema import PARTNERS
+from selfrepair.ablation.selection import selected_tokens
+from selfrepair.ablation.sweep import no_means, sweep
+from selfrepair.core.progress import Progress
+from selfrepair.core.tables import empty, frame
+from selfrepair.models.folded import FoldedModel
+from selfrepair.tokens.rows import derange
+
+BYTES_PER_ROW = 2 * 40  # of the parts, and of the table made of them
+
+
+def partner_sources(
+    documents: Int[np.ndarray, "row pos"], source: Int[np.ndarray, " row"], partners: int, seed: int
+) -> Int[np.ndarray, "partner row"]:
+    """For each partner, the row that replaces each row; partner 0 is the run's own pairing.
+
+    The others are drawn in the same way, each with a seed of its own: random permutations of all rows that pair none
+    with text of its own documents.
+    """
+    held = [frozenset(row) for row in documents.tolist()]
+    drawn = [derange(held, np.random.default_rng([seed, 3, partner])) for partner in range(1, partners)]
+    return np.stack([source, *drawn])
+
+
+def spread_rows(n_rows: int, count: int) -> Int[Tensor, " row"]:
+    """`count` rows spread evenly over `n_rows`, which stand in the order of the corpus; all if there are fewer."""
+    return torch.from_numpy(np.unique(np.linspace(0, n_rows - 1, min(count, n_rows)).round().astype(np.int64)))
+
+
+def measure_partners(
+    model: FoldedModel,
+    tokens: pl.DataFrame,
+    rows: pl.DataFrame,
+    selected: pl.DataFrame,
+    heads: list[tuple[int, int]],
+    partners: int,
+    n_rows: int,
+    seed: int,
+    memory_mb: int | None = None,
+    limit_mb: int | None = None,
+) -> pl.DataFrame:
+    """Ablate heads in some rows once with each partner (`PARTNERS`).
+
+    Args:
+        tokens, rows, selected: tables of `TOKENS`, `ROWS` and `SELECTED`.
+        memory_mb, limit_mb: as in `ablation.ablate_heads`.
+
+    Raises:
+        DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
+        CorpusError: rows can't be paired.
+        ValueError: the memory does not hold a single run.
+    """
+    inputs, heads = read_inputs(tokens, rows), sorted(heads)
+    length = inputs.documents.shape[1]
+    drawn = partner_sources(inputs.documents.numpy(), inputs.source.numpy(), partners, seed)
+    measured = spread_rows(len(inputs.tokens), n_rows)
+    wanted = selected_tokens(selected, heads, measured, length)
+    runs = Runs.every(heads, measured, length)
+    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
+    size = tokens_at_once(model, runs, length, room, BYTES_PER_ROW * partners * runs.n_tokens)
+    progress = Progress(f"{model.name}: {partners} partners", partners * runs.n_tokens, "ablated tokens")
+    tables = [empty(PARTNERS)]
+    for partner, sources in enumerate(torch.from_numpy(drawn)):
+        for batch in runs.batches(size):
+            m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model))
+            row, pos = m.runs.spread(m.runs.row), m.runs.pos
+            of_head = m.runs.spread(m.runs.heads_among(heads))
+            columns = {
+                "layer": m.runs.spread(m.runs.layer),
+                "head": m.runs.spread(m.runs.head),
+                "row": row,
+                "pos": pos,
+                "document": inputs.documents[row, pos],
+                "selected": wanted[of_head, torch.searchsorted(measured, row), pos],
+                "partner": torch.full((len(row),), partner),
+                "direct_effect": m.direct_effect,
+                "delta_logit": m.delta_logit,
+                "self_repair": m.self_repair,
+            }
+            tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, PARTNERS))
+            progress.advance(batch.n_tokens)
+    return pl.concat(tables)

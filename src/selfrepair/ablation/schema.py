@@ -1,0 +1,203 @@
+"""Columns of the raw tables: the clean pass, ablated tokens and their sums, single neurons, interventions."""
+
+import polars as pl
+
+from selfrepair.core.tables import Column
+from selfrepair.tokens.schema import PLACE
+
+HEAD = {
+    "layer": Column(pl.Int16, "index", "layer of the head, from 0"),
+    "head": Column(pl.Int16, "index", "head within its layer, from 0"),
+}
+CLEAN_TOKENS = PLACE | {
+    "document": Column(pl.Int32, "index", "document of the correct next token"),
+    "control": Column(pl.Boolean, "", "in the uniform control sample"),
+    "logit": Column(pl.Float32, "logits", "clean logit of the correct next token, centred over the vocabulary"),
+    "bias": Column(pl.Float32, "logits", "part of it that is the unembedding bias"),
+    "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),
+}
+SELECTED = (
+    HEAD
+    | PLACE
+    | {
+        "rank": Column(pl.Int32, "index", "0 for the token with the head's largest direct effect"),
+        "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
+    }
+)
+EFFECTS = {
+    "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean run, clean scale"),
+    "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated run, clean scale"),
+    "delta_logit": Column(pl.Float32, "logits", "ablated minus clean logit of the correct next token"),
+    "self_repair": Column(pl.Float32, "logits", "delta_logit minus the change of the head's own direct effect"),
+    "repair_norm": Column(pl.Float32, "logits", "part of self_repair made by the final norm's scale"),
+    "repair_attention": Column(pl.Float32, "logits", "part made by attention of later layers"),
+    "repair_mlp": Column(pl.Float32, "logits", "part made by MLPs of later layers (own layer's in sequential blocks)"),
+}
+CLIPPED = {
+    f"clipped_{name}": Column(
+        pl.Float64, "ratio", f"{name} / direct_effect clipped to [0, 1] per token; 0 where direct_effect is"
+    )
+    for name in ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
+}
+
+
+def by_layer(n_layers: int) -> dict[str, Column]:
+    """Columns that hold one value per later layer."""
+    dtype = pl.Array(pl.Float32, n_layers)
+    return {
+        "repair_attention_by_layer": Column(dtype, "logits", "repair_attention of each layer, by index"),
+        "repair_mlp_by_layer": Column(dtype, "logits", "repair_mlp of each layer, by index"),
+    }
+
+
+def ablated_tokens(n_layers: int) -> dict[str, Column]:
+    """Schema of the token rows that an ablation keeps."""
+    return (
+        HEAD
+        | PLACE
+        | {
+            "document": Column(pl.Int32, "index", "document of the correct next token"),
+            "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
+            "control": Column(pl.Boolean, "", "in the uniform control sample"),
+            "logit": Column(pl.Float32, "logits", "clean logit of the correct next token, centred over the vocabulary"),
+            "ablated_logit": Column(pl.Float32, "logits", "the same in the ablated run"),
+            "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),
+            "ablated_scale": Column(pl.Float32, "ratio", "the same in the ablated run"),
+            "own_scale": Column(pl.Float32, "ratio", "the same if only the head's own output changed"),
+        }
+        | EFFECTS
+        | by_layer(n_layers)
+    )
+
+
+def document_sums(n_layers: int) -> dict[str, Column]:
+    """Schema of the running sums by head and document: over all tokens, or control tokens in selected mode."""
+    summed = {
+        name: Column(pl.Float64, c.unit, f"sum over tokens: {c.meaning}") for name, c in (EFFECTS | CLIPPED).items()
+    }
+    layered = {
+        name: Column(pl.Array(pl.Float64, n_layers), c.unit, f"sum over tokens: {c.meaning}")
+        for name, c in by_layer(n_layers).items()
+    }
+    key = HEAD | {"document": Column(pl.Int32, "index", "document of the correct next token")}
+    return key | {"n": Column(pl.Int64, "tokens", "tokens summed")} | summed | layered
+
+
+PARTNERS = (
+    HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
+        "partner": Column(pl.Int16, "index", "which of the rows that replace this one; 0 is `source` of rows.parquet"),
+    }
+    | {name: EFFECTS[name] for name in ("direct_effect", "delta_logit", "self_repair")}
+)
+MOVED_TOKENS = "all: every token of the run; top: the top tokens of the ablated head"
+MOVES = HEAD | {
+    "tokens": Column(pl.String, "", MOVED_TOKENS),
+    "document": Column(pl.Int32, "index", "document of the correct next token"),
+    "ablated_head": Column(pl.Int16, "index", "head of the layer before that is ablated: its strongest on top tokens"),
+    "moved_layer_effect": Column(pl.Float64, "logits", "direct effect of the heads before: sum, mean over tokens"),
+    "n": Column(pl.Int64, "tokens", "tokens summed"),
+    "direct_effect": Column(pl.Float64, "logits", "sum over tokens: clean direct effect of the head"),
+    "moved": Column(pl.Float64, "logits", "sum: the same where the layer before is skipped"),
+    "ablated": Column(pl.Float64, "logits", "sum: the same where the head before is resample-ablated"),
+    "direct_effect_squared": Column(pl.Float64, "logits^2", "sum of squares of direct_effect"),
+    "moved_squared": Column(pl.Float64, "logits^2", "sum of squares of moved"),
+    "direct_effect_moved": Column(pl.Float64, "logits^2", "sum of products of direct_effect and moved"),
+}
+ADDITIONS = (
+    HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "direction": Column(
+            pl.String,
+            "",
+            "what is added to what the head's layer reads, at this position: own output, another head's of the layer, "
+            "or a random direction of the own output's norm",
+        ),
+        "strength": Column(pl.Float32, "ratio", "factor of what is added"),
+        "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
+        "new_direct_effect": Column(pl.Float32, "logits", "after the addition, with the clean scale"),
+        "new_direct_effect_perturbed": Column(pl.Float32, "logits", "the same with the scale of the perturbed run"),
+    }
+)
+LISTED_NEURONS = 50  # neurons that a token row names
+TOKEN_SET = Column(
+    pl.String,
+    "",
+    "direct_effect: the head's top tokens by clean direct effect; outcome: as many tokens with the largest repair_mlp, "
+    "selected by what is measured, as the original does; both without position 0, where nothing can change",
+)
+MLP_OF_HEAD = HEAD | {"mlp_layer": Column(pl.Int16, "index", "layer of the MLP whose neurons are looked at")}
+NEURON_TOKENS = (
+    MLP_OF_HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "by_direct_effect": Column(pl.Boolean, "", "in the token set direct_effect"),
+        "by_outcome": Column(pl.Boolean, "", "in the token set outcome"),
+        "direct_effect": EFFECTS["direct_effect"],
+        "self_repair": EFFECTS["self_repair"],
+        "repair_mlp": Column(pl.Float32, "logits", "part of self_repair made by all MLPs together"),
+        "mlp_direct_effect": Column(pl.Float32, "logits", "clean direct effect of this layer's MLP, its bias included"),
+        "mlp_change": Column(pl.Float32, "logits", "change of it on ablation: the sum over all its neurons"),
+        "positive_change": Column(pl.Float32, "logits", "sum over the neurons whose change is positive"),
+        "absolute_change": Column(pl.Float32, "logits", "sum over all neurons of the size of the change"),
+        "top_percent_change": Column(pl.Float32, "logits", "sum over the 1 % of neurons (at least 1) that change most"),
+        "top_5_change": Column(pl.Float32, "logits", "sum over the 5 neurons that change most"),
+        "neuron": Column(
+            pl.Array(pl.Int32, LISTED_NEURONS), "index", "the neurons that change most, largest first; -1 if no more"
+        ),
+        "neuron_direct_effect": Column(
+            pl.Array(pl.Float32, LISTED_NEURONS), "logits", "their clean direct effects; NaN if no more"
+        ),
+        "neuron_change": Column(
+            pl.Array(pl.Float32, LISTED_NEURONS), "logits", "ablated minus clean direct effect; NaN if no more"
+        ),
+    }
+)
+NEURONS = MLP_OF_HEAD | {
+    "token_set": TOKEN_SET,
+    "neuron": Column(pl.Int32, "index", "neuron of the MLP"),
+    "n_tokens": Column(pl.Int64, "tokens", "tokens of the set"),
+    "direct_effect": Column(pl.Float64, "logits", "mean clean direct effect of the neuron"),
+    "change": Column(pl.Float64, "logits", "mean of its ablated minus clean direct effect"),
+    "top_10": Column(pl.Float64, "ratio", "share of tokens on which it is among the 10 neurons that change most"),
+    "first": Column(pl.Float64, "ratio", "share of tokens on which it is the neuron that changes most"),
+    "erasing": Column(pl.Float64, "ratio", "share of tokens on which its clean direct effect is negative"),
+    "anti_erasing": Column(
+        pl.Float64, "ratio", "share of tokens on which its clean direct effect is negative and its change positive"
+    ),
+}
+NEURON_RANKS = MLP_OF_HEAD | {
+    "token_set": TOKEN_SET,
+    "rank": Column(pl.Int32, "index", "0 for the neuron that changes most on a token"),
+    "n_tokens": Column(pl.Int64, "tokens", "tokens of the set on which the MLP changes at all"),
+    "cumulative_share": Column(
+        pl.Float64, "ratio", "mean over them of: sum of |change| up to this rank, divided by that over all neurons"
+    ),
+    "median_direct_effect": Column(
+        pl.Float64, "logits", "median clean direct effect of the neuron at this rank, over at most 2,000 tokens"
+    ),
+}
+NEURON_QUANTITY = (
+    "mlp_share: repair_mlp / self_repair where that is positive; top_percent_share: top_percent_change / "
+    "positive_change; top_5_share: top_5_change / repair_mlp (all MLPs, as in the original) where that is positive; "
+    "top_5_share_of_layer: top_5_change / mlp_change (this MLP) where that is positive"
+)
+NORM_CHECK = {
+    "model": Column(pl.String, "", "name of the model"),
+    "ablation": Column(pl.String, "", "resample, zero or mean"),
+    "layer": Column(pl.Int16, "index", "layer of the head"),
+    "head": Column(pl.Int16, "index", "the head"),
+    "n_tokens": Column(pl.Int64, "tokens", "kept tokens of the rows that were run anew"),
+    "freezing": Column(
+        pl.Float64, "logits", "mean effect of freezing: ablated logit minus that with the clean final scale"
+    ),
+    "repair_norm": Column(pl.Float64, "logits", "mean repair_norm of the same tokens, as measured in the sweep"),
+    "largest_deviation": Column(pl.Float64, "logits", "largest difference of the two on any token"),
+    "largest_logit": Column(pl.Float64, "logits", "largest clean logit of these rows, without its sign"),
+}

@@ -1,0 +1,209 @@
+"""Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from selfrepair.ablation.clean_run import CleanRun
+from selfrepair.ablation.effects import Swept
+from selfrepair.ablation.inputs import read_inputs
+from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.replacements import Ablation
+from selfrepair.ablation.schema import CLIPPED, EFFECTS, ablated_tokens, by_layer, document_sums
+from selfrepair.ablation.selection import Measured, selected_tokens
+from selfrepair.ablation.sweep import sweep
+from selfrepair.core.progress import Progress
+from selfrepair.core.tables import empty, frame
+from selfrepair.models.folded import FoldedModel
+
+
+def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
+    """Rows of one of `shards` nearly equal shards."""
+    return torch.from_numpy(np.array_split(np.arange(n_rows), shards)[shard])
+
+
+def ablate_heads(
+    model: FoldedModel,
+    tokens: pl.DataFrame,
+    rows: pl.DataFrame,
+    clean: CleanRun,
+    ablation: Ablation,
+    heads: list[tuple[int, int]],
+    shard: int,
+    shards: int,
+    measured: Measured = "all",
+    memory_mb: int | None = None,
+    limit_mb: int | None = None,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Ablate heads, one at a time, in the rows of a shard.
+
+    Args:
+        tokens, rows: tables of `TOKENS` and `ROWS`.
+        heads: (layer, head) of each head to ablate.
+        measured: `all` tokens; or for each head only the rows that hold one of its `selected` tokens or a control
+            token, up to the last of them.
+        memory_mb: of the whole process (on a GPU, of the GPU); None for what is free.
+        limit_mb: what a batch system grants the process; None for no limit.
+
+    Returns:
+        the token rows of selected and control tokens (`ablated_tokens`), and sums by head and document
+        (`document_sums`): over all tokens, or over the control tokens where only the selected are measured.
+
+    Raises:
+        DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
+        ValueError: the memory does not hold a single run.
+    """
+    inputs = read_inputs(tokens, rows)
+    documents = inputs.documents
+    chosen = shard_rows(len(documents), shard, shards)
+    kept = Kept(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
+    runs = kept.runs(measured)
+    counted = torch.ones_like(kept.control) if measured == "all" else kept.control
+    sums = _DocumentSums(len(heads), model.n_layers, kept.documents, counted)
+    what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
+    progress = Progress(what, runs.n_tokens, "ablated tokens")
+    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
+    means = clean.means.to(model.device)
+    for batch in runs.batches(tokens_at_once(model, runs, documents.shape[1], room, sums.nbytes + kept.nbytes)):
+        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
+        values, at = _quantities(m), kept.where(m.runs)
+        sums.add(values, at)
+        kept.add(m, values, at)
+        progress.advance(batch.n_tokens)
+    return pl.concat(kept.tables), sums.table(kept.heads)
+
+
+def _quantities(m: Swept) -> dict[str, Float[Tensor, " token *layer"]]:
+    """The columns of `EFFECTS`, and those by layer."""
+    values = {
+        "direct_effect": m.direct_effect,
+        "ablated_direct_effect": m.direct_effect + m.delta_direct_effect,
+        "delta_logit": m.delta_logit,
+        "self_repair": m.self_repair,
+        "repair_norm": m.repair_norm,
+        "repair_attention": m.repair_attention.sum(1),
+        "repair_mlp": m.repair_mlp.sum(1),
+        "repair_attention_by_layer": m.repair_attention,
+        "repair_mlp_by_layer": m.repair_mlp,
+    }
+    return {name: value.cpu() for name, value in values.items()}
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Of each ablated token: its head and row, as numbered within the shard, and its position."""
+
+    head: Int[Tensor, " token"]
+    row: Int[Tensor, " token"]
+    pos: Int[Tensor, " token"]
+
+
+class Kept:
+    """Which tokens of a shard are kept, and the table rows of those measured so far."""
+
+    def __init__(
+        self,
+        clean: CleanRun,
+        heads: list[tuple[int, int]],
+        rows: Int[Tensor, " row"],
+        documents: Int[Tensor, "row pos"],
+        n_layers: int,
+    ) -> None:
+        self.heads, self.rows, self.documents = heads, rows, documents
+        self.schema = ablated_tokens(n_layers)
+        self.tables = [empty(self.schema)]  # all there is in a shard without rows
+        here = pl.col("row").is_in(rows.tolist())
+        self.selected = selected_tokens(clean.selected, heads, rows, documents.shape[1])
+        control = clean.tokens.filter(here).sort("row", "pos")["control"]
+        self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the tables in the end, while they are joined."""
+        single = sum(getattr(column.dtype, "size", 1) for column in self.schema.values())
+        return 2 * 4 * single * int((self.selected | self.control).sum())
+
+    def runs(self, measured: Measured) -> Runs:
+        """What has to be ablated: everything, or each head's rows as far as the last token that is kept."""
+        if measured == "all":
+            return Runs.every(self.heads, self.rows, self.control.shape[1])
+        return Runs.reaching(self.selected | self.control, self.heads, self.rows)
+
+    def where(self, runs: Runs) -> _Where:
+        """Where the tokens of the runs are in this shard."""
+        head = runs.heads_among(self.heads)
+        return _Where(runs.spread(head), runs.spread(torch.searchsorted(self.rows, runs.row)), runs.pos)
+
+    def add(self, m: Swept, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+        """Take in what is kept of a sweep."""
+        selected, control = self.selected[at.head, at.row, at.pos], self.control[at.row, at.pos]
+        keep = (selected | control).nonzero()[:, 0]
+        head, row, pos = (index[keep] for index in (at.head, at.row, at.pos))
+        on_device = keep.to(m.logit.device)
+        clean = m.place[keep].to(m.logit.device)
+        logit, scale = m.logit.flatten()[clean], m.scale.flatten()[clean]
+        place = torch.tensor(self.heads)[head]
+        columns = {
+            "layer": place[:, 0],
+            "head": place[:, 1],
+            "row": self.rows[row],
+            "pos": pos,
+            "document": self.documents[row, pos],
+            "selected": selected[keep],
+            "control": control[keep],
+            "logit": logit,
+            "ablated_logit": logit + m.delta_logit[on_device],
+            "scale": scale,
+            "ablated_scale": m.ablated_scale[on_device],
+            "own_scale": m.own_scale[on_device],
+        }
+        columns |= {name: value[keep] for name, value in values.items()}
+        self.tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, self.schema))
+
+
+class _DocumentSums:
+    """Sums in float64 by head and document, over the tokens that count."""
+
+    def __init__(
+        self, heads: int, n_layers: int, documents: Int[Tensor, "row pos"], counted: Bool[Tensor, "row pos"]
+    ) -> None:
+        self.documents, index = documents.unique(return_inverse=True)
+        self.index, self.counted = index, counted
+        self.n = torch.bincount(index[counted], minlength=len(self.documents))
+        self.heads, self.n_layers = heads, n_layers
+        groups = heads * len(self.documents)
+        self.sums: dict[str, Float[Tensor, " group *layer"]] = {}
+        for name in (*EFFECTS, *CLIPPED):
+            self.sums[name] = torch.zeros(groups, dtype=torch.float64)
+        for name in by_layer(n_layers):
+            self.sums[name] = torch.zeros(groups, n_layers, dtype=torch.float64)
+
+    @property
+    def nbytes(self) -> int:
+        """Of the sums and of the table made of them."""
+        return 2 * sum(total.nbytes for total in self.sums.values())
+
+    def add(self, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+        counts = self.counted[at.row, at.pos]
+        group = (at.head * len(self.documents) + self.index[at.row, at.pos])[counts]
+        effect = values["direct_effect"][counts]
+        for name in CLIPPED:
+            share = (values[name.removeprefix("clipped_")][counts] / effect).clamp(0, 1)
+            self.sums[name].index_add_(0, group, torch.where(effect == 0, 0, share).double())
+        for name, value in values.items():
+            self.sums[name].index_add_(0, group, value[counts].double())
+
+    def table(self, heads: list[tuple[int, int]]) -> pl.DataFrame:
+        count = len(self.documents)
+        columns = {
+            "layer": np.repeat([layer for layer, _ in heads], count),
+            "head": np.repeat([head for _, head in heads], count),
+            "document": np.tile(self.documents.numpy(), len(heads)),
+            "n": np.tile(self.n.numpy(), len(heads)),
+        }
+        return frame(columns | {name: total.numpy() for name, total in self.sums.items()}, document_sums(self.n_layers))

@@ -1,0 +1,1 @@
+"""One module per experiment: raw tables in, tidy table out."""

@@ -1,0 +1,260 @@
+"""The iterative-inference hypothesis (experiments.md a.15, c.15, P22): exploratory, as the paper calls its section.
+
+Three questions: does skipping a layer change the next layer's heads as ablating the layer's strongest head does; does
+attention do its work already a layer earlier; does a head write less when its own output is already in the stream.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, ratio_of_sums
+from selfrepair.analysis.by_document import sum_by_document
+from selfrepair.analysis.schema import ITERATIVE_SUMMARY, MOVING, REPRESSION, SIMULATED
+from selfrepair.core.tables import Column, frame
+
+SETS = ("all", "top")
+CHANGES = ("direct_effect", "change_moving", "change_ablating")
+SCALES = {"clean": "new_direct_effect", "perturbed": "new_direct_effect_perturbed"}
+SQUARES = ("direct_effect_squared", "moved_squared", "direct_effect_moved")
+HALF = 0.5  # a share above it is most
+
+Row = tuple[object, ...]
+Draws = Int[np.ndarray, "replicate document"]
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """Tables of `MOVING`, `SIMULATED`, `REPRESSION` and `ITERATIVE_SUMMARY`."""
+
+    moving: pl.DataFrame
+    simulated: pl.DataFrame
+    repression: pl.DataFrame
+    summary: pl.DataFrame
+
+
+def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicates: int, seed: int) -> Iterative:
+    """Summarise the experiments on one model, with 95 % intervals clustered by document.
+
+    The interval of a correlation over heads is of the text: the heads are held fixed.
+
+    Args:
+        moves: rows of `MOVES`.
+        additions: rows of `ADDITIONS`.
+        replicates: of the bootstrap, whose draws are those of the other experiments.
+    """
+    documents = np.sort(moves["document"].unique().to_numpy())
+    draws = bootstrap_draws(len(documents), replicates, seed)
+    found: dict[str, list[Row]] = {"moving": [], "simulated": [], "summary": []}
+    for tokens in SETS:
+        of_set = _Moves(moves.filter(tokens=tokens), documents, draws)
+        moving, correlations = _moving(tokens, of_set)
+        simulated, kept = _simulated(tokens, of_set)
+        found["moving"] += moving
+        found["simulated"] += simulated
+        found["summary"] += [
+            _verdict(f"moving_correlation.{name}.{tokens}", e, 0.0) for name, e in correlations.items()
+        ]
+        found["summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
+    repression, judged = _repression(additions, documents, draws)
+    found["repression"] = repression
+    found["summary"] += judged
+    n_layers = int(moves["layer"].max()) + 1
+    labels = {"model": model, "n_layers": n_layers}
+    expected = {
+        "moving": MOVING,
+        "simulated": SIMULATED,
+        "repression": REPRESSION,
+        "summary": ITERATIVE_SUMMARY,
+    }
+    return Iterative(**{name: _frame(rows, labels, expected[name]) for name, rows in found.items()})
+
+
+class _Moves:
+    """Rows of `MOVES` of one set of tokens as arrays, a column per head of the layers 1, 2, ..."""
+
+    def __init__(self, table: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws) -> None:
+        self.draws = draws
+        facts = table.select("layer", "head", "ablated_head", "moved_layer_effect").unique().sort("layer", "head")
+        self.layer, self.head, self.ablated_head, effect = (facts[name].to_numpy() for name in facts.columns)
+        self.marked = self.layer == self.layer[effect.argmax()]
+        place = {key: index for index, key in enumerate(facts.select("layer", "head").rows())}
+        at = np.searchsorted(documents, table["document"].to_numpy())
+        column = [place[key] for key in table.select("layer", "head").rows()]
+        self._values = {}
+        for name in ("n", "direct_effect", "moved", "ablated", *SQUARES):
+            self._values[name] = np.zeros((len(documents), len(place)))
+            self._values[name][at, column] = table[name].to_numpy()
+
+    def __getitem__(self, name: str) -> Float[np.ndarray, "document head"]:
+        return self._values[name]
+
+    def mean(self, name: str) -> Estimate:
+        return ratio_of_sums(self[name], self["n"], self.draws)
+
+    @property
+    def counts(self) -> tuple[Int[np.ndarray, " head"], Int[np.ndarray, " head"]]:
+        """Tokens and documents behind each head."""
+        return self["n"].sum(0).astype(int), (self["n"] > 0).sum(0)
+
+    @property
+    def layers(self) -> list[tuple[int, Int[np.ndarray, " member"]]]:
+        """Each layer and where its heads are."""
+        return [(layer, (self.layer == layer).nonzero()[0]) for layer in np.unique(self.layer).tolist()]
+
+
+def _moving(tokens: str, moves: _Moves) -> tuple[list[Row], dict[str, Estimate]]:
+    """Changes per head, their correlations over the heads of a layer and over all; of these, the two to judge."""
+    clean, moved, ablated = (moves.mean(name) for name in ("direct_effect", "moved", "ablated"))
+    estimates = dict(zip(CHANGES, (clean, _minus(moved, clean), _minus(ablated, clean)), strict=True))
+    n_tokens, n_documents = moves.counts
+    rows: list[Row] = []
+    for quantity, estimate in estimates.items():
+        for index, numbers in enumerate(_numbers(estimate)):
+            layer, head = int(moves.layer[index]) - 1, int(moves.head[index])
+            facts = (layer, bool(moves.marked[index]), int(moves.ablated_head[index]), head)
+            rows.append((*facts, tokens, quantity, *numbers, int(n_tokens[index]), int(n_documents[index])))
+    judged = {}
+    for layer, members in [*moves.layers, (None, np.arange(len(moves.layer)))]:
+        pair = (_take(estimates[name], members) for name in CHANGES[1:])
+        correlation = _correlation(*pair)
+        marked = layer is not None and bool(moves.marked[members[0]])
+        head = None if layer is None else int(moves.ablated_head[members[0]])
+        counts = int(n_tokens[members[0]]), int(n_documents[members[0]])
+        if layer is None:  # each layer has its own top tokens
+            counts = int(n_tokens[members].mean()), int((moves["n"] > 0).any(1).sum())
+        facts = (None if layer is None else layer - 1, marked, head, None, tokens, "correlation")
+        rows += [(*facts, *numbers, *counts) for numbers in _numbers(correlation)]
+        if layer is None or marked:
+            judged["all_layers" if layer is None else "marked_layer"] = correlation
+    return rows, judged
+
+
+def _simulated(tokens: str, moves: _Moves) -> tuple[list[Row], Estimate]:
+    """How well attention run a layer earlier gives direct effects: per head, per layer, and over all layers."""
+    every = np.arange(len(moves.layer))
+    correlation = _token_correlation(moves)
+    clean, moved = moves.mean("direct_effect"), moves.mean("moved")
+    rows: list[Row] = []
+    n_tokens, n_documents = moves.counts
+
+    def add(quantity: str, layer: int, head: int | None, estimate: Estimate, index: int) -> None:
+        counts = int(n_tokens[index]), int(n_documents[index])
+        rows.extend((layer, head, tokens, quantity, *numbers, *counts) for numbers in _numbers(estimate))
+
+    for index in every:
+        layer, head = int(moves.layer[index]), int(moves.head[index])
+        add("token_correlation", layer, head, _take(correlation, index), index)
+        add("kept", layer, head, _kept(moves, every[index : index + 1]), index)
+    for layer, members in moves.layers:
+        add("token_correlation", layer, None, _take(correlation, members).mean(0), members[0])
+        add("head_correlation", layer, None, _correlation(_take(clean, members), _take(moved, members)), members[0])
+        add("kept", layer, None, _kept(moves, members), members[0])
+    return rows, _kept(moves, every)
+
+
+def _kept(moves: _Moves, members: Int[np.ndarray, " member"]) -> Estimate:
+    """Slope through the origin of simulated against true direct effects, tokens of all members together."""
+    product, square = (moves[name][:, members].sum(1) for name in ("direct_effect_moved", "direct_effect_squared"))
+    return ratio_of_sums(product, square, moves.draws)
+
+
+def _token_correlation(moves: _Moves) -> Estimate:
+    """Correlation over tokens of true and simulated direct effect, per head."""
+    x, y, xx, yy, xy = (moves.mean(name) for name in ("direct_effect", "moved", *SQUARES))
+
+    def of(part: str) -> Float[np.ndarray, "*replicate head"]:
+        mx, my, mxx, myy, mxy = (getattr(e, part) for e in (x, y, xx, yy, xy))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (mxy - mx * my) / np.sqrt((mxx - mx**2) * (myy - my**2))
+
+    return Estimate(of("value"), of("replicates"))
+
+
+def _repression(
+    additions: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws
+) -> tuple[list[Row], list[Row]]:
+    """Ratio of new to old mean direct effect: per head, over heads, share of heads repressed; and verdicts."""
+    heads = additions.select("layer", "head").unique(maintain_order=True).rows()
+    variants = additions.partition_by("direction", "strength", as_dict=True, maintain_order=True)
+    columns = ["direct_effect", *SCALES.values()]
+    sums = {variant: sum_by_document(table, columns, heads, documents) for variant, table in variants.items()}
+    rows: list[Row] = []
+    verdicts: list[Row] = []
+    for scale, column in SCALES.items():
+        mean: dict[tuple[str, float], Estimate] = {}
+        for (direction, strength), of_heads in sums.items():
+            n = of_heads["n"]
+            ratio = ratio_of_sums(of_heads[column], of_heads["direct_effect"], draws)
+            mean[direction, strength] = ratio.mean(0)
+            facts = (direction, strength, scale)
+            for index, numbers in enumerate(_numbers(ratio)):
+                counts = int(n[:, index].sum()), int((n[:, index] > 0).sum())
+                rows.append((*heads[index], *facts, "ratio", *numbers, *counts))
+            counts = int(n.sum()), int((n.sum(1) > 0).sum())
+            known = np.isfinite(ratio.replicates)
+            share = Estimate(
+                np.asarray((ratio.value < 1).mean()), np.where(known, ratio.replicates < 1, np.nan).mean(1)
+            )
+            for statistic, estimate in (("ratio", mean[direction, strength]), ("share_repressed", share)):
+                rows += [(None, None, *facts, statistic, *numbers, *counts) for numbers in _numbers(estimate)]
+        for strength in dict.fromkeys(strength for _, strength in sums):
+            own, beyond = mean["own", strength], _minus(mean["own", strength], mean["random", strength])
+            n = sums["own", strength]["n"]
+            facts = ("own", strength, scale, "ratio_beyond_random")
+            counts = int(n.sum()), int((n.sum(1) > 0).sum())
+            rows += [(None, None, *facts, *numbers, *counts) for numbers in _numbers(beyond)]
+            verdicts.append(_repressed(f"repression_ratio.{scale}_scale.x{strength:g}", own, beyond))
+    return rows, verdicts
+
+
+def _repressed(name: str, own: Estimate, beyond_random: Estimate) -> Row:
+    """Judge: for, where the own output lowers the effect, and by more than a random direction; against, if the reverse.
+
+    Both must hold with their whole interval: the ratio against 1, its difference to the control's against 0.
+    """
+    (value, low, high), (_, below, above) = _numbers(own)[0], _numbers(beyond_random)[0]
+    speaks = "for" if high < 1 and above < 0 else "against" if low > 1 or below > 0 else "neither"
+    return name, value, low, high, speaks
+
+
+def _verdict(name: str, estimate: Estimate, bound: float) -> Row:
+    """Judge: for, where the whole interval lies above a bound; against, where it lies below."""
+    value, low, high = _numbers(estimate)[0]
+    return name, value, low, high, "for" if low > bound else "against" if high < bound else "neither"
+
+
+def _minus(one: Estimate, other: Estimate) -> Estimate:
+    return Estimate(one.value - other.value, one.replicates - other.replicates)
+
+
+def _take(estimate: Estimate, at: int | Int[np.ndarray, " member"]) -> Estimate:
+    return Estimate(estimate.value[at], estimate.replicates[:, at])
+
+
+def _correlation(x: Estimate, y: Estimate) -> Estimate:
+    """Pearson correlation over the items, and in every replicate."""
+
+    def of(a: Float[np.ndarray, "*replicate item"], b: Float[np.ndarray, "*replicate item"]) -> np.ndarray:
+        a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+
+    return Estimate(np.asarray(of(x.value, y.value)), of(x.replicates, y.replicates))
+
+
+def _numbers(estimate: Estimate) -> list[tuple[float, float, float]]:
+    """Value and ends of the interval of each item."""
+    ends = estimate.interval
+    return [tuple(map(float, item)) for item in zip(*map(np.atleast_1d, (estimate.value, *ends)), strict=True)]
+
+
+def _frame(rows: Sequence[Row], labels: dict[str, str | int], schema: dict[str, Column]) -> pl.DataFrame:
+    """Rows of a table's columns that are not the same in all of them, in the order of the schema."""
+    names = [name for name in schema if name not in labels]
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    same = {name: [value] * len(rows) for name, value in labels.items() if name in schema}
+    return frame(columns | same, schema)

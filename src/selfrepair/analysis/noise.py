@@ -1,0 +1,168 @@
+"""How noisy self-repair is on single tokens, and whose noise it is (experiments.md a.14).
+
+The variance of self-repair has three sources: documents, tokens of a document, and partners, the rows whose activations
+replace a head's. They are told apart by halves of mean squared differences y - y' of pairs (U-statistics):
+
+    of a token, with different partners         variance_partner
+    of a document, with different partners      variance_partner + variance_token
+    of different documents                      variance_partner + variance_token + variance_document
+
+which is unbiased whatever the numbers of tokens, and where some documents vary more than others: the means of a
+document count in the first two lines as often as its tokens do in the third. Documents with a single token say nothing
+of what varies within, and are left out. Tokens of a row that share a partner are never paired, as the analysis of
+variance would: what a partner does to a whole row alike would count as the document's.
+"""
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, ratio_of_sums
+from selfrepair.analysis.by_document import Grouping, group_heads, sum_by_document
+from selfrepair.analysis.schema import NOISE
+from selfrepair.core.tables import frame
+
+ZONES = ["overcorrected", "repaired", "broken"]
+COMPONENTS = ["document", "token", "partner"]
+TOKENS = {"top": "selected", "control": "control"}
+READ = ["layer", "head", "document", "selected", "control", "direct_effect", "delta_logit"]
+
+
+def summarise_noise(
+    model: str,
+    n_layers: int,
+    tokens: pl.DataFrame,
+    partners: pl.DataFrame,
+    documents: Int[np.ndarray, " document"],
+    replicates: int,
+    seed: int,
+) -> pl.DataFrame:
+    """Rates of overcorrection of every head and of groups of heads, and variance components of some (`NOISE`).
+
+    Args:
+        tokens: token rows of resample ablation, with the columns `READ` (`ablated_tokens`).
+        partners: `PARTNERS`.
+        documents: all of the run, ascending, from which the bootstrap draws.
+        replicates: of the bootstrap.
+    """
+    draws = bootstrap_draws(len(documents), replicates, seed)
+    heads = sorted(tokens.select("layer", "head").unique().rows())
+    grouping = group_heads(heads, n_layers)
+    labels = {"model": model, "n_layers": n_layers}
+    tables = []
+    for name, flag in TOKENS.items():
+        tables.append(_zones(labels | {"tokens": name}, tokens.filter(flag), grouping, documents, draws))
+    for name, of_set in (("partners", partners), ("partners top", partners.filter("selected"))):
+        for (layer, head), of_head in of_set.sort("layer", "head").group_by("layer", "head", maintain_order=True):
+            described = labels | {"tokens": name, "heads": "one", "layer": layer, "head": head}
+            tables.append(_components(described, of_head, documents, draws))
+    return pl.concat(tables)
+
+
+def _zones(
+    labels: dict[str, str | int],
+    tokens: pl.DataFrame,
+    grouping: Grouping,
+    documents: Int[np.ndarray, " document"],
+    draws: Int[np.ndarray, "replicate document"],
+) -> pl.DataFrame:
+    """Where tokens with a positive direct effect lie: above zero, between zero and y = -x, on or below that line."""
+    effect, change = pl.col("direct_effect"), pl.col("delta_logit")
+    positive = tokens.filter(effect > 0).with_columns(
+        overcorrected=change > 0, repaired=(change <= 0) & (change > -effect), broken=change <= -effect
+    )
+    summed = sum_by_document(positive, ZONES, grouping.heads, documents)
+    sums = {name: values @ grouping.members for name, values in summed.items()}
+    rows = []
+    for zone in ZONES:
+        estimate = ratio_of_sums(sums[zone], sums["n"], draws)
+        low, high = estimate.interval
+        numbers = zip(estimate.value, low, high, sums["n"].sum(0), (sums["n"] > 0).sum(0), strict=True)
+        rows += [(*group, zone, *values) for group, values in zip(grouping.groups, numbers, strict=True)]
+    return _table(labels, ["heads", "layer", "head"], rows)
+
+
+def _components(
+    labels: dict[str, str | int],
+    of_head: pl.DataFrame,
+    documents: Int[np.ndarray, " document"],
+    draws: Int[np.ndarray, "replicate document"],
+) -> pl.DataFrame:
+    values = of_head.pivot("partner", index=["row", "pos", "document"], values="self_repair", sort_columns=True)
+    counts = len(values), values["document"].n_unique()
+    place = np.searchsorted(documents, values["document"].to_numpy())
+    matrix = values.drop("row", "pos", "document").to_numpy().astype(np.float64)
+    estimate = variance_components(matrix, place, draws)
+    low, high = estimate.interval
+    names = [f"variance_{name}" for name in COMPONENTS] + ["variance"] + [f"share_{name}" for name in COMPONENTS]
+    rows = [(name, *numbers, *counts) for name, *numbers in zip(names, estimate.value, low, high, strict=True)]
+    return _table(labels, [], rows)
+
+
+def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) -> pl.DataFrame:
+    names = [*index, "quantity", "value", "low", "high", "n_tokens", "n_documents"]
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    counts = {name: [int(count) for count in columns[name]] for name in ("n_tokens", "n_documents")}
+    same = {name: [value] * len(rows) for name, value in labels.items()}
+    return frame(columns | counts | same, NOISE)
+
+
+def variance_components(
+    values: Float[np.ndarray, "token partner"],
+    documents: Int[np.ndarray, " token"],
+    draws: Int[np.ndarray, "replicate document"],
+) -> Estimate:
+    """Split the variance of values between documents, tokens and partners, without bias.
+
+    Args:
+        documents: of each token, as columns of `draws`.
+
+    Returns:
+        seven items: the variances by document, token and partner (unit of the values squared), their sum, and the
+        share of each. An estimate below zero says that the component is small. A replicate draws whole documents;
+        copies of one document are not paired with each other. NaN where there are no pairs: with fewer than two
+        documents of two tokens or more.
+    """
+    weights = np.vstack([np.ones(draws.shape[1], dtype=draws.dtype), draws]).astype(np.float64)
+    between, within, repeated = _pairs(values - values.mean(), documents, weights)
+    parts = np.stack([between - within, within - repeated, repeated], axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        items = np.hstack([parts, between[:, None], parts / between[:, None]])
+    return Estimate(items[0], items[1:])
+
+
+def _pairs(
+    values: Float[np.ndarray, "token partner"],
+    documents: Int[np.ndarray, " token"],
+    weights: Float[np.ndarray, "replicate document"],
+) -> tuple[Float[np.ndarray, " replicate"], ...]:
+    """Mean halved squared differences of pairs, in each replicate.
+
+    Returns:
+        of different documents; of a document, with other token and partner; of a token, with other partner.
+    """
+    n_documents, partners = weights.shape[1], values.shape[1]
+
+    def by_document(of_token: Float[np.ndarray, " token"]) -> Float[np.ndarray, " document"]:
+        return np.bincount(documents, of_token, minlength=n_documents)
+
+    n = by_document(np.ones(len(values)))
+    squares = by_document(np.square(values).sum(1))
+    total = by_document(values.sum(1))
+    of_tokens = by_document(np.square(values.sum(1)))  # sums over partners, squared
+    of_partners = sum(np.square(by_document(column)) for column in values.T)  # sums over tokens, squared
+    products = np.square(total) - of_partners - of_tokens + squares
+
+    drawn = np.where(n > 1, weights, 0)
+    tokens = drawn * n
+    others = tokens.sum(1, keepdims=True) - tokens  # tokens of the other documents
+    pairs = tokens * others
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (
+            partners * (drawn * others * squares).sum(1)
+            - (np.square(drawn @ total) - np.square(drawn) @ np.square(total))
+        ) / (partners**2 * pairs.sum(1))
+        within = ((n - 1) * (partners - 1) * squares - products) / (n * (n - 1) * partners * (partners - 1))
+        repeated = (partners * squares - of_tokens) / (n * partners * (partners - 1))
+        means = [pairs @ np.where(n > 1, each, 0) / pairs.sum(1) for each in (within, repeated)]
+    return between, *means

@@ -1,0 +1,82 @@
+"""The models of a run, one row each: size, quality, and what was measured on them."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from selfrepair.analysis.wide import wide
+from selfrepair.core.tables import Column, frame, write_csv
+
+LARGE_EFFECT = 1.0  # logits
+MODELS = {
+    "model": Column(pl.String, "", "name of the model"),
+    "family": Column(pl.String, "", "its Hugging Face model_type"),
+    "n_layers": Column(pl.Int64, "layers", "number of layers"),
+    "n_heads": Column(pl.Int64, "heads", "attention heads per layer"),
+    "d_model": Column(pl.Int64, "dimensions", "width of the residual stream"),
+    "d_mlp": Column(pl.Int64, "neurons", "neurons per layer"),
+    "parallel": Column(
+        pl.Boolean, "", "whether the MLP of a block reads the block's input, beside attention, and not its output"
+    ),
+    "d_vocab": Column(pl.Int64, "tokens", "size of the vocabulary"),
+    "parameters": Column(pl.Int64, "parameters", "number of parameters"),
+    "held_out_loss": Column(pl.Float64, "nats per token", "loss on held-out documents, where known"),
+    "bigram_loss": Column(pl.Float64, "nats per token", "loss of a bigram model on the same, where known"),
+    "tokens": Column(
+        pl.Int64, "tokens", "tokens behind statistics of all tokens: the run's, or those of the control sample's rows"
+    ),
+    "documents": Column(pl.Int64, "documents", "documents they come from"),
+    "top_tokens": Column(pl.Int64, "tokens", "top tokens by direct effect, per head"),
+    "heads_above_1": Column(
+        pl.Int64, "heads", "heads whose mean direct effect on their top tokens is more than 1 logit"
+    ),
+    "load_error": Column(
+        pl.Float64, "ratio", "log-probability error against Hugging Face, relative to the largest logit"
+    ),
+}
+
+
+def overview(
+    facts: list[dict[str, Any]], heads: dict[str, pl.DataFrame], summaries: dict[str, dict[str, Any]]
+) -> pl.DataFrame:
+    """Build the table of models (`MODELS`), in the order of `facts`.
+
+    Args:
+        facts: one per model, with its `name`, sizes and `load_error`.
+        heads: per-head `STATISTICS` by model.
+        summaries: `training.json` by model, for models whose training is known.
+
+    Raises:
+        ValueError: a model has no table of heads.
+    """
+    missing = [fact["name"] for fact in facts if fact["name"] not in heads]
+    if missing:
+        raise ValueError(f"no table of heads for {', '.join(missing)}; tables given are of {', '.join(heads)}")
+    rows = [_row(fact, heads[fact["name"]], summaries.get(fact["name"], {})) for fact in facts]
+    return frame({name: [row[name] for row in rows] for name in MODELS}, MODELS)
+
+
+def _row(fact: dict[str, Any], heads: pl.DataFrame, training: dict[str, Any]) -> dict[str, Any]:
+    top, everything = wide(heads, "top"), wide(heads, "all")
+    measured = {
+        "model": fact["name"],
+        "held_out_loss": training.get("held_out_loss"),
+        "bigram_loss": training.get("held_out_loss_bigram"),
+        "tokens": everything["n_tokens"].max(),
+        "documents": everything["n_documents"].max(),
+        "top_tokens": top["n_tokens"].max(),
+        "heads_above_1": int((top["mean_direct_effect"] > LARGE_EFFECT).sum()),
+    }
+    return {name: measured[name] if name in measured else fact[name] for name in MODELS}
+
+
+def write_models(table: pl.DataFrame, path: Path) -> None:
+    """Write `models.csv`; the load error has two significant digits, other floats six decimals."""
+    error = pl.col("load_error").map_elements(lambda value: f"{value:.1e}", return_dtype=pl.String)
+    write_csv(table.with_columns(error), path)
+
+
+def read_models(path: Path) -> pl.DataFrame:
+    """Read `models.csv`."""
+    return pl.read_csv(path, schema={name: column.dtype for name, column in MODELS.items()})

@@ -1,0 +1,1 @@
+"""Record, archive and verify a finished run."""

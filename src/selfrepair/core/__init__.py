@@ -1,0 +1,1 @@
+"""Shared by all stages: tables on disk, files, progress."""

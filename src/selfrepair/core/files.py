@@ -1,0 +1,37 @@
+"""Files written whole or not at all, their checksums, and the Git checkout that holds them."""
+
+import hashlib
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file and rename it, so that `path` is complete or absent."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        write(temporary)
+        temporary.rename(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def modifications() -> str | None:
+    """Tracked files that differ from the commit, one in a line; None outside a Git checkout."""
+    return git("status", "--porcelain", "--untracked-files=no")
+
+
+def git(*command: str) -> str | None:
+    """Output of a Git command, or None where there is no Git or no checkout."""
+    try:
+        done = subprocess.run(["git", *command], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,1 +1,0 @@
-"""One module per experiment of the paper: tables of measurements in, tidy tables out."""

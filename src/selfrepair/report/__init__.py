@@ -1,0 +1,1 @@
+"""Report, explorer, tables, macros and the typeset paper."""

@@ -1,0 +1,23 @@
+"""What the jobs of each rule of a run took, as a table: the figures of the report's page in a file."""
+
+from dataclasses import astuple
+
+import polars as pl
+
+from selfrepair.core.tables import Column, frame
+from selfrepair.report.html import Cost
+
+COSTS = {
+    "rule": Column(pl.String, "", "name of the rule"),
+    "jobs": Column(pl.Int64, "jobs", "how many jobs of it ran"),
+    "wall_time": Column(pl.Float64, "s", "their wall-clock time, added up"),
+    "cpu_time": Column(pl.Float64, "s", "their processor time, added up; 0 for jobs too short to be sampled"),
+    "gpu_time": Column(pl.Float64, "s", "how long they held a GPU, added up"),
+    "memory": Column(pl.Float64, "MiB", "resident memory of the largest job; 0 for jobs too short to be sampled"),
+}
+
+
+def cost_table(spent: list[Cost]) -> pl.DataFrame:
+    """Bring costs into a table of `COSTS`, in their order."""
+    columns = zip(*map(astuple, spent), strict=True) if spent else ([] for _ in COSTS)
+    return frame({name: list(values) for name, values in zip(COSTS, columns, strict=True)}, COSTS)

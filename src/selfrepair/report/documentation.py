@@ -1,0 +1,202 @@
+"""Documentation that is made from the code, so that the two can't disagree."""
+
+from selfrepair.ablation.schema import (
+    ADDITIONS,
+    CLEAN_TOKENS,
+    MOVES,
+    NEURON_RANKS,
+    NEURON_TOKENS,
+    NEURONS,
+    NORM_CHECK,
+    PARTNERS,
+    SELECTED,
+    ablated_tokens,
+    document_sums,
+)
+from selfrepair.analysis import overview
+from selfrepair.analysis.chosen_heads import CHOSEN_HEADS
+from selfrepair.analysis.schema import (
+    ERASURE_NEURONS,
+    HEAD_STATISTICS,
+    ITERATIVE_SUMMARY,
+    MOVING,
+    NEURON_CUMULATIVE,
+    NEURON_FREQUENCY,
+    NEURON_HISTOGRAMS,
+    NEURON_SHARES,
+    NEURON_SPARSITY,
+    NOISE,
+    NORM,
+    NORM_HISTOGRAM,
+    REFERENCE_AGREEMENT,
+    REFERENCE_HEADS,
+    REPRESSION,
+    RESPONDERS,
+    SIMULATED,
+    STATISTICS,
+)
+from selfrepair.claims import published
+from selfrepair.claims.verdicts import MODEL_VERDICT, VERDICT
+from selfrepair.core.tables import Column
+from selfrepair.report import norm_table, tables
+from selfrepair.report.costs import COSTS
+from selfrepair.report.explorer.data import EXPLORER
+from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
+
+INTRODUCTION = """\
+# What a run leaves behind
+
+`results/<run>/` holds everything of one run; `<run>` is the key `run` of its configuration. This page is written by
+`workflow/scripts/document_results.py` from the schemas in `src/selfrepair/`.
+
+| path | what |
+|---|---|
+| `tokens/<model>/` | rows of tokens, where they come from, and which row replaces which |
+| `models/<model>/folded/` | the model in its canonical form: a file for each layer, and the rest |
+| `models/<model>/model.json` | its size, SHA-256 of its weights and folded files, largest error against Hugging Face |
+| `trained/<model>/` | with `retrain: true`: the model trained anew, its log and settings |
+| `trained/<model>.state/` | state of a training in progress, from which it resumes: weights, optimiser, log and step |
+| `ablation/<model>/clean/` | the clean pass: each head's top tokens; `means.safetensors` holds mean z of each head |
+| `ablation/<model>/<ablation>/` | token rows and document sums of each shard |
+| `analysis/<model>/<ablation>/` | statistics per head and layer, and who responds; CSV copies with 6 decimals |
+| `analysis/<model>-as-published/` | with `as_published: true`: the same in the authors' units for Llama (below) |
+| `analysis/reference/` | with `reference`: heads beside published ones; statistics of the latter |
+| `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
+| `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
+| `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
+| `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
+| `analysis/<model>/chosen_heads.csv` | heads that single-head experiments look at, and why |
+| `analysis/models.csv` | one row per model: size, losses (nats per token), tokens, heads above 1 logit |
+| `figures/` | every figure as Vega-Lite JSON, PDF, SVG, PNG and self-contained HTML |
+| `tables/` | every table as LaTeX and CSV |
+| `analysis/<model>/explorer.json` | what the explorer shows of a model |
+| `report/report.html` | report with claims, figures and costs, self-contained |
+| `report/explorer.html` | every head to look at: statistics, who repairs it, tokens in context; self-contained |
+| `report/claims.json` | every claim: verdict, measured value, interval, the paper's value |
+| `report/run.json` | configuration, seeds, versions, machine |
+| `report/costs.csv` | what the jobs of each rule took |
+| `ro-crate-metadata.json` | record of the run, made last: SHA-256 of every file and input (`docs/artifact.md`) |
+| `paper/` | `source.zip`, ready to compile, and `paper.pdf` where a TeX engine was found |
+| `logs/`, `benchmarks/` | of every job |
+
+Logits are centred: at every position their mean over the vocabulary is zero. `direct effect`, `scale` and `self-repair`
+are defined in `src/selfrepair/ablation/sweep.py`. A direct effect is always taken with the clean scale of the final norm.
+
+`self_repair = delta_logit - (ablated_direct_effect - direct_effect) = repair_norm + repair_attention + repair_mlp` on
+every token; a run stops where that fails by more than 1e-4 of the row's largest logit.
+
+`<model>-as-published` is a model with RMSNorm measured a second time as the paper's authors measured Llama: changes of
+logits are right, but direct effects and their changes lack the final norm's gain and scale, so they are not in logits,
+and `repair_norm` is what the other parts leave over.
+"""
+MODEL_FACTS = {
+    "name": "name of the model",
+    "family": "its Hugging Face model_type",
+    "n_layers": "number of layers",
+    "n_heads": "attention heads per layer",
+    "d_model": "width of the residual stream",
+    "d_mlp": "neurons per layer",
+    "d_vocab": "size of the vocabulary",
+    "parallel": overview.MODELS["parallel"].meaning,
+    "parameters": "number of parameters",
+    "weights_sha256": "SHA-256 of each file of weights",
+    "load_error": overview.MODELS["load_error"].meaning,
+    "folded_sha256": "SHA-256 of each file of the folded model",
+}
+RUN_RECORD = {
+    "config": "the whole configuration of the run, with seeds",
+    "version": "of this package",
+    "commit": "commit of the code; null outside a Git checkout",
+    "date": "when that commit was made; outside a Git checkout the day of the record",
+    "modified": "whether tracked files differ from the commit; null outside a Git checkout",
+    "python": "version of Python",
+    "snakemake": "version of Snakemake",
+    "machine": "of what wrote the record: system, architecture, processor, number of cores, memory in MB",
+    "devices": "devices that the models ran on",
+    "precisions": "number formats of their matrix products",
+    "jobs": "device, number format and version of torch of each measuring job",
+    "fetched": "hub id, commit and SHA-256 of every file of each model and corpus that was fetched",
+    "packages": "version of every installed package",
+}
+FILES = {
+    "models/<model>/model.json": MODEL_FACTS,
+    "analysis/<model>/explorer.json": EXPLORER,
+    "report/run.json": RUN_RECORD,
+    "report/claims.json": {"claims": "a list, an entry per claim of config/claims.yaml with the keys below"},
+    "report/claims.json: claims": VERDICT,
+    "report/claims.json: models of a claim": MODEL_VERDICT,
+}
+
+
+def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
+    """Schema of every result table, by its path within a run's folder."""
+    return {
+        "tokens/<model>/tokens.parquet": TOKENS,
+        "tokens/<model>/rows.parquet": ROWS,
+        "tokens/<model>/documents.parquet": DOCUMENTS,
+        "ablation/<model>/clean/tokens.parquet": CLEAN_TOKENS,
+        "ablation/<model>/clean/selected.parquet": SELECTED,
+        "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
+        "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),
+        "ablation/<model>/neurons/tokens.parquet": NEURON_TOKENS,
+        "ablation/<model>/neurons/neurons.parquet": NEURONS,
+        "ablation/<model>/neurons/ranks.parquet": NEURON_RANKS,
+        "analysis/<model>/neurons/sparsity.parquet": NEURON_SPARSITY,
+        "analysis/<model>/neurons/histograms.parquet": NEURON_HISTOGRAMS,
+        "analysis/<model>/neurons/shares.parquet": NEURON_SHARES,
+        "analysis/<model>/neurons/cumulative.parquet": NEURON_CUMULATIVE,
+        "analysis/<model>/neurons/frequency.parquet": NEURON_FREQUENCY,
+        "analysis/<model>/neurons/erasure.parquet": ERASURE_NEURONS,
+        "analysis/<model>/<ablation>/heads.parquet": STATISTICS,
+        "analysis/<model>/<ablation>/layers.parquet": STATISTICS,
+        "analysis/<model>/<ablation>/responders.parquet": RESPONDERS,
+        "analysis/<model>/resample/head_statistics.parquet": HEAD_STATISTICS,
+        "ablation/<model>/iterative/moves.parquet": MOVES,
+        "ablation/<model>/iterative/additions.parquet": ADDITIONS,
+        "analysis/<model>/iterative/moving.parquet": MOVING,
+        "analysis/<model>/iterative/simulated.parquet": SIMULATED,
+        "analysis/<model>/iterative/repression.parquet": REPRESSION,
+        "analysis/<model>/iterative/iterative_summary.csv": ITERATIVE_SUMMARY,
+        "analysis/<model>/<ablation>/norm.parquet": NORM,
+        "analysis/<model>/<ablation>/norm_histogram.parquet": NORM_HISTOGRAM,
+        "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
+        "ablation/<model>/partners.parquet": PARTNERS,
+        "analysis/<model>/noise.parquet": NOISE,
+        "analysis/reference/heads.parquet": REFERENCE_HEADS,
+        "analysis/reference/agreement.parquet": REFERENCE_AGREEMENT,
+    }
+
+
+def results_readme() -> str:
+    """Text of results/README.md."""
+    parts = [INTRODUCTION]
+    csv = {
+        "analysis/models.csv": overview.MODELS,
+        "analysis/<model>/chosen_heads.csv": CHOSEN_HEADS,
+        "analysis/reference/models.csv": published.MODELS,
+        "analysis/reference/published.csv": published.PUBLISHED,
+        "tables/models.csv": overview.MODELS,
+        "tables/layers.csv": tables.LAYERS,
+        "tables/heads.csv": tables.HEADS,
+        "tables/erasure_neurons.csv": ERASURE_NEURONS,
+        "tables/norm.csv": norm_table.NORM_TABLE,
+        "tables/claims.csv": tables.CLAIMS,
+        "report/costs.csv": COSTS,
+        "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
+    }
+    for path, schema in (parquet_tables(n_layers=0) | csv).items():
+        parts.append(f"\n## `{path}`\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
+        parts += [f"| `{name}` | {_type(c)} | {c.unit} | {c.meaning} |\n" for name, c in schema.items()]
+    for path, keys in FILES.items():
+        file, _, part = path.partition(": ")
+        parts.append(f"\n## `{file}`{part and f', {part}'}\n\n| key | meaning |\n|---|---|\n")
+        parts += [f"| `{key}` | {meaning} |\n" for key, meaning in keys.items()]
+    return "".join(parts)
+
+
+def _type(column: Column) -> str:
+    name = str(column.dtype)
+    if name.startswith("Array"):
+        return f"array of {column.dtype.size}" if column.dtype.size else "array, one number per layer"
+    return name

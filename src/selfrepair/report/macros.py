@@ -1,0 +1,211 @@
+"""Numbers of the paper's prose as TeX macros, so that none is typed by hand.
+
+A macro's name holds letters only. Prose does not name models: `...ByModel` macros list each model of the run with its
+value, `...Range` macros give the smallest and the largest value. What is said of layers, heads or claims is said of
+models of which every head was measured.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from selfrepair.analysis.bootstrap import PERCENTILES
+from selfrepair.analysis.overview import LARGE_EFFECT
+from selfrepair.claims.statistics import fully_measured, peak_layer
+from selfrepair.claims.verdicts import FAILED, HELD, PAPER, UNMEASURED
+from selfrepair.report.latex import escape, interval, number, scientific, whole
+from selfrepair.report.tables import JUDGED, UPRIGHT, judged_models
+
+RANGES = {
+    "LayerRange": "n_layers",
+    "HeadRange": "n_heads",
+    "ParameterRange": "parameters",
+    "TokenRange": "tokens",
+    "DocumentRange": "documents",
+    "TopTokenRange": "top_tokens",
+}
+FACTS = {
+    "RunName": "config.run",
+    "Corpus": "config.tokens.corpus",
+    "RowLength": "config.tokens.row_length",
+    "Replicates": "config.analysis.bootstrap_replicates",
+    "Seed": "config.seed",
+    "Cores": "machine.cores",
+    "Processor": "machine.processor",
+}
+NONE = "not measured"
+DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
+
+
+def macros(
+    record: dict[str, Any],
+    models: pl.DataFrame,
+    heads: pl.DataFrame,
+    layers: pl.DataFrame,
+    claims: list[dict[str, Any]],
+    costs: pl.DataFrame,
+) -> dict[str, str]:
+    """Return the TeX of every macro by its name.
+
+    Args:
+        record: of the run; `FACTS` says which keys are read.
+        models: `overview.MODELS`.
+        heads: on top tokens, of all models (`summaries.wide`); those with heads left out are passed over.
+        layers: the same of layers.
+        claims: of `claims.evaluate`.
+        costs: `cost_table.COSTS`.
+    """
+    whole_models = pl.col("model").is_in(fully_measured(models, heads))
+    return (
+        _of_run(record)
+        | _of_models(models)
+        | _of_layers(layers.filter(whole_models))
+        | _of_heads(heads.filter(whole_models))
+        | _of_claims(claims)
+        | _of_costs(costs)
+        | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
+    )
+
+
+def definitions(values: dict[str, str]) -> str:
+    """Write macros as TeX definitions.
+
+    Raises:
+        ValueError: a name holds something else than letters.
+    """
+    bad = [name for name in values if not re.fullmatch("[A-Za-z]+", name)]
+    if bad:
+        raise ValueError(f"names of macros may hold letters only: {', '.join(bad)}")
+    return "".join(f"\\newcommand{{\\{name}}}{{{tex}}}\n" for name, tex in values.items())
+
+
+def macro_name(claim: str) -> str:
+    """Turn a claim's id into the beginning of a macro's name: `early-breakage` is `EarlyBreakage`."""
+    return "".join(word.capitalize() for word in claim.split("-"))
+
+
+def _of_run(record: dict[str, Any]) -> dict[str, str]:
+    fraction = _fact(record, "config.analysis.top_fraction")
+    low, high = PERCENTILES
+    return {name: escape(str(_fact(record, key))) for name, key in FACTS.items()} | {
+        "TopPercent": f"{100 * fraction:g}",
+        "ConfidenceLevel": f"{high - low:g}",
+        "MachineMemory": whole(round(_fact(record, "machine.memory_mb") / 1000)),
+    }
+
+
+def _fact(record: dict[str, Any], key: str) -> Any:
+    value: Any = record
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            raise KeyError(f"the run record has no {key}, which the paper states")
+        value = value[part]
+    return value
+
+
+def _of_models(models: pl.DataFrame) -> dict[str, str]:
+    losses = models.drop_nulls(["held_out_loss", "bigram_loss"]).to_dicts()
+    by_model = [
+        f"{number(row['held_out_loss'], 2)} against {number(row['bigram_loss'], 2)} ({_code(row['model'])})"
+        for row in losses
+    ]
+    return {
+        "ModelCount": whole(models.height),
+        "ModelNames": _listed(_code(name) for name in models["model"]),
+        "LossByModel": _listed(by_model) if by_model else "not known for the models of this run",
+        "LoadErrorMax": scientific(models["load_error"].max()),
+        "LargeEffect": number(LARGE_EFFECT, 0),
+    } | {name: _range(models[column]) for name, column in RANGES.items()}
+
+
+def _of_layers(layers: pl.DataFrame) -> dict[str, str]:
+    peaks, firsts = [], []
+    for table in layers.partition_by("model", maintain_order=True):
+        peak, first = peak_layer(table), table.row(by_predicate=pl.col("layer") == 0, named=True)
+        peaks.append(f"{_repair(peak)} in layer {whole(peak['layer'])} of {_code(peak['model'])}")
+        firsts.append(f"{_repair(first)} ({_code(peak['model'])})")
+    return {"PeakLayerByModel": _listed(peaks) or NONE, "FirstLayerByModel": _listed(firsts) or NONE}
+
+
+def _of_heads(heads: pl.DataFrame) -> dict[str, str]:
+    best = []
+    for table in heads.partition_by("model", maintain_order=True):
+        row = table.row(table["mean_self_repair"].arg_max(), named=True)
+        head = f"L{row['layer']}H{row['head']} of {_code(row['model'])}"
+        best.append(f"{head} ({number(row['mean_direct_effect'], 2)}, {_repair(row)})")
+    return {"MostRepairedHeadByModel": _listed(best) or NONE}
+
+
+def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
+    measured = [claim for claim in claims if claim["statistic"] is not None and not claim["identity"]]
+    claims = [claim for claim in claims if not claim["identity"] and not claim["exploratory"]]
+    judged = [claim for claim in claims if claim["statistic"] is not None]
+    verdicts = [claim["verdict"] for claim in judged]
+    entries = [entry for claim in judged for entry in claim["models"]]
+    counts = {
+        "ClaimCount": len(claims),
+        "ClaimsWithStatistic": len(judged),
+        "ClaimsWithoutStatistic": len(claims) - len(judged),
+        "ClaimsHeld": verdicts.count(HELD),
+        "ClaimsNotHeld": verdicts.count(FAILED),
+        "ClaimsUndecided": verdicts.count(UNMEASURED),
+        "PaperModelsMeasured": len({entry["model"] for entry in entries if entry["role"] == PAPER}),
+        "ModelsJudgedMost": JUDGED,
+        "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
+    }
+    found = {name: whole(value) for name, value in counts.items()}
+    found["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
+    for claim in measured:
+        name = macro_name(claim["id"])
+        decimals = DECIMALS[claim["unit"]]
+        values = [entry["value"] for entry in claim["models"] if entry["value"] is not None]
+        found[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or NONE
+        found[f"{name}Range"] = _span(values, decimals)
+        found[f"{name}Paper"] = number(claim["paper_value"], decimals)
+    return found
+
+
+def _of_costs(costs: pl.DataFrame) -> dict[str, str]:
+    longest = costs.row(costs["cpu_time"].arg_max(), named=True)
+    return {
+        "CostJobs": whole(costs["jobs"].sum()),
+        "CostWallMinutes": number(costs["wall_time"].sum() / 60, 0),
+        "CostProcessorMinutes": number(costs["cpu_time"].sum() / 60, 0),
+        "CostGpuMinutes": number(costs["gpu_time"].sum() / 60, 0),
+        "CostMemory": number(costs["memory"].max() * 2**20 / 1e9, 1),
+        "CostLongestRule": _code(longest["rule"]),
+        "CostLongestShare": number(100 * longest["cpu_time"] / costs["cpu_time"].sum(), 0),
+    }
+
+
+def _entry(entry: dict[str, Any], decimals: int) -> str:
+    ends = "" if entry["low"] is None else f" {interval(entry['low'], entry['high'], decimals)}"
+    return f"{number(entry['value'], decimals)}{ends} ({_code(entry['model'])})"
+
+
+def _span(values: list[float], decimals: int) -> str:
+    if not values:
+        return NONE
+    low, high = number(min(values), decimals), number(max(values), decimals)
+    return low if low == high else f"{low} to {high}"
+
+
+def _repair(row: dict[str, Any]) -> str:
+    name = "mean_self_repair"
+    return f"{number(row[name], 2)} {interval(row[f'{name}_low'], row[f'{name}_high'], 2)}"
+
+
+def _range(values: pl.Series) -> str:
+    low, high = values.min(), values.max()
+    return whole(low) if low == high else f"{whole(low)} to {whole(high)}"
+
+
+def _listed(items: Iterable[str]) -> str:
+    items = list(items)
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def _code(name: str) -> str:
+    return rf"\texttt{{{escape(name)}}}"

@@ -1,0 +1,57 @@
+"""The byte-level BPE tokenizer that the shipped models share, and the way back from any model's tokens to text."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from selfrepair.tokens.corpora import CorpusError
+
+END_OF_TEXT = "<|endoftext|>"  # begins every row and separates documents
+
+
+def train_bpe(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """Train a byte-level BPE tokenizer; id 0 is `END_OF_TEXT`, and any text survives encoding and decoding."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
+    """Write a tokenizer in the form that Hugging Face reads: `tokenizer.json` and `tokenizer_config.json`."""
+    from transformers import PreTrainedTokenizerFast
+
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END_OF_TEXT, eos_token=END_OF_TEXT)
+    wrapped.save_pretrained(folder)
+
+
+def decoder(folder: Path) -> Callable[[list[int]], str]:
+    """A function from tokens to text, by the tokenizer of a model's directory."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return lambda tokens: tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
+
+
+def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]], int, int]:
+    """Tokenise texts with a model's own tokenizer; return their ids, the beginning-of-text and the separator token.
+
+    Raises:
+        CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory, local_files_only=True)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if bos is None and eos is None:
+        raise CorpusError(f"{tokenizer_directory}: the tokenizer has no bos_token and no eos_token; rows need one")
+    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    return encoded, eos if bos is None else bos, bos if eos is None else eos
