@@ -23,6 +23,7 @@ CHECKED = (
     "models.fold",
     "models.folded",
     "models.folded_files",
+    "models.fused",
     "models.load",
     "models.precision",
     "replacements",
