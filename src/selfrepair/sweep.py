@@ -28,6 +28,7 @@ from selfrepair.clean import mean_z
 from selfrepair.measurement import Measurement, Swept, check_decomposition
 from selfrepair.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel, Layer
+from selfrepair.models.fused import add_change
 from selfrepair.neurons import NeuronWatch
 from selfrepair.replacements import Ablation, replacement
 from selfrepair.runs import Runs, carried_rows
@@ -197,25 +198,20 @@ def _advance(
     """Pass some live runs through the block, in place."""
     layer, resid, place = block.layer, state.live[at], state.place[at]
     qkv = model.qkv(layer, resid)
-    z, first = [], 0
+    z, first, turn = [], 0, model.rotary(int(chunk.length.max()))
     for length, count in zip(*(n.tolist() for n in chunk.length.unique_consecutive(return_counts=True)), strict=True):
         together = qkv[first : first + count * length].view(count, length, -1)
-        z.append(model.attend(layer, together).flatten(0, 1))
+        z.append(model.attend(layer, together, turn).flatten(0, 1))
         first += count * length
     attention = model.attention_out(layer, z[0] if len(z) == 1 else torch.cat(z))
-    if model.parallel:
-        hidden = model.mlp_hidden(layer, resid)
-        resid += attention
-    else:
-        resid += attention
+    hidden = model.mlp_hidden(layer, resid) if model.parallel else None
+    state.attention[at, block.index] = add_change(resid, attention, block.attention, place, state.v)
+    if hidden is None:
         hidden = model.mlp_hidden(layer, resid)
     mlp = model.mlp_write(layer, hidden)
-    resid += mlp
-    v = state.v[place]
+    state.mlp[at, block.index] = add_change(resid, mlp, block.mlp, place, state.v)
     if watch is not None:
-        watch.see(model, block.index, layer, at, place, hidden, partial(block.clean_hidden, model), v)
-    state.attention[at, block.index] = _change(attention, block.attention, place, v)
-    state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
+        watch.see(model, block.index, layer, at, place, hidden, partial(block.clean_hidden, model), state.v[place])
 
 
 def _join(
@@ -243,10 +239,9 @@ def _join(
     else:
         hidden = model.mlp_hidden(block.layer, resid)
         mlp = model.mlp_write(block.layer, hidden)
-        resid += mlp
+        state.mlp[at, block.index] = add_change(resid, mlp, block.mlp, place, state.v)
         if watch is not None:
             watch.see(model, block.index, block.layer, at, place, hidden, partial(block.clean_hidden, model), v)
-        state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
     state.live[at] = resid
 
 
@@ -260,16 +255,6 @@ def _written(
         here = (head == of).nonzero()[:, 0].to(model.device)
         written[here] = model.head_out(layer, of, z[here])
     return written
-
-
-def _change(
-    ablated: Float[Tensor, "token d_model"],
-    clean: Float[Tensor, "place d_model"],
-    place: Int[Tensor, " token"],
-    v: Float[Tensor, "token d_model"],
-) -> Float[Tensor, " token"]:
-    """(ablated - clean).v, in the memory of `ablated`."""
-    return ablated.sub_(clean[place]).mul_(v).sum(-1)
 
 
 def _close(
