@@ -31,7 +31,7 @@ from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.fused import add_change
 from selfrepair.neurons import NeuronWatch
 from selfrepair.replacements import Ablation, replacement
-from selfrepair.runs import Runs, carried_rows
+from selfrepair.runs import Runs, carried_rows, sent
 
 
 def all_heads(model: FoldedModel) -> list[tuple[int, int]]:
@@ -172,9 +172,12 @@ class _State:
         self.start = [0, *runs.length.cumsum(0).tolist()]
         local = torch.searchsorted(rows, runs.row)
         length = v.shape[1]
-        self.place = (runs.spread(local) * length + runs.pos).to(model.device)
-        self.source = (runs.spread(source_at[local]) * length + runs.pos).to(model.device)
         n = runs.n_tokens
+        first = runs.length.cumsum(0) - runs.length  # token of each run
+        before = (local * length - first, source_at[local] * length - first, runs.head)
+        self.place, self.source, self.head = (runs.spread(sent(of_run, model.device)) for of_run in before)
+        for place in (self.place, self.source):
+            place += torch.arange(n, device=model.device)
         self.live = torch.empty(n, model.d_model, dtype=model.dtype, device=model.device)
         self.delta_z = torch.empty(n, model.d_head, dtype=model.dtype, device=model.device)
         self.direct, self.own = zeros(n), zeros(n)
@@ -225,8 +228,8 @@ def _join(
     watch: NeuronWatch | None,
 ) -> None:
     """Start runs of a layer's own heads from the clean stream with one head's output replaced."""
-    place, v = state.place[at], state.v[state.place[at]]
-    head = chunk.spread(chunk.head).to(model.device)
+    place, head = state.place[at], state.head[at]
+    v = state.v[place]
     z = block.z[place, head]
     delta_z = replacement(ablation, block.z, state.source[at], head, means) - z
     delta = _written(model, block.layer, chunk, delta_z)
@@ -249,11 +252,9 @@ def _written(
     model: FoldedModel, layer: Layer, chunk: Runs, z: Float[Tensor, "token d_head"]
 ) -> Float[Tensor, "token d_model"]:
     """What the ablated heads of a layer write, each token's by the head of its run."""
-    head = chunk.spread(chunk.head)
     written = z.new_empty(len(z), model.d_model)
-    for of in chunk.head.unique().tolist():
-        here = (head == of).nonzero()[:, 0].to(model.device)
-        written[here] = model.head_out(layer, of, z[here])
+    for head, where in chunk.by_head(z.device):
+        written[where] = model.head_out(layer, head, z[where])
     return written
 
 
