@@ -10,6 +10,7 @@ at every position (experiments.md a.2; method.md section 1).
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -53,6 +54,12 @@ class Layer:
     b_out: Float[Tensor, " d_model"]
     attention_scale: float
     window: int | None
+
+    @cached_property
+    def added(self) -> dict[str, Float[Tensor, " d_out"] | None]:
+        """The biases that are to be added; on a GPU, where that takes a pass over memory, only those not zero."""
+        biases = {name: getattr(self, name) for name in ("b_QKV", "b_O", "b_in", "b_gate", "b_out")}
+        return {name: None if b is None or (b.is_cuda and not b.any()) else b for name, b in biases.items()}
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class FoldedModel:
 
     def qkv(self, layer: Layer, resid: Float[Tensor, "token d_model"]) -> Float[Tensor, "token qkv"]:
         """Queries, keys and values that a layer reads off the stream, side by side."""
-        return linear(self.norm(resid), layer.W_QKV, layer.b_QKV, self.precision)
+        return linear(self.norm(resid), layer.W_QKV, layer.added["b_QKV"], self.precision)
 
     def attend(
         self, layer: Layer, qkv: Float[Tensor, "row pos qkv"], turn: Turn | None = None
@@ -185,21 +192,21 @@ class FoldedModel:
 
     def attention_out(self, layer: Layer, z: Float[Tensor, "*batch n_heads d_head"]) -> Float[Tensor, "*batch d_model"]:
         """What attention writes to the residual stream, its bias included."""
-        W_O, b_O = layer.W_O.flatten(0, 1), layer.b_O
+        W_O, b_O = layer.W_O.flatten(0, 1), layer.added["b_O"]
         flat = linear(z.reshape(-1, self.n_heads * self.d_head), W_O, b_O, self.precision)
         return flat.view(*z.shape[:-2], -1)
 
     def mlp_hidden(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mlp"]:
         """Activations of the MLP's neurons (gate times input in gated MLPs)."""
         normed, act = self.norm(resid).flatten(0, -2), ACTIVATIONS[self.activation]
-        hidden = linear(normed, layer.W_in, layer.b_in, self.precision)
-        gate = None if layer.W_gate is None else linear(normed, layer.W_gate, layer.b_gate, self.precision)
+        hidden = linear(normed, layer.W_in, layer.added["b_in"], self.precision)
+        gate = None if layer.W_gate is None else linear(normed, layer.W_gate, layer.added["b_gate"], self.precision)
         hidden = act(hidden) if gate is None else gated(hidden, gate, act)
         return hidden.view(*resid.shape[:-1], -1)
 
     def mlp_write(self, layer: Layer, hidden: Float[Tensor, "*batch d_mlp"]) -> Float[Tensor, "*batch d_model"]:
         """What an MLP of these activations writes to the residual stream, its bias included."""
-        written = linear(hidden.flatten(0, -2), layer.W_out, layer.b_out, self.precision)
+        written = linear(hidden.flatten(0, -2), layer.W_out, layer.added["b_out"], self.precision)
         return written.view(*hidden.shape[:-1], -1)
 
     def mlp_out(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
