@@ -5,6 +5,7 @@
 # make cluster     add what Snakemake needs to submit to Slurm (docs/cluster.md)
 # make test-slurm  set up, run the workflow through a Slurm of one node (root, on Debian)
 # make test-conda  set up, run each rule in the conda environment it names, made by a stand-in for conda (docs/conda.md)
+# make gpu-check   set up with the GPU build of torch, check the measurement on a GPU and time it (docs/benchmark/gpu.md)
 # make rulegraph   draw docs/rules.svg anew (needs Graphviz)
 # make lock        pin all dependencies anew (needs uv)
 #
@@ -24,7 +25,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate verify archive test cluster test-slurm test-conda rulegraph lock
+.PHONY: replicate verify archive test cluster test-slurm test-conda gpu-check rulegraph lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
@@ -52,6 +53,10 @@ test-slurm: cluster
 
 test-conda: .venv/installed-$(TORCH)
 	TORCH_INDEX=$(CPU_INDEX) PATH="$(CURDIR)/tests/conda/standin/bin:$$PATH" $(BIN)/python -m pytest tests/conda
+
+gpu-check:
+	$(MAKE) TORCH=cuda .venv/installed-cuda
+	$(BIN)/python -m selfrepair.benchmark.gpu_check docs/benchmark
 
 rulegraph: .venv/installed-$(TORCH)
 	bash -o pipefail -c '$(BIN)/snakemake --rulegraph dot -- all results/demo/paper/paper.pdf \

@@ -25,6 +25,7 @@ CHECKED = (
     "models.fold",
     "models.folded",
     "models.folded_files",
+    "models.fused",
     "models.load",
     "models.precision",
     "ablation.replacements",

@@ -19,6 +19,7 @@ RULES = [
     for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
 ]
+OF_TORCH = {"triton"}  # imported, but it comes with torch where it is of use
 # What no program imports by name, and why it is needed.
 UNNAMED = {"measure": {"pyarrow": "datasets reads Parquet with it"}}
 
@@ -45,7 +46,8 @@ def imports(path: Path) -> dict[str, Path]:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
             found |= {name.split(".")[0]: source for name in names}
-    return {name: source for name, source in found.items() if name not in sys.stdlib_module_names | {"selfrepair"}}
+    ours = sys.stdlib_module_names | {"selfrepair"} | OF_TORCH
+    return {name: source for name, source in found.items() if name not in ours}
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from selfrepair import memory
 from selfrepair.ablation import ablate_heads
 from selfrepair.benchmark.random_model import Shape, random_folded
 from selfrepair.clean_run import run_clean
-from selfrepair.sweep import all_heads
+from selfrepair.ablation.sweep import all_heads
 from selfrepair.tokens import sample_tokens
 
 torch.set_num_threads(1)

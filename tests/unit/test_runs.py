@@ -1,5 +1,7 @@
 """Runs are ordered, cut and divided without losing a token."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -84,3 +86,13 @@ def test_carried_rows_hold_each_source_once_and_say_where_it_is() -> None:
     assert present[at].tolist() == sources.tolist()
     alone, same = carried_rows(rows, rows)
     assert alone.tolist() == rows.tolist() and alone[same].tolist() == rows.tolist()
+
+
+def test_tokens_of_a_head_are_a_slice_where_they_lie_together():
+    """Otherwise a GPU is kept waiting for lists of tokens that need not be made."""
+    cpu = torch.device("cpu")
+    together = Runs.every([(1, 3), (1, 5)], torch.arange(2), 4)
+    assert together.by_head(cpu) == [(3, slice(0, 8)), (5, slice(8, 16))]
+    apart = replace(together, length=torch.tensor([2, 4, 2, 4])).ordered()
+    found = apart.by_head(cpu)
+    assert [(head, where.tolist()) for head, where in found] == [(3, [0, 1, 4, 5, 6, 7]), (5, [2, 3, 8, 9, 10, 11])]

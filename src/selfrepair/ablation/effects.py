@@ -82,8 +82,8 @@ class Swept:
     @property
     def largest_logit(self) -> Float[Tensor, " token"]:
         """Largest clean logit, in size, of each token's row: what errors are measured by."""
-        row = self.runs.spread(torch.searchsorted(self.rows, self.runs.row))
-        return self.logit.abs().amax(1)[row.to(self.logit.device)]
+        row = torch.searchsorted(self.rows, self.runs.row).to(self.logit.device)
+        return self.runs.spread(self.logit.abs().amax(1)[row])
 
     @property
     def place(self) -> Int[Tensor, " token"]:

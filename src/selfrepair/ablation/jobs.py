@@ -63,8 +63,17 @@ class Runs:
         return int(self.length.sum())
 
     def spread(self, values: Shaped[Tensor, " run"]) -> Shaped[Tensor, " token"]:
-        """One value per token from one per run."""
-        return values.repeat_interleave(self.length)
+        """One value per token from one per run, on the device of `values`."""
+        return values.repeat_interleave(self.length.to(values.device), output_size=self.n_tokens)
+
+    def by_head(self, device: torch.device) -> list[tuple[int, slice | Int[Tensor, " _"]]]:
+        """The heads, and for each where its tokens are: a slice if they lie together, else indices on the device."""
+        heads, counts = self.head.unique_consecutive(return_counts=True)
+        if len(heads) == len(heads.unique()):
+            ends = self.length.cumsum(0)[counts.cumsum(0) - 1].tolist()
+            return [(of, slice(*at)) for of, *at in zip(heads.tolist(), [0, *ends], ends, strict=False)]
+        head = self.spread(self.head)
+        return [(of, sent((head == of).nonzero()[:, 0], device)) for of in heads.unique().tolist()]
 
     def heads_among(self, heads: list[tuple[int, int]]) -> Int[Tensor, " run"]:
         """Which of the heads each run ablates, by its place in the list."""
@@ -106,6 +115,11 @@ class Runs:
             last = first + int(whole[-1]) + 1 if len(whole) else last
             yield by_row[first:last]
             first, done = last, int(ends[last - 1])
+
+
+def sent(values: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
+    """Copy from the CPU to the device; on a GPU without waiting until it has done what it was asked before."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
 
 
 def carried_rows(

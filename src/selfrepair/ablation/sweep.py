@@ -26,11 +26,12 @@ from torch import Tensor
 
 from selfrepair.ablation.clean import mean_z
 from selfrepair.ablation.effects import Measurement, Swept, check_decomposition
-from selfrepair.ablation.jobs import Runs, carried_rows
+from selfrepair.ablation.jobs import Runs, carried_rows, sent
 from selfrepair.ablation.memory import chunk_tokens
 from selfrepair.ablation.neuron_recorder import NeuronWatch
 from selfrepair.ablation.replacements import Ablation, replacement
 from selfrepair.models.folded import FoldedModel, Layer
+from selfrepair.models.fused import add_change
 
 
 def all_heads(model: FoldedModel) -> list[tuple[int, int]]:
@@ -171,9 +172,12 @@ class _State:
         self.start = [0, *runs.length.cumsum(0).tolist()]
         local = torch.searchsorted(rows, runs.row)
         length = v.shape[1]
-        self.place = (runs.spread(local) * length + runs.pos).to(model.device)
-        self.source = (runs.spread(source_at[local]) * length + runs.pos).to(model.device)
         n = runs.n_tokens
+        first = runs.length.cumsum(0) - runs.length  # token of each run
+        before = (local * length - first, source_at[local] * length - first, runs.head)
+        self.place, self.source, self.head = (runs.spread(sent(of_run, model.device)) for of_run in before)
+        for place in (self.place, self.source):
+            place += torch.arange(n, device=model.device)
         self.live = torch.empty(n, model.d_model, dtype=model.dtype, device=model.device)
         self.delta_z = torch.empty(n, model.d_head, dtype=model.dtype, device=model.device)
         self.direct, self.own = zeros(n), zeros(n)
@@ -197,25 +201,20 @@ def _advance(
     """Pass some live runs through the block, in place."""
     layer, resid, place = block.layer, state.live[at], state.place[at]
     qkv = model.qkv(layer, resid)
-    z, first = [], 0
+    z, first, turn = [], 0, model.rotary(int(chunk.length.max()))
     for length, count in zip(*(n.tolist() for n in chunk.length.unique_consecutive(return_counts=True)), strict=True):
         together = qkv[first : first + count * length].view(count, length, -1)
-        z.append(model.attend(layer, together).flatten(0, 1))
+        z.append(model.attend(layer, together, turn).flatten(0, 1))
         first += count * length
     attention = model.attention_out(layer, z[0] if len(z) == 1 else torch.cat(z))
-    if model.parallel:
-        hidden = model.mlp_hidden(layer, resid)
-        resid += attention
-    else:
-        resid += attention
+    hidden = model.mlp_hidden(layer, resid) if model.parallel else None
+    state.attention[at, block.index] = add_change(resid, attention, block.attention, place, state.v)
+    if hidden is None:
         hidden = model.mlp_hidden(layer, resid)
     mlp = model.mlp_write(layer, hidden)
-    resid += mlp
-    v = state.v[place]
+    state.mlp[at, block.index] = add_change(resid, mlp, block.mlp, place, state.v)
     if watch is not None:
-        watch.see(model, block.index, layer, at, place, hidden, partial(block.clean_hidden, model), v)
-    state.attention[at, block.index] = _change(attention, block.attention, place, v)
-    state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
+        watch.see(model, block.index, layer, at, place, hidden, partial(block.clean_hidden, model), state.v[place])
 
 
 def _join(
@@ -229,8 +228,8 @@ def _join(
     watch: NeuronWatch | None,
 ) -> None:
     """Start runs of a layer's own heads from the clean stream with one head's output replaced."""
-    place, v = state.place[at], state.v[state.place[at]]
-    head = chunk.spread(chunk.head).to(model.device)
+    place, head = state.place[at], state.head[at]
+    v = state.v[place]
     z = block.z[place, head]
     delta_z = replacement(ablation, block.z, state.source[at], head, means) - z
     delta = _written(model, block.layer, chunk, delta_z)
@@ -243,10 +242,9 @@ def _join(
     else:
         hidden = model.mlp_hidden(block.layer, resid)
         mlp = model.mlp_write(block.layer, hidden)
-        resid += mlp
+        state.mlp[at, block.index] = add_change(resid, mlp, block.mlp, place, state.v)
         if watch is not None:
             watch.see(model, block.index, block.layer, at, place, hidden, partial(block.clean_hidden, model), v)
-        state.mlp[at, block.index] = _change(mlp, block.mlp, place, v)
     state.live[at] = resid
 
 
@@ -254,22 +252,10 @@ def _written(
     model: FoldedModel, layer: Layer, chunk: Runs, z: Float[Tensor, "token d_head"]
 ) -> Float[Tensor, "token d_model"]:
     """What the ablated heads of a layer write, each token's by the head of its run."""
-    head = chunk.spread(chunk.head)
     written = z.new_empty(len(z), model.d_model)
-    for of in chunk.head.unique().tolist():
-        here = (head == of).nonzero()[:, 0].to(model.device)
-        written[here] = model.head_out(layer, of, z[here])
+    for head, where in chunk.by_head(z.device):
+        written[where] = model.head_out(layer, head, z[where])
     return written
-
-
-def _change(
-    ablated: Float[Tensor, "token d_model"],
-    clean: Float[Tensor, "place d_model"],
-    place: Int[Tensor, " token"],
-    v: Float[Tensor, "token d_model"],
-) -> Float[Tensor, " token"]:
-    """(ablated - clean).v, in the memory of `ablated`."""
-    return ablated.sub_(clean[place]).mul_(v).sum(-1)
 
 
 def _close(

@@ -70,7 +70,7 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
         "## One million tokens, every head",
         "Extrapolated: the minimal arithmetic of the model at the slowest rate of a sweep above, float32, rows of 128 "
         "tokens. `streams` are the residual streams of all runs of one row. H100 columns are estimates at an assumed "
-        "rate, not measured.",
+        "rate, not measured; what was measured on a GPU is on [a page of its own](benchmark/gpu.md).",
         _costs(costs),
         "## Columns",
         *(f"### `{name}.csv`\n\n{_columns(schema)}" for name, schema in TABLES.items()),

@@ -1,6 +1,7 @@
 """Models of a named size with random weights: what a measurement costs does not depend on what a model has learnt."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.models.folded import FoldedModel, Layer
+from selfrepair.models.folded_files import converted
+from selfrepair.models.precision import Precision
 
 DEVIATION = 0.02  # of weights, as the three families are initialised
 ROTARY_SHARE = 0.25  # of a head's dimensions, in the Pythia models
@@ -16,7 +19,10 @@ ROTARY_SHARE = 0.25  # of a head's dimensions, in the Pythia models
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of a language model; `gpt_neox` runs attention and MLP in parallel, the MLP of `llama` is gated."""
+    """Size of a language model; `gpt_neox` runs attention and MLP in parallel, the MLP of `llama` is gated.
+
+    `n_kv_heads` is only of `llama`; None for as many as heads.
+    """
 
     family: Literal["gpt2", "gpt_neox", "llama"]
     n_layers: int
@@ -25,6 +31,7 @@ class Shape:
     d_mlp: int
     d_vocab: int
     max_positions: int
+    n_kv_heads: int | None = None
 
 
 SHAPES = {  # the paper's models
@@ -48,11 +55,21 @@ def save_random_model(shape: Shape, folder: Path) -> None:
         AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
 
 
-def random_folded(name: str, shape: Shape, device: str = "cpu") -> FoldedModel:
-    """Make a folded model without a Hugging Face one; on the device `meta` it has shapes and no values."""
+def random_folded(
+    name: str, shape: Shape, device: str = "cpu", precision: Precision = "float32", biases: bool = False
+) -> FoldedModel:
+    """Make a folded model without a Hugging Face one; on the device `meta` it has shapes and no values.
+
+    Beside the model in its precision a layer in float32 is in memory at most.
+
+    Args:
+        biases: whether biases are random too; zero, if not.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _folded(name, shape, device)
+        rest, layers = _folded(name, shape, device, biases)
+        kept = tuple(converted(layer, precision, device) for layer in layers)
+    return replace(rest.in_precision(precision), layers=kept)
 
 
 def random_rows(d_vocab: int, rows: int, length: int) -> Int[Tensor, "row pos"]:
@@ -77,6 +94,7 @@ def _config(shape: Shape) -> dict[str, object]:
             "n_positions": shape.max_positions,
         }
     rotary = {"rotary_pct": ROTARY_SHARE} if shape.family == "gpt_neox" else {}
+    grouped = {"num_key_value_heads": shape.n_kv_heads} if shape.n_kv_heads else {}
     return common | {
         "num_hidden_layers": shape.n_layers,
         "num_attention_heads": shape.n_heads,
@@ -84,23 +102,27 @@ def _config(shape: Shape) -> dict[str, object]:
         "intermediate_size": shape.d_mlp,
         "max_position_embeddings": shape.max_positions,
         **rotary,
+        **grouped,
     }
 
 
-def _folded(name: str, shape: Shape, device: str) -> FoldedModel:
+def _folded(name: str, shape: Shape, device: str, biases: bool) -> tuple[FoldedModel, Iterator[Layer]]:
+    """The model without its layers, and the layers, made as they are taken."""
     d_model, d_mlp, d_head = shape.d_model, shape.d_mlp, shape.d_model // shape.n_heads
+    n_kv_heads = shape.n_kv_heads or shape.n_heads
+    qkv = (shape.n_heads + 2 * n_kv_heads) * d_head
 
     def weight(*size: int) -> Float[Tensor, "..."]:
         return DEVIATION * torch.randn(size, device=device)
 
     def bias(size: int) -> Float[Tensor, "..."]:
-        return torch.zeros(size, device=device)
+        return weight(size) if biases else torch.zeros(size, device=device)
 
     def layer() -> Layer:
         gated = shape.family == "llama"
         return Layer(
-            W_QKV=weight(d_model, 3 * d_model),
-            b_QKV=bias(3 * d_model),
+            W_QKV=weight(d_model, qkv),
+            b_QKV=bias(qkv),
             W_O=weight(shape.n_heads, d_head, d_model),
             b_O=bias(d_model),
             W_in=weight(d_model, d_mlp),
@@ -116,11 +138,11 @@ def _folded(name: str, shape: Shape, device: str) -> FoldedModel:
     turned = int(d_head * ROTARY_SHARE) if shape.family == "gpt_neox" else d_head
     frequencies = 10000 ** -(torch.arange(0, turned, 2, device=device) / turned)
     learnt = shape.family == "gpt2"
-    return FoldedModel(
+    rest = FoldedModel(
         name=name,
         family=shape.family,
         n_heads=shape.n_heads,
-        n_kv_heads=shape.n_heads,
+        n_kv_heads=n_kv_heads,
         d_head=d_head,
         parallel=shape.family == "gpt_neox",
         activation={"gpt2": "gelu_new", "gpt_neox": "gelu", "llama": "silu"}[shape.family],
@@ -132,5 +154,6 @@ def _folded(name: str, shape: Shape, device: str) -> FoldedModel:
         inverse_frequencies=None if learnt else frequencies,
         W_U=weight(d_model, shape.d_vocab),
         b_U=bias(shape.d_vocab),
-        layers=tuple(layer() for _ in range(shape.n_layers)),
+        layers=(),
     )
+    return rest, (layer() for _ in range(shape.n_layers))

@@ -10,14 +10,17 @@ at every position (experiments.md a.2; method.md section 1).
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, relu, scaled_dot_product_attention, silu
+from torch.nn.functional import embedding, gelu, relu, silu
 
-from selfrepair.models.precision import Precision, linear, stored
+from selfrepair.models.fused import attention, gated, norm
+from selfrepair.models.precision import Precision, factor_dtype, linear, stored
 
+Turn = tuple[Float[Tensor, "longest rotated"], Float[Tensor, "longest rotated"]]  # cosines and sines
 ACTIVATIONS = {
     "gelu": gelu,
     "gelu_new": lambda x: gelu(x, approximate="tanh"),
@@ -51,6 +54,12 @@ class Layer:
     b_out: Float[Tensor, " d_model"]
     attention_scale: float
     window: int | None
+
+    @cached_property
+    def added(self) -> dict[str, Float[Tensor, " d_out"] | None]:
+        """The biases that are to be added; on a GPU, where that takes a pass over memory, only those not zero."""
+        biases = {name: getattr(self, name) for name in ("b_QKV", "b_O", "b_in", "b_gate", "b_out")}
+        return {name: None if b is None or (b.is_cuda and not b.any()) else b for name, b in biases.items()}
 
 
 @dataclass(frozen=True)
@@ -153,35 +162,23 @@ class FoldedModel:
         return (resid.square().mean(-1) + self.eps).sqrt()
 
     def norm(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        return torch.nn.functional.rms_norm(resid, (self.d_model,), eps=self.eps)
+        """norm(x), as the next product reads it."""
+        return norm(resid, self.eps, factor_dtype(resid, self.precision))
 
     def qkv(self, layer: Layer, resid: Float[Tensor, "token d_model"]) -> Float[Tensor, "token qkv"]:
         """Queries, keys and values that a layer reads off the stream, side by side."""
-        return linear(self.norm(resid), layer.W_QKV, layer.b_QKV, self.precision)
+        return linear(self.norm(resid), layer.W_QKV, layer.added["b_QKV"], self.precision)
 
-    def attend(self, layer: Layer, qkv: Float[Tensor, "row pos qkv"]) -> Float[Tensor, "row pos n_heads d_head"]:
-        """z of every head: attention-weighted values, before `W_O` (transformer_lens's `hook_z`, bias-free)."""
-        rows, length, _ = qkv.shape
-        q, k, v = (
-            qkv.view(rows, length, -1, self.d_head)
-            .transpose(1, 2)
-            .split([self.n_heads, self.n_kv_heads, self.n_kv_heads], dim=1)
-        )
-        if self.inverse_frequencies is not None:
-            cos, sin = self._rotary(length)
-            q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
-        windowed = layer.window is not None and layer.window < length
-        mask = _window_mask(length, layer.window, qkv.device) if windowed else None
-        z = scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=mask is None,
-            scale=layer.attention_scale,
-            enable_gqa=self.n_kv_heads != self.n_heads,
-        )
-        return z.transpose(1, 2)
+    def attend(
+        self, layer: Layer, qkv: Float[Tensor, "row pos qkv"], turn: Turn | None = None
+    ) -> Float[Tensor, "row pos n_heads d_head"]:
+        """z of every head: attention-weighted values, before `W_O` (transformer_lens's `hook_z`, bias-free).
+
+        Args:
+            turn: of `rotary`, for so many positions or more, where it is at hand.
+        """
+        turn = turn or self.rotary(qkv.shape[1])
+        return attention(qkv, self.n_heads, self.n_kv_heads, turn, layer.attention_scale, layer.window)
 
     def attention_heads(
         self, layer: Layer, resid: Float[Tensor, "row pos d_model"]
@@ -195,20 +192,21 @@ class FoldedModel:
 
     def attention_out(self, layer: Layer, z: Float[Tensor, "*batch n_heads d_head"]) -> Float[Tensor, "*batch d_model"]:
         """What attention writes to the residual stream, its bias included."""
-        flat = linear(z.reshape(-1, self.n_heads * self.d_head), layer.W_O.flatten(0, 1), layer.b_O, self.precision)
+        W_O, b_O = layer.W_O.flatten(0, 1), layer.added["b_O"]
+        flat = linear(z.reshape(-1, self.n_heads * self.d_head), W_O, b_O, self.precision)
         return flat.view(*z.shape[:-2], -1)
 
     def mlp_hidden(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_mlp"]:
         """Activations of the MLP's neurons (gate times input in gated MLPs)."""
         normed, act = self.norm(resid).flatten(0, -2), ACTIVATIONS[self.activation]
-        hidden = linear(normed, layer.W_in, layer.b_in, self.precision)
-        gate = None if layer.W_gate is None else linear(normed, layer.W_gate, layer.b_gate, self.precision)
-        hidden = act(hidden) if gate is None else hidden.mul_(act(gate))
+        hidden = linear(normed, layer.W_in, layer.added["b_in"], self.precision)
+        gate = None if layer.W_gate is None else linear(normed, layer.W_gate, layer.added["b_gate"], self.precision)
+        hidden = act(hidden) if gate is None else gated(hidden, gate, act)
         return hidden.view(*resid.shape[:-1], -1)
 
     def mlp_write(self, layer: Layer, hidden: Float[Tensor, "*batch d_mlp"]) -> Float[Tensor, "*batch d_model"]:
         """What an MLP of these activations writes to the residual stream, its bias included."""
-        written = linear(hidden.flatten(0, -2), layer.W_out, layer.b_out, self.precision)
+        written = linear(hidden.flatten(0, -2), layer.W_out, layer.added["b_out"], self.precision)
         return written.view(*hidden.shape[:-1], -1)
 
     def mlp_out(self, layer: Layer, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
@@ -231,21 +229,11 @@ class FoldedModel:
             resid, _ = self.resid_post(layer, resid, attention)
         return linear(self.norm(resid).flatten(0, 1), self.W_U, self.b_U, self.precision).unflatten(0, tokens.shape)
 
-    def _rotary(self, length: int) -> tuple[Float[Tensor, "pos rotated"], Float[Tensor, "pos rotated"]]:
+    def rotary(self, length: int) -> Turn | None:
+        """Cosines and sines of the rotary angles at the first positions; None without a rotary embedding."""
+        if self.inverse_frequencies is None:
+            return None
         positions = torch.arange(length, device=self.device, dtype=self.inverse_frequencies.dtype)
         angles = positions[:, None] * self.inverse_frequencies
         angles = torch.cat([angles, angles], dim=-1)
         return tuple((turn * self.rotary_factor).to(self.dtype) for turn in (angles.cos(), angles.sin()))
-
-
-def _rotate(x: Float[Tensor, "row head pos d_head"], cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the first dimensions of each head, in the half-split layout of Hugging Face."""
-    turned, kept = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], dim=-1)
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cos + torch.cat([-second, first], dim=-1) * sin
-    return torch.cat([turned, kept], dim=-1) if kept.shape[-1] else turned
-
-
-def _window_mask(length: int, window: int, device: torch.device) -> Tensor:
-    distance = torch.arange(length, device=device)[:, None] - torch.arange(length, device=device)
-    return (distance >= 0) & (distance < window)

@@ -48,6 +48,11 @@ def linear(
         return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
 
 
+def factor_dtype(x: Float[Tensor, "*shape"], precision: Precision) -> torch.dtype:
+    """What `linear` makes of x before it multiplies it."""
+    return torch.bfloat16 if precision == "bfloat16" and x.is_cuda else x.dtype
+
+
 def round_to_tf32(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Round float32 values to the nearest that TF32 holds (half away from zero)."""
     half = 1 << (TF32_DROPPED_BITS - 1)

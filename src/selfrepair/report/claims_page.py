@@ -93,8 +93,9 @@ FIGURES = {
 INTRODUCTION = """\
 # From each claim to its evidence
 
-Written by `workflow/scripts/document_claims.py` from `config/claims.yaml` and `src/selfrepair/report/claims_page.py`. A claim
-is decided by a statistic of one model's tables; the rule `check_claims` judges all of them, and the verdicts are in
+Written by `workflow/scripts/document_claims.py` from `config/claims.yaml` and
+`src/selfrepair/report/claims_page.py`. A claim is decided by a statistic of one model's tables; the rule `check_claims`
+judges all of them, and the verdicts are in
 `report/claims.json`, `tables/claims.csv` and `report/report.html` of a run's results.
 
     snakemake --cores all results/demo/tables/claims.csv

@@ -81,7 +81,8 @@ INTRODUCTION = """\
 | `logs/`, `benchmarks/` | of every job |
 
 Logits are centred: at every position their mean over the vocabulary is zero. `direct effect`, `scale` and `self-repair`
-are defined in `src/selfrepair/ablation/sweep.py`. A direct effect is always taken with the clean scale of the final norm.
+are defined in `src/selfrepair/ablation/sweep.py`. A direct effect is always taken with the clean scale of the final
+norm.
 
 `self_repair = delta_logit - (ablated_direct_effect - direct_effect) = repair_norm + repair_attention + repair_mlp` on
 every token; a run stops where that fails by more than 1e-4 of the row's largest logit.
