@@ -6,13 +6,13 @@ import pytest
 from selfrepair.ablation.schema import HEAD, by_layer
 from selfrepair.core.files import write_whole
 from selfrepair.core.tables import Column, frame, write_parquet
-from selfrepair.report.documentation import tables
+from selfrepair.report.documentation import parquet_tables
 
 SCHEMA = {
     "layer": Column(pl.Int16, "index", "layer of the head"),
     "value": Column(pl.Float64, "logits", "some effect"),
 }
-DOCUMENTED = tables(n_layers=3)
+DOCUMENTED = parquet_tables(n_layers=3)
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)

@@ -9,7 +9,7 @@ import polars.testing
 import pytest
 import yaml
 
-from selfrepair.report.documentation import tables
+from selfrepair.report.documentation import parquet_tables
 from tests.workflow.conftest import CONFIG, ROOT, Clone
 
 RESULTS = Path("results/test")
@@ -40,7 +40,7 @@ def test_the_run_shows_progress(finished_run: Clone) -> None:
 
 
 # Tables of a comparison with published values are made only where one is configured.
-MADE = [pattern for pattern in tables(n_layers=6) if not pattern.startswith("analysis/reference/")]
+MADE = [pattern for pattern in parquet_tables(n_layers=6) if not pattern.startswith("analysis/reference/")]
 
 
 @pytest.mark.parametrize("pattern", MADE)
@@ -49,7 +49,7 @@ def test_tables_have_the_documented_schema(finished_run: Clone, pattern: str) ->
     assert found
     for path in found:
         if not (pattern.startswith("ablation/<model>/<ablation>") and path.parent.name == "clean"):
-            schema = {name: c.dtype for name, c in tables(n_layers=6)[pattern].items()}
+            schema = {name: c.dtype for name, c in parquet_tables(n_layers=6)[pattern].items()}
             expected = {n: d() if isinstance(d, type) else d for n, d in schema.items()}
             if path.suffix == ".csv":
                 assert pl.read_csv(path).columns == list(expected), path
