@@ -11,10 +11,18 @@ from pathlib import Path
 SOURCE = Path("src")
 
 
-def code(script: str, environment: str) -> list[str]:
-    """Return the relative paths of a rule's script (first), of the package's modules it imports, and of its env."""
+def code(script: str, environment: str, function: str | None = None) -> list[str]:
+    """Return the relative paths of a rule's script (first), of the package's modules it imports, and of its env.
+
+    Args:
+        function: `module:name` of the package that the script calls by its name.
+    """
     path = Path("workflow/scripts") / f"{script}.py"
-    return [str(path), *sorted(map(str, closure(path))), f"envs/{environment}.yaml"]
+    files = closure(path)
+    if function is not None:
+        module = SOURCE.joinpath("selfrepair", *function.split(":")[0].split(".")).with_suffix(".py")
+        files |= {module} | closure(module)
+    return [str(path), *sorted(map(str, files)), f"envs/{environment}.yaml"]
 
 
 @cache

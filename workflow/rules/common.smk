@@ -107,6 +107,21 @@ onsuccess:
     print(closing_message(SETTINGS))
 
 
+def arguments(tables, texts=()):
+    """Function that gives a program's arguments, as `name=value`: files of a rule by the name of their input, and texts."""
+
+    def of(wildcards, input):
+        texts_of_job = [text.format(**wildcards) for text in texts]
+        files = {name: input[name] for name in tables}
+        return texts_of_job + [
+            f"{name}={file}"
+            for name, of_name in files.items()
+            for file in ([of_name] if isinstance(of_name, str) else of_name)
+        ]
+
+    return of
+
+
 def listed(wildcards, input):
     """File with the arguments of record_crate: of a large run they are more than a command line may hold."""
     path = Path(".snakemake") / f"recorded.{config['run']}.txt"

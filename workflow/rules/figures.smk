@@ -1,357 +1,191 @@
-rule figure_self_repair_by_depth:
-    """Self-repair of each head against relative depth, all models (the paper's Figure 1)."""
-    input:
-        code=code("figure_self_repair_by_depth", "draw"),
-        heads=expand(
-            "<results>/analysis/{model}/{{ablation}}/heads.parquet", model=MODELS
-        ),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
-        ),
-    output:
-        figure_files("self_repair_by_depth.{ablation}"),
-    log:
-        "<logs>/figure_self_repair_by_depth.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_self_repair_by_depth.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --heads {input.heads:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
+# One rule for each figure: what draws it, and the arguments of that. A file is `table(...)`; all other text is itself.
+# The names of the files that a figure is written to may hold the wildcards `model` and `ablation`.
+NEURONS = "<results>/analysis/{model}/neurons"
+RESAMPLE = "<results>/analysis/{model}/resample"
+ABLATED = "<results>/analysis/{model}/{{ablation}}"
+TOKEN_FILES = "<results>/ablation/{{model}}/{ablation}/tokens-{shard}.parquet"
+SUMMARIES = {
+    table: expand(f"{ABLATED}/{table}.parquet", model=MODELS)
+    for table in ["heads", "layers", "responders"]
+}
+AUTHORS_UNITS = {
+    table: expand(f"{RESAMPLE}/{table}.parquet", model=SETTINGS.as_published)
+    for table in ["heads", "layers"]
+}
+FIGURE_RULES = {
+    "self_repair_by_depth": (
+        "figures.self_repair_by_depth:self_repair_by_depth",
+        "self_repair_by_depth.{ablation}",
+        {table: SUMMARIES[table] for table in ["heads", "layers"]},
+    ),
+    "as_published": (
+        "figures.self_repair_by_depth:self_repair_by_depth",
+        "as_published",
+        AUTHORS_UNITS,
+    ),
+    "effect_scatter": (
+        "figures.effect_scatter:effect_scatter",
+        "effect_scatter.{model}.{ablation}",
+        {"heads": "<results>/analysis/{model}/{ablation}/heads.parquet"},
+    ),
+    "repair_split": (
+        "figures.repair_split:repair_split",
+        "repair_split.{ablation}",
+        {"layers": SUMMARIES["layers"]},
+    ),
+    "repair_share": (
+        "figures.repair_split:repair_share",
+        "repair_share.{ablation}",
+        {"layers": SUMMARIES["layers"]},
+    ),
+    "repair_by_depth": (
+        "figures.repair_by_depth:repair_by_depth",
+        "repair_by_depth.{ablation}",
+        {"layers": SUMMARIES["layers"]},
+    ),
+    "repair_breakdown": (
+        "figures.repair_breakdown:repair_breakdown",
+        "repair_breakdown.{ablation}",
+        {"layers": SUMMARIES["layers"]},
+    ),
+    "responders": (
+        "figures.responders:responders",
+        "responders.{ablation}",
+        {"table": SUMMARIES["responders"]},
+    ),
+    "training_loss": (
+        "figures.training_loss:training_loss_of_models",
+        "training_loss",
+        {
+            "logs": list(TRAINING_LOGS.values()),
+            "summaries": list(TRAINING_SUMMARIES.values()),
+        },
+    ),
+    "layer_moving": (
+        "figures.iterative:layer_moving",
+        "layer_moving",
+        {
+            "moving": expand(
+                "<results>/analysis/{model}/iterative/moving.parquet", model=MODELS
+            )
+        },
+    ),
+    "self_repression": (
+        "figures.iterative:self_repression",
+        "self_repression",
+        {
+            "repression": expand(
+                "<results>/analysis/{model}/iterative/repression.parquet", model=MODELS
+            )
+        },
+    ),
+    "norm_scale": (
+        "figures.norm_scale:norm_scale_of_heads",
+        "norm_scale.{model}",
+        {
+            "norm": expand(
+                "<results>/analysis/{{model}}/{ablation}/norm.parquet",
+                ablation=ABLATIONS,
+            ),
+            "histogram": expand(
+                "<results>/analysis/{{model}}/{ablation}/norm_histogram.parquet",
+                ablation=ABLATIONS,
+            ),
+            "heads": f"{RESAMPLE}/heads.parquet",
+            "chosen": "<results>/analysis/{model}/chosen_heads.csv",
+        },
+    ),
+    "ablation_types": (
+        "figures.ablation_types:ablation_types_of_head",
+        "ablation_types.{model}",
+        {
+            "tokens": expand(TOKEN_FILES, ablation=ABLATIONS, shard=range(SHARDS)),
+            "heads": f"{RESAMPLE}/heads.parquet",
+        },
+    ),
+    "noise": (
+        "figures.noise:noise_of_heads",
+        "noise.{model}",
+        {
+            "tokens": expand(TOKEN_FILES, ablation="resample", shard=range(SHARDS)),
+            "chosen": "<results>/analysis/{model}/chosen_heads.csv",
+            "rates": "<results>/analysis/{model}/noise.parquet",
+        },
+    ),
+    "noise_components": (
+        "figures.noise:noise_components",
+        "noise_components",
+        {"table": expand("<results>/analysis/{model}/noise.parquet", model=MODELS)},
+    ),
+    "neuron_sparsity": (
+        "figures.neuron_sparsity:neuron_sparsity",
+        "neuron_sparsity.{model}",
+        {"sparsity": f"{NEURONS}/sparsity.parquet"},
+    ),
+    "neuron_cumulative": (
+        "figures.neuron_cumulative:neuron_cumulative",
+        "neuron_cumulative.{model}",
+        {"cumulative": f"{NEURONS}/cumulative.parquet"},
+    ),
+    "neuron_histograms": (
+        "figures.neuron_histograms:neuron_histograms",
+        "neuron_histograms.{model}",
+        {"histograms": f"{NEURONS}/histograms.parquet"},
+    ),
+    "neuron_frequency": (
+        "figures.neuron_frequency:neuron_frequency",
+        "neuron_frequency.{model}",
+        {"frequency": f"{NEURONS}/frequency.parquet"},
+    ),
+    "erasure_scatter": (
+        "figures.erasure_scatter:erasure_scatter",
+        "erasure_scatter.{model}",
+        {
+            "tokens": "<results>/ablation/{model}/neurons/tokens.parquet",
+            "shares": f"{NEURONS}/shares.parquet",
+        },
+    ),
+    "reference_scatter": (
+        "figures.reference_scatter:reference_scatter",
+        "reference_scatter",
+        {
+            "heads": "<results>/analysis/reference/heads.parquet",
+            "agreement": "<results>/analysis/reference/agreement.parquet",
+            "models": "<results>/analysis/reference/models.csv",
+        },
+    ),
+}
+# Arguments that are no files; `{model}` is the figure's.
+TEXTS = {
+    "as_published": ["unit=not logits: mixed, as published"],
+    "training_loss": [f"models={name}" for name in TRAINING_LOGS],
+    "noise": ["model={model}"],
+    "ablation_types": ["model={model}"],
+}
 
+for figure, (function, target, tables) in FIGURE_RULES.items():
 
-rule figure_as_published:
-    """Self-repair of each head in the authors' units for Llama, to be set beside the published curve."""
-    input:
-        code=code("figure_self_repair_by_depth", "draw"),
-        heads=expand(
-            "<results>/analysis/{model}/resample/heads.parquet",
-            model=SETTINGS.as_published,
-        ),
-        layers=expand(
-            "<results>/analysis/{model}/resample/layers.parquet",
-            model=SETTINGS.as_published,
-        ),
-    output:
-        figure_files("as_published"),
-    log:
-        "<logs>/figure_as_published.log",
-    benchmark:
-        "<benchmarks>/figure_as_published.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    params:
-        unit="not logits: mixed, as published",
-    shell:
-        "python {input.code[0]:q} --heads {input.heads:q} --layers {input.layers:q} --unit {params.unit:q} "
-        "--output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_effect_scatter:
-    """Direct effect of each head against the change of the logit on ablation, one model."""
-    input:
-        code=code("figure_effect_scatter", "draw"),
-        heads="<results>/analysis/{model}/{ablation}/heads.parquet",
-    output:
-        figure_files("effect_scatter.{model}.{ablation}"),
-    log:
-        "<logs>/figure_effect_scatter.{model}.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_effect_scatter.{model}.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --heads {input.heads:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_repair_split:
-    """What repairs the heads of each layer: final norm, later attention and MLPs, in logits."""
-    input:
-        code=code("figure_repair_split", "draw"),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
-        ),
-    output:
-        figure_files("repair_split.{ablation}"),
-    log:
-        "<logs>/figure_repair_split.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_repair_split.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_repair_share:
-    """Self-repair and its parts as shares of the direct effect, as ratio of sums and clipped per token."""
-    input:
-        code=code("figure_repair_share", "draw"),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
-        ),
-    output:
-        figure_files("repair_share.{ablation}"),
-    log:
-        "<logs>/figure_repair_share.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_repair_share.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_responders:
-    """Who repairs whom: response of later layers to ablating the heads of each layer."""
-    input:
-        code=code("figure_responders", "draw"),
-        responders=expand(
-            "<results>/analysis/{model}/{{ablation}}/responders.parquet", model=MODELS
-        ),
-    output:
-        figure_files("responders.{ablation}"),
-    log:
-        "<logs>/figure_responders.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_responders.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --responders {input.responders:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_training_loss:
-    """Training curves of the shipped models, with their final loss and that of a bigram model."""
-    input:
-        code=code("figure_training_loss", "draw"),
-        logs=TRAINING_LOGS.values(),
-        summaries=TRAINING_SUMMARIES.values(),
-    output:
-        figure_files("training_loss"),
-    log:
-        "<logs>/figure_training_loss.log",
-    benchmark:
-        "<benchmarks>/figure_training_loss.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    params:
-        logs=[f"{name}={path}" for name, path in TRAINING_LOGS.items()],
-        summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
-    shell:
-        "python {input.code[0]:q} --logs {params.logs:q} --summaries {params.summaries:q} --output {output:q} "
-        "2>&1 | tee {log:q}"
-
-
-rule figure_layer_moving:
-    """Exploratory: skipping a layer against ablating its strongest head, all models."""
-    input:
-        code=code("figure_layer_moving", "draw"),
-        moving=expand(
-            "<results>/analysis/{model}/iterative/moving.parquet", model=MODELS
-        ),
-    output:
-        figure_files("layer_moving"),
-    log:
-        "<logs>/figure_layer_moving.log",
-    benchmark:
-        "<benchmarks>/figure_layer_moving.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --moving {input.moving:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_self_repression:
-    """Exploratory: heads whose own output is already in what they read, all models."""
-    input:
-        code=code("figure_self_repression", "draw"),
-        repression=expand(
-            "<results>/analysis/{model}/iterative/repression.parquet", model=MODELS
-        ),
-    output:
-        figure_files("self_repression"),
-    log:
-        "<logs>/figure_self_repression.log",
-    benchmark:
-        "<benchmarks>/figure_self_repression.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --repression {input.repression:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_repair_by_depth:
-    """Self-repair and its parts against relative depth, all models together, in logits and as shares."""
-    input:
-        code=code("figure_repair_by_depth", "draw"),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
-        ),
-    output:
-        figure_files("repair_by_depth.{ablation}"),
-    log:
-        "<logs>/figure_repair_by_depth.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_repair_by_depth.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_repair_breakdown:
-    """Parts of self-repair beside the direct effect before and after ablation, per layer."""
-    input:
-        code=code("figure_repair_breakdown", "draw"),
-        layers=expand(
-            "<results>/analysis/{model}/{{ablation}}/layers.parquet", model=MODELS
-        ),
-    output:
-        figure_files("repair_breakdown.{ablation}"),
-    log:
-        "<logs>/figure_repair_breakdown.{ablation}.log",
-    benchmark:
-        "<benchmarks>/figure_repair_breakdown.{ablation}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --layers {input.layers:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_norm_scale:
-    """Ratio of the final norm's clean and ablated scale on single tokens, for heads of the last layer."""
-    input:
-        code=code("figure_norm_scale", "draw"),
-        norm=expand(
-            "<results>/analysis/{{model}}/{ablation}/norm.parquet", ablation=ABLATIONS
-        ),
-        histograms=expand(
-            "<results>/analysis/{{model}}/{ablation}/norm_histogram.parquet",
-            ablation=ABLATIONS,
-        ),
-        heads="<results>/analysis/{model}/resample/heads.parquet",
-        chosen="<results>/analysis/{model}/chosen_heads.csv",
-    output:
-        figure_files("norm_scale.{model}"),
-    log:
-        "<logs>/figure_norm_scale.{model}.log",
-    benchmark:
-        "<benchmarks>/figure_norm_scale.{model}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --norm {input.norm:q} --histograms {input.histograms:q} --heads {input.heads:q} "
-        "--chosen {input.chosen:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_ablation_types:
-    """Single tokens of a head of the last layer under each kind of ablation."""
-    input:
-        code=code("figure_ablation_types", "draw"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/{ablation}/tokens-{shard}.parquet",
-            ablation=ABLATIONS,
-            shard=range(SHARDS),
-        ),
-        heads="<results>/analysis/{model}/resample/heads.parquet",
-    output:
-        figure_files("ablation_types.{model}"),
-    log:
-        "<logs>/figure_ablation_types.{model}.log",
-    benchmark:
-        "<benchmarks>/figure_ablation_types.{model}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    params:
-        tokens=lambda wildcards, input: [
-            f"{file.split('/')[-2]}={file}" for file in input.tokens
-        ],
-    shell:
-        "python {input.code[0]:q} --model {wildcards.model:q} --tokens {params.tokens:q} --heads {input.heads:q} "
-        "--output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_noise:
-    """Single tokens of chosen heads, with rates of overcorrection."""
-    input:
-        code=code("figure_noise", "draw"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
-        chosen="<results>/analysis/{model}/chosen_heads.csv",
-        noise="<results>/analysis/{model}/noise.parquet",
-    output:
-        figure_files("noise.{model}"),
-    log:
-        "<logs>/figure_noise.{model}.log",
-    benchmark:
-        "<benchmarks>/figure_noise.{model}.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --model {wildcards.model:q} --tokens {input.tokens:q} --chosen {input.chosen:q} "
-        "--noise {input.noise:q} --output {output:q} 2>&1 | tee {log:q}"
-
-
-rule figure_noise_components:
-    """Where the variance of self-repair comes from: documents, tokens, or partners."""
-    input:
-        code=code("figure_noise_components", "draw"),
-        noise=expand("<results>/analysis/{model}/noise.parquet", model=MODELS),
-    output:
-        figure_files("noise_components"),
-    log:
-        "<logs>/figure_noise_components.log",
-    benchmark:
-        "<benchmarks>/figure_noise_components.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --noise {input.noise:q} --output {output:q} 2>&1 | tee {log:q}"
+    rule:
+        """Draw a figure; `workflow/report/captions.yaml` says of each what it shows."""
+        name:
+            f"figure_{figure}"
+        input:
+            **tables,
+            code=code("figure", "draw", function),
+        output:
+            figure_files(target),
+        log:
+            f"<logs>/figure_{target}.log",
+        benchmark:
+            f"<benchmarks>/figure_{target}.tsv"
+        conda:
+            "../../envs/draw.yaml"
+        resources:
+            mem_mb=1500,
+            runtime=10,
+        params:
+            function=function,
+            inputs=arguments(tables, TEXTS.get(figure, [])),
+        shell:
+            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --output {output:q} "
+            "2>&1 | tee {log:q}"

@@ -30,26 +30,3 @@ rule compare_reference:
         "python {input.code[0]:q} --reference {input.reference:q} --heads {input.heads:q} --claims {input.claims:q} "
         "--top-fraction {params.top_fraction} --output {params.folder:q} --tex {output.norm_tex:q} "
         "--csv {output.norm_csv:q} 2>&1 | tee {log:q}"
-
-
-rule figure_reference_scatter:
-    """Measured values of each head against the published ones."""
-    input:
-        code=code("figure_reference_scatter", "draw"),
-        heads="<results>/analysis/reference/heads.parquet",
-        agreement="<results>/analysis/reference/agreement.parquet",
-        models="<results>/analysis/reference/models.csv",
-    output:
-        figure_files("reference_scatter"),
-    log:
-        "<logs>/figure_reference_scatter.log",
-    benchmark:
-        "<benchmarks>/figure_reference_scatter.tsv"
-    conda:
-        "../../envs/draw.yaml"
-    resources:
-        mem_mb=1500,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --heads {input.heads:q} --agreement {input.agreement:q} --models {input.models:q} "
-        "--output {output:q} 2>&1 | tee {log:q}"

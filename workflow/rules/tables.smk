@@ -23,91 +23,71 @@ rule model_overview:
         "--output {output:q} 2>&1 | tee {log:q}"
 
 
-rule table_models:
-    """The models of the run as LaTeX and CSV."""
-    input:
-        code=code("table_models", "analyse"),
-        models="<results>/analysis/models.csv",
-    output:
-        tex="<results>/tables/models.tex",
-        csv=shown("<results>/tables/models.csv"),
-    log:
-        "<logs>/table_models.log",
-    benchmark:
-        "<benchmarks>/table_models.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --models {input.models:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
+TABLE_RULES = {
+    "models": (
+        "report.tables:table_of_models",
+        {"models_csv": "<results>/analysis/models.csv"},
+    ),
+    "layers": (
+        "report.tables:table_of_layers",
+        {
+            "layers_of_models": expand(
+                "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
+            )
+        },
+    ),
+    "heads": (
+        "report.tables:table_of_heads",
+        {
+            "heads_of_models": expand(
+                "<results>/analysis/{model}/resample/heads.parquet", model=MODELS
+            )
+        },
+    ),
+    "norm": (
+        "report.norm_table:norm",
+        {
+            "table_of_models": expand(
+                "<results>/analysis/{model}/{ablation}/norm.parquet",
+                model=MODELS,
+                ablation=ABLATIONS,
+            )
+        },
+    ),
+    "erasure_neurons": (
+        "report.tables:erasure_neurons",
+        {
+            "erasure": expand(
+                "<results>/analysis/{model}/neurons/erasure.parquet", model=MODELS
+            )
+        },
+    ),
+}
 
+for table, (function, tables) in TABLE_RULES.items():
 
-rule table_layers:
-    """Self-repair of each layer and its split, all models, as LaTeX and CSV."""
-    input:
-        code=code("table_layers", "analyse"),
-        layers=expand(
-            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
-        ),
-    output:
-        tex="<results>/tables/layers.tex",
-        csv=shown("<results>/tables/layers.csv"),
-    log:
-        "<logs>/table_layers.log",
-    benchmark:
-        "<benchmarks>/table_layers.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --layers {input.layers:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
-
-
-rule table_heads:
-    """The heads with the largest direct effects, all models, as LaTeX and CSV."""
-    input:
-        code=code("table_heads", "analyse"),
-        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-    output:
-        tex="<results>/tables/heads.tex",
-        csv=shown("<results>/tables/heads.csv"),
-    log:
-        "<logs>/table_heads.log",
-    benchmark:
-        "<benchmarks>/table_heads.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --heads {input.heads:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
-
-
-rule table_norm:
-    """The norm's part of self-repair by three accountings, all models, as LaTeX and CSV."""
-    input:
-        code=code("table_norm", "analyse"),
-        norm=expand(
-            "<results>/analysis/{model}/{ablation}/norm.parquet",
-            model=MODELS,
-            ablation=ABLATIONS,
-        ),
-    output:
-        tex="<results>/tables/norm.tex",
-        csv=shown("<results>/tables/norm.csv"),
-    log:
-        "<logs>/table_norm.log",
-    benchmark:
-        "<benchmarks>/table_norm.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python {input.code[0]:q} --norm {input.norm:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
+    rule:
+        """Write a table as LaTeX and CSV; `workflow/report/captions.yaml` says of each what it shows."""
+        name:
+            f"table_{table}"
+        input:
+            **tables,
+            code=code("table", "analyse", function),
+        output:
+            tex=f"<results>/tables/{table}.tex",
+            csv=shown(f"<results>/tables/{table}.csv"),
+        log:
+            f"<logs>/table_{table}.log",
+        benchmark:
+            f"<benchmarks>/table_{table}.tsv"
+        conda:
+            "../../envs/analyse.yaml"
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        params:
+            function=function,
+            inputs=arguments(tables),
+        shell:
+            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --tex {output.tex:q} "
+            "--csv {output.csv:q} 2>&1 | tee {log:q}"

@@ -71,10 +71,14 @@ def _row(fact: dict[str, Any], heads: pl.DataFrame, training: dict[str, Any]) ->
     return {name: measured[name] if name in measured else fact[name] for name in MODELS}
 
 
+def printable(table: pl.DataFrame) -> pl.DataFrame:
+    """`MODELS` as it is written: the load error as text with two significant digits."""
+    return table.with_columns(pl.col("load_error").map_elements(lambda value: f"{value:.1e}", return_dtype=pl.String))
+
+
 def write_models(table: pl.DataFrame, path: Path) -> None:
-    """Write `models.csv`; the load error has two significant digits, other floats six decimals."""
-    error = pl.col("load_error").map_elements(lambda value: f"{value:.1e}", return_dtype=pl.String)
-    write_csv(table.with_columns(error), path)
+    """Write `models.csv`."""
+    write_csv(printable(table), path)
 
 
 def read_models(path: Path) -> pl.DataFrame:

@@ -1,10 +1,12 @@
 """Single tokens of one head under each kind of ablation: direct effect against the change of the logit."""
 
+from pathlib import Path
+
 import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.figures.token_scatter import DRAWN, domains, draw_tokens, token_panel
+from selfrepair.figures.token_scatter import DRAWN, READ, domains, draw_tokens, token_panel
 
 ORDER = ["mean", "zero", "resample"]
 
@@ -18,6 +20,20 @@ def head_to_show(heads: pl.DataFrame) -> tuple[int, int]:
     top = heads.filter(tokens="top", statistic="mean", quantity="direct_effect")
     last = top.filter(pl.col("layer") == pl.col("layer").max())
     return last.sort("value").tail(1).select("layer", "head").row(0)
+
+
+def ablation_types_of_head(model: str, tokens: list[Path], heads: pl.DataFrame) -> alt.ConcatChart:
+    """Draw `ablation_types` of the head of `head_to_show`.
+
+    Args:
+        tokens: Parquet files of `ablated_tokens`, in a folder of each kind of ablation.
+        heads: `STATISTICS` of the model's heads, resample ablation.
+    """
+    layer, head = head_to_show(heads)
+    kinds = dict.fromkeys(path.parent.name for path in tokens)
+    files = {kind: [path for path in tokens if path.parent.name == kind] for kind in kinds}
+    rows = {kind: pl.scan_parquet(f).filter(layer=layer, head=head).select(READ).collect() for kind, f in files.items()}
+    return ablation_types(model, (layer, head), rows)
 
 
 def ablation_types(model: str, head: tuple[int, int], tokens: dict[str, pl.DataFrame]) -> alt.ConcatChart:

@@ -1,12 +1,13 @@
 """Noise of self-repair: single tokens of chosen heads, and where the variance comes from."""
 
 import math
+from pathlib import Path
 
 import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.figures.token_scatter import DRAWN, domains, draw_tokens, token_panel
+from selfrepair.figures.token_scatter import DRAWN, READ, domains, draw_tokens, token_panel
 
 REASONS = {  # in this order heads are drawn
     "configured": "configured",
@@ -36,6 +37,19 @@ def heads_to_show(chosen: pl.DataFrame) -> dict[tuple[int, int], str]:
         for head in chosen.filter(reason=reason).select("layer", "head").rows():
             found[head] = f"{found[head]}, {why}" if head in found else why
     return found
+
+
+def noise_of_heads(model: str, tokens: list[Path], chosen: pl.DataFrame, rates: pl.DataFrame) -> alt.ConcatChart:
+    """Draw `noise` of a model's chosen heads.
+
+    Args:
+        tokens: Parquet files of `ablated_tokens`, resample ablation.
+        chosen: `chosen_heads.CHOSEN_HEADS` of the model.
+        rates: `NOISE` of the model.
+    """
+    shown = heads_to_show(chosen)
+    rows = pl.scan_parquet(tokens)
+    return noise(model, shown, {h: rows.filter(layer=h[0], head=h[1]).select(READ).collect() for h in shown}, rates)
 
 
 def noise(

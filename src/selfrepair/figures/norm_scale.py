@@ -29,6 +29,19 @@ def heads_to_show(heads: pl.DataFrame, configured: list[tuple[int, int]]) -> dic
     return dict(list(found.items())[: theme.MAX_COLUMNS])
 
 
+def norm_scale_of_heads(
+    norm: pl.DataFrame, histogram: pl.DataFrame, heads: pl.DataFrame, chosen: pl.DataFrame
+) -> alt.ConcatChart:
+    """Draw `norm_scale` of the heads of `heads_to_show`.
+
+    Args:
+        heads: `STATISTICS` of the model's heads, resample ablation.
+        chosen: `chosen_heads.CHOSEN_HEADS` of the model.
+    """
+    configured = chosen.filter(reason="configured").select("layer", "head").rows()
+    return norm_scale(norm, histogram, heads_to_show(heads, configured))
+
+
 def norm_scale(norm: pl.DataFrame, histogram: pl.DataFrame, shown: dict[tuple[int, int], str]) -> alt.ConcatChart:
     """Draw histograms of the ratio of clean and ablated scale on a head's top tokens, one colour per kind of ablation.
 

@@ -1,5 +1,8 @@
 """Training curves of the models that are shipped, against a bigram model of the same corpus."""
 
+import json
+from pathlib import Path
+
 import altair as alt
 import polars as pl
 
@@ -9,6 +12,18 @@ TRAIN, HELD_OUT = "training batches", "held-out text"
 SERIES = alt.Scale(domain=[TRAIN, HELD_OUT], range=[theme.SKY, theme.VERMILION])
 BASELINES = {"held_out_loss_bigram": "Bigram", "held_out_loss": "Finished"}
 HEIGHT = 200  # px
+
+
+def training_loss_of_models(models: list[str], logs: list[Path], summaries: list[Path]) -> alt.ConcatChart:
+    """Draw `training_loss` from `training.csv` and `training.json` of each model."""
+    named = zip(models, logs, strict=True)
+    tables = [pl.read_csv(path).with_columns(model=pl.lit(name)) for name, path in named]
+    finished = [json.loads(path.read_text()) for path in summaries]
+    baselines = [
+        {"model": name} | {key: summary[key] for key in BASELINES}
+        for name, summary in zip(models, finished, strict=True)
+    ]
+    return training_loss(pl.concat(tables, how="vertical_relaxed"), pl.DataFrame(baselines))
 
 
 def training_loss(logs: pl.DataFrame, baselines: pl.DataFrame) -> alt.ConcatChart:

@@ -3,11 +3,14 @@
 Each function returns the rows (for CSV) and the same as LaTeX. Definitions: experiments.md a.6 to a.11.
 """
 
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from selfrepair.ablation.schema import EFFECTS
+from selfrepair.analysis.overview import printable, read_models
+from selfrepair.analysis.wide import read_wide
 from selfrepair.claims.verdicts import PAPER, UNMEASURED
 from selfrepair.core.tables import Column, frame
 from selfrepair.report.latex import MISSING, LatexColumn, escape, number, table
@@ -82,6 +85,22 @@ REPAIR = [  # self-repair and its split, as LaTeX columns
     LatexColumn("repair_attention", "attention"),
     LatexColumn("repair_mlp", "MLP"),
 ]
+
+
+def table_of_models(models_csv: list[Path]) -> Table:
+    """`models` of a run's `models.csv`."""
+    rows, latex = models(read_models(models_csv[0]))
+    return printable(rows), latex
+
+
+def table_of_layers(layers_of_models: list[Path]) -> Table:
+    """`layers` of the Parquet files of each model's layers."""
+    return layers(read_wide(layers_of_models, "top"))
+
+
+def table_of_heads(heads_of_models: list[Path]) -> Table:
+    """`heads` of the Parquet files of each model's heads."""
+    return heads(read_wide(heads_of_models, "top"))
 
 
 def models(overview: pl.DataFrame) -> Table:

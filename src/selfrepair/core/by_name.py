@@ -1,0 +1,41 @@
+"""Call a function of the package by its name, with the files that a rule gives it.
+
+All figures share one program and all tables another; which function, and what it reads, stands in the rules.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
+
+import polars as pl
+
+
+def call(function: str, inputs: list[str]) -> object:
+    """Call `module:name` of the package with keyword arguments.
+
+    Args:
+        function: such as `figures.noise:noise`.
+        inputs: `argument=value`; an argument given several times is a list. By the type of the argument a value is
+            text, a path, or a Parquet or CSV file, which is read (several of them one below the other).
+
+    Raises:
+        ValueError: the function takes no argument of a given name.
+    """
+    module, name = function.split(":")
+    target = getattr(import_module(f"selfrepair.{module}"), name)
+    types = get_type_hints(target)
+    values: dict[str, list[str]] = {}
+    for pair in inputs:
+        argument, value = pair.split("=", 1)
+        if argument not in types:
+            raise ValueError(f"{function} takes {', '.join(types)}, not {argument}")
+        values.setdefault(argument, []).append(value)
+    return target(**{argument: _converted(types[argument], given) for argument, given in values.items()})
+
+
+def _converted(kind: object, values: list[str]) -> object:
+    if kind is pl.DataFrame:
+        return pl.concat([pl.read_csv(v) if v.endswith(".csv") else pl.read_parquet(v) for v in values])
+    if kind == list[Path]:
+        return list(map(Path, values))
+    return values if kind == list[str] else values[0]

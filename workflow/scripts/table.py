@@ -1,0 +1,29 @@
+"""Write a table of the paper, as LaTeX and CSV."""
+
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+import tyro
+
+from selfrepair.core.by_name import call
+from selfrepair.core.files import write_whole
+from selfrepair.core.tables import write_csv
+
+
+def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
+    """Write a table of the paper, as LaTeX and CSV.
+
+    Args:
+        function: what makes it, such as `report.tables:heads`.
+        inputs: its arguments, as argument=value; tables are Parquet or CSV files.
+        tex: LaTeX table to write.
+        csv: CSV file to write.
+    """
+    rows, latex = cast(tuple[pl.DataFrame, str], call(function, inputs))
+    write_whole(tex, lambda temporary: temporary.write_text(latex))
+    write_whole(csv, lambda temporary: write_csv(rows, temporary))
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
