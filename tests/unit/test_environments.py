@@ -32,16 +32,27 @@ def pins(kind: str) -> dict[str, str]:
     return dict(pin.split("==") for pin in specification(kind)["dependencies"][-1]["pip"])
 
 
-def program(body: str) -> tuple[str, str]:
-    """Path of a rule's program, and the kind of its environment."""
+def program(body: str) -> tuple[list[Path], str]:
+    """A rule's program, and the kind of its environment."""
     script, kind = re.search(r'code\("(\w+)", "(\w+)"\)', body).groups()
-    return f"workflow/scripts/{script}.py", kind
+    return [Path(f"workflow/scripts/{script}.py")], kind
 
 
-def imports(path: Path) -> dict[str, Path]:
-    """Packages of others that a program or a module of ours imports, with a file that does."""
+def programs() -> list[tuple[list[Path], str]]:
+    """Programs of all rules, those made in loops with the modules that they call by name."""
+    called = [("figures", "figure", "draw"), ("tables", "table", "analyse")]
+    made = []
+    for file, script, kind in called:
+        functions = re.findall(r'"([a-z_.]+):\w+"', Path(f"workflow/rules/{file}.smk").read_text())
+        modules = [Path("src/selfrepair", *function.split(".")).with_suffix(".py") for function in set(functions)]
+        made.append(([Path(f"workflow/scripts/{script}.py"), *modules], kind))
+    return made + [program(body) for _, _, body in RULES]
+
+
+def imports(paths: list[Path]) -> dict[str, Path]:
+    """Packages of others that programs or modules of ours import, with a file that does."""
     found = {}
-    for source in sorted({path, *closure(path)}):
+    for source in sorted(set(paths).union(*map(closure, paths))):
         for node in ast.walk(ast.parse(source.read_text())):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -81,19 +92,21 @@ def test_environments_are_made_from_the_lock(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_environment_of_a_rule_has_what_its_program_imports(file: str, name: str, body: str) -> None:
-    script, kind = program(body)
-    assert f"envs/{kind}.yaml" in body, "the declared input and the conda directive name different environments"
+def test_the_environment_of_a_rule_is_its_input(file: str, name: str, body: str) -> None:
+    assert f"envs/{program(body)[1]}.yaml" in body
+
+
+def test_environments_have_what_the_programs_of_their_rules_import() -> None:
     distributions = packages_distributions()
-    for package, source in imports(Path(script)).items():
-        available = {canonical(d) for d in distributions[package]}
-        assert available & set(pins(kind)), f"{source} imports {package}, which envs/{kind}.yaml lacks"
+    for paths, kind in programs():
+        for package, source in imports(paths).items():
+            available = {canonical(d) for d in distributions[package]}
+            assert available & set(pins(kind)), f"{source} imports {package}, which envs/{kind}.yaml lacks"
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_environment_is_for_nothing_that_its_rules_do_not_import(kind: str) -> None:
-    programs = [program(body) for _, _, body in RULES]
-    packages = {package for script, of in programs if of == kind for package in imports(Path(script))}
+    packages = {package for paths, of in programs() if of == kind for package in imports(paths)}
     distributions = packages_distributions()
     needed = {canonical(d) for package in packages for d in distributions[package]} | set(UNNAMED.get(kind, {}))
     assert set(map(canonical, KINDS[kind].split())) <= needed

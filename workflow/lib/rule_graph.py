@@ -10,6 +10,7 @@ from pathlib import Path
 
 Edges = set[tuple[str, str]]
 GROUPS = {"figure_": "figure_*", "table_": "table_*"}
+MADE_IN_LOOPS = {"figure_*": "draw", "table_*": "analyse"}
 COLOURS = {
     "measure": "#dbe9f6",
     "analyse": "#e2f0d9",
@@ -32,27 +33,28 @@ def read_edges(dot: str) -> Edges:
 
 def readable(edges: Edges) -> Edges:
     """The graph with groups of rules as one node, without `all` and without what follows from other arrows."""
-    merged = {(_group(a), _group(b)) for a, b in edges if b != "all"}
+    merged = {(group(a), group(b)) for a, b in edges if b != "all"}
     merged = {(a, b) for a, b in merged if a != b}
     return {(a, b) for a, b in merged if not any(_reaches(c, b, merged) for d, c in merged if d == a and c != b)}
 
 
 def to_dot(edges: Edges, environments: dict[str, str]) -> str:
     """Text for Graphviz; environments by rule."""
-    colours = {_group(rule): COLOURS[kind] for rule, kind in environments.items()}
+    colours = {group(rule): COLOURS[kind] for rule, kind in environments.items()}
     nodes = [f'    "{name}" [fillcolor="{colours[name]}"];' for name in sorted({n for edge in edges for n in edge})]
     arrows = [f'    "{a}" -> "{b}";' for a, b in sorted(edges)]
     return "\n".join([HEAD.rstrip(), *nodes, *arrows, "}", ""])
 
 
 def environments_of_rules(rules: Path = Path("workflow/rules")) -> dict[str, str]:
-    """Kind of environment of each rule."""
+    """Kind of environment of each rule; rules that are made in a loop are named by their group."""
     pattern = r"^rule (\w+):.*?code\(\"\w+\", \"(\w+)\"\)"
     text = "\n".join(path.read_text() for path in sorted(rules.glob("*.smk")))
-    return dict(re.findall(pattern, text, re.MULTILINE | re.DOTALL))
+    return dict(re.findall(pattern, text, re.MULTILINE | re.DOTALL)) | MADE_IN_LOOPS
 
 
-def _group(rule: str) -> str:
+def group(rule: str) -> str:
+    """Name of the node that stands for a rule."""
     return next((group for prefix, group in GROUPS.items() if rule.startswith(prefix)), rule)
 
 
