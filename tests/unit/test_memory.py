@@ -18,12 +18,12 @@ MEASURE = """
 import sys
 from pathlib import Path
 import numpy as np, polars as pl, psutil, torch
-from selfrepair import memory
-from selfrepair.ablation import ablate_heads
-from selfrepair.benchmark.random_model import Shape, random_folded
-from selfrepair.clean_run import run_clean
+from selfrepair.ablation import memory
+from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.shard import ablate_heads
 from selfrepair.ablation.sweep import all_heads
-from selfrepair.tokens import sample_tokens
+from selfrepair.benchmark.random_model import Shape, random_folded
+from selfrepair.tokens.rows import sample_tokens
 
 torch.set_num_threads(1)
 memory.CHUNKS_A_LAYER = 10**6  # let memory be what limits

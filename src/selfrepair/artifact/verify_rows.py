@@ -19,7 +19,7 @@ from selfrepair.ablation.shard import shard_rows
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.artifact.verify import Check, expected, shards
-from selfrepair.artifact.verify_sample import EFFECTS, TOLERANCES, Sample, largest, text
+from selfrepair.artifact.verify_sample import SAMPLED_EFFECTS, TOLERANCES, Sample, largest, text
 from selfrepair.core.progress import Progress
 from selfrepair.models.directory import second_measurements
 
@@ -104,14 +104,16 @@ def _check_sums(
     place = f"L{layer}H{head}, document {document} in shard {shard}"
     tokens = [(row, (documents[row] == document) & counted[row]) for row in places[document]]
     parts = [(sample.effects(layer, head, row), at) for row, at in tokens]
-    anew = {n: torch.cat([e[n][at].reshape(int(at.sum()), -1) for e, at in parts]).numpy() for n in EFFECTS}
+    anew = {n: torch.cat([e[n][at].reshape(int(at.sum()), -1) for e, at in parts]).numpy() for n in SAMPLED_EFFECTS}
     stored = sums.filter(layer=layer, head=head, document=document)
     count = len(anew["self_repair"])
     if stored.height != 1 or stored["n"][0] != count:
         return Check(what, f"{place}: not a sum over {count} tokens")
     allowed = np.maximum(sample.tolerance.typical, sample.tolerance.share * largest(anew)).sum()
-    values = {name: np.atleast_1d(stored[name].to_numpy()[0]) for name in EFFECTS}
-    errors = {name: np.nan_to_num(np.abs(values[name] - anew[name].sum(0)).max(), nan=np.inf) for name in EFFECTS}
+    values = {name: np.atleast_1d(stored[name].to_numpy()[0]) for name in SAMPLED_EFFECTS}
+    errors = {
+        name: np.nan_to_num(np.abs(values[name] - anew[name].sum(0)).max(), nan=np.inf) for name in SAMPLED_EFFECTS
+    }
     worst = max(errors, key=errors.get)
     size = f"largest deviation {errors[worst]:.1e} (allowed: {allowed:.1e})"
     if errors[worst] <= allowed:

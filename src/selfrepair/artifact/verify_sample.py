@@ -20,7 +20,7 @@ from selfrepair.artifact.verify import Check, place
 from selfrepair.core.progress import Progress
 
 RATIOS = ("scale", "ablated_scale", "own_scale")
-EFFECTS = (*EFFECTS, *by_layer(0))
+SAMPLED_EFFECTS = (*EFFECTS, *by_layer(0))
 CANCELLED = 4  # an effect counts as at least this part of the largest ones: what cancels keeps the errors of its parts
 Values = dict[str, Float[np.ndarray, "token value"]]  # columns of token rows; those by layer have a value for each
 
@@ -110,7 +110,7 @@ class Sample:
         """The effect whose errors have the largest root mean square for what it may be, and whether it is too large."""
         least = _rms(largest(anew)) / CANCELLED
         worst, said = -1.0, ""
-        for name in EFFECTS:
+        for name in SAMPLED_EFFECTS:
             size = max(least, _rms(np.linalg.norm(anew[name], axis=1)))
             allowed = max(self.tolerance.typical, self.tolerance.share * size)
             error = _rms(np.linalg.norm(stored[name] - anew[name], axis=1))
@@ -121,7 +121,7 @@ class Sample:
 
 def largest(values: Values) -> Float[np.ndarray, " token"]:
     """The largest effect on each token."""
-    return np.max([np.abs(values[name]).max(1) for name in EFFECTS], axis=0)
+    return np.max([np.abs(values[name]).max(1) for name in SAMPLED_EFFECTS], axis=0)
 
 
 def _rms(values: Float[np.ndarray, " token"]) -> float:

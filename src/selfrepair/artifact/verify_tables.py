@@ -22,8 +22,8 @@ from selfrepair.artifact.verify import Check, expected, place, shards
 from selfrepair.models.directory import parse_head, second_measurements
 from selfrepair.tokens.schema import PLACE
 
-HEAD, PLACE = list(HEAD), list(PLACE)
-KEPT = [*HEAD, *PLACE, "document", "selected", "control"]
+HEAD_KEY, PLACE_KEY = list(HEAD), list(PLACE)
+KEPT = [*HEAD_KEY, *PLACE_KEY, "document", "selected", "control"]
 CLOSE = 1e-9  # relative, of means in float64; they differ by the order of summation only
 
 
@@ -78,19 +78,19 @@ def _read(crate: Crate, config: dict[str, Any], model: str) -> _Tables:
     selected = pl.read_parquet(folder / "selected.parquet")
     heads = config["models"][second_measurements(config["models"]).get(model, model)].get("heads")
     pairs = [parse_head(name) for name in heads or []]
-    named = pl.DataFrame(pairs, schema={name: HEAD[name].dtype for name in HEAD}, orient="row")
+    named = pl.DataFrame(pairs, schema={name: column.dtype for name, column in HEAD.items()}, orient="row")
     return _Tables(
         documents=tokens.select("row", (pl.col("pos") - 1).cast(pl.Int16), "document"),
-        control=clean.filter("control").select(PLACE),
+        control=clean.filter("control").select(PLACE_KEY),
         logits=clean.group_by("row").agg(largest=pl.col("logit").abs().max()),
         selected=selected,
-        heads=named if heads else selected.select(HEAD).unique(),
+        heads=named if heads else selected.select(HEAD_KEY).unique(),
     )
 
 
 def _check_rows(tables: _Tables, count: int, rows: list[Path]) -> int:
     """Compare the kept rows with those that the clean pass chose, `count` of each head; return how many there are."""
-    per_head = tables.heads.join(tables.selected.group_by(HEAD).len(), on=HEAD, how="left")
+    per_head = tables.heads.join(tables.selected.group_by(HEAD_KEY).len(), on=HEAD_KEY, how="left")
     if per_head.is_empty() or not (per_head["len"] == count).fill_null(False).all():
         raise _Difference(f"clean/selected.parquet does not have {count} top tokens of each head")
     if tables.control.is_empty():
@@ -99,11 +99,15 @@ def _check_rows(tables: _Tables, count: int, rows: list[Path]) -> int:
     for shard, path in enumerate(rows):
         here = pl.col("row").is_in(shard_rows(n_rows, shard, len(rows)).tolist())
         control = tables.heads.join(tables.control.filter(here), how="cross").with_columns(control=pl.lit(True))
-        selected = tables.selected.filter(here).join(tables.heads, on=HEAD, how="semi").select(*HEAD, *PLACE)
+        selected = (
+            tables.selected.filter(here).join(tables.heads, on=HEAD_KEY, how="semi").select(*HEAD_KEY, *PLACE_KEY)
+        )
         wanted = (
-            control.join(selected.with_columns(selected=pl.lit(True)), on=[*HEAD, *PLACE], how="full", coalesce=True)
+            control.join(
+                selected.with_columns(selected=pl.lit(True)), on=[*HEAD_KEY, *PLACE_KEY], how="full", coalesce=True
+            )
             .with_columns(pl.col("selected", "control").fill_null(False))
-            .join(tables.documents, on=PLACE)
+            .join(tables.documents, on=PLACE_KEY)
             .select(KEPT)
             .sort(KEPT)
         )
@@ -150,11 +154,11 @@ def _check_parts(tables: _Tables, rows: list[Path]) -> None:
 
 def _check_sums(tables: _Tables, of_control: bool, sums: list[Path]) -> None:
     """Compare how many tokens of each document were summed, of every head, with how many should have been."""
-    summed = tables.documents.join(tables.control, on=PLACE, how="semi") if of_control else tables.documents
+    summed = tables.documents.join(tables.control, on=PLACE_KEY, how="semi") if of_control else tables.documents
     wanted = tables.heads.join(summed.group_by("document").agg(n=pl.len().cast(pl.Int64)), how="cross")
-    read = pl.concat(pl.read_parquet(path, columns=[*HEAD, "document", "n"]) for path in sums)
-    found = read.filter(pl.col("n") != 0).group_by(*HEAD, "document").agg(pl.col("n").sum())
-    order = [*HEAD, "document", "n"]
+    read = pl.concat(pl.read_parquet(path, columns=[*HEAD_KEY, "document", "n"]) for path in sums)
+    found = read.filter(pl.col("n") != 0).group_by(*HEAD_KEY, "document").agg(pl.col("n").sum())
+    order = [*HEAD_KEY, "document", "n"]
     if not found.select(order).sort(order).equals(wanted.select(order).sort(order)):
         raise _Difference("sums-*.parquet are not over the tokens of every head and document that are to be summed")
 
@@ -162,13 +166,13 @@ def _check_sums(tables: _Tables, of_control: bool, sums: list[Path]) -> None:
 def _check_means(path: Path, rows: list[Path], sums: list[Path]) -> None:
     """Compare means in heads.parquet with those of the top tokens' rows and of the sums."""
     effects = list(EFFECTS)
-    top = pl.scan_parquet(rows).filter("selected").group_by(HEAD).agg(pl.col(effects).cast(pl.Float64).mean())
-    total = pl.scan_parquet(sums).group_by(HEAD).agg(pl.col(*effects, "n").sum())
-    every = total.select(*HEAD, *(pl.col(name) / pl.col("n") for name in effects))
+    top = pl.scan_parquet(rows).filter("selected").group_by(HEAD_KEY).agg(pl.col(effects).cast(pl.Float64).mean())
+    total = pl.scan_parquet(sums).group_by(HEAD_KEY).agg(pl.col(*effects, "n").sum())
+    every = total.select(*HEAD_KEY, *(pl.col(name) / pl.col("n") for name in effects))
     stored = pl.read_parquet(path).filter(statistic="mean")
     for tokens, means in (("top", top.collect()), ("all", every.collect())):
-        long = means.unpivot(index=HEAD, variable_name="quantity", value_name="mean")
-        both = stored.filter(tokens=tokens).join(long, on=[*HEAD, "quantity"], how="full", coalesce=True)
+        long = means.unpivot(index=HEAD_KEY, variable_name="quantity", value_name="mean")
+        both = stored.filter(tokens=tokens).join(long, on=[*HEAD_KEY, "quantity"], how="full", coalesce=True)
         value, mean = (both[name].fill_null(float("nan")).to_numpy() for name in ("value", "mean"))
         size = np.abs(mean).max(initial=0.0)
         odd = ~(np.abs(value - mean) <= CLOSE * np.maximum(np.abs(mean), size))

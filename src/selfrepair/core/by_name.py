@@ -5,7 +5,7 @@ All figures share one program and all tables another; which function, and what i
 
 from importlib import import_module
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import polars as pl
 
@@ -16,7 +16,7 @@ def call(function: str, inputs: list[str]) -> object:
     Args:
         function: such as `figures.noise:noise`.
         inputs: `argument=value`; an argument given several times is a list. By the type of the argument a value is
-            text, a path, or a Parquet or CSV file, which is read (several of them one below the other).
+            a text, a number, a path, or a Parquet or CSV file, which is read (several of them one below the other).
 
     Raises:
         ValueError: the function takes no argument of a given name.
@@ -33,9 +33,9 @@ def call(function: str, inputs: list[str]) -> object:
     return target(**{argument: _converted(types[argument], given) for argument, given in values.items()})
 
 
-def _converted(kind: object, values: list[str]) -> object:
+def _converted(kind: Any, values: list[str]) -> object:
     if kind is pl.DataFrame:
         return pl.concat([pl.read_csv(v) if v.endswith(".csv") else pl.read_parquet(v) for v in values])
     if kind == list[Path]:
         return list(map(Path, values))
-    return values if kind == list[str] else values[0]
+    return values if kind == list[str] else kind(values[0])

@@ -47,7 +47,7 @@ INTRODUCTION = """\
 # What a run leaves behind
 
 `results/<run>/` holds everything of one run; `<run>` is the key `run` of its configuration. This page is written by
-`workflow/scripts/document_results.py` from the schemas in `src/selfrepair/`.
+`workflow/scripts/document_results.py` from the schemas of the stages, `src/selfrepair/*/schema.py`.
 
 | path | what |
 |---|---|
