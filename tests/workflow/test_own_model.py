@@ -17,7 +17,7 @@ from tests.workflow.conftest import ROOT, Clone, environment, fresh_clone
 
 MODEL = "workflow/resources/models/tiny-gpt2"
 PLACE = "path/to/model"  # what readers put their own in place of
-OWN = ["config/own.yaml", "config/mine.yaml"]
+OWN = "config/mine.yaml"
 README = (ROOT / "README.md").read_text()
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md")), *ROOT.glob("config/*.md")]
 
@@ -56,11 +56,11 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     clone = fresh_clone(tmp_path_factory.mktemp("own") / "clone")
     (lines,) = blocks(README, "yaml")
     assert PLACE in lines and len(lines.splitlines()) == 5
-    (clone.root / OWN[1]).write_text(lines.replace(PLACE, MODEL))
+    (clone.root / OWN).write_text(lines.replace(PLACE, MODEL))
     return clone
 
 
-OWN_COMMAND = f"snakemake --cores all --configfile {' '.join(OWN)}"
+OWN_COMMAND = f"snakemake --cores all --configfile {OWN}"
 
 
 def test_five_lines_of_configuration_plan_a_run_on_ones_own_model(own: Clone) -> None:
@@ -83,9 +83,9 @@ def test_five_lines_of_configuration_measure_ones_own_model(own: Clone) -> None:
 
 def test_a_model_of_a_hub_takes_the_place_of_a_local_one(own: Clone) -> None:
     assert "`hub: owner/name`" in README
-    lines = (own.root / OWN[1]).read_text().replace(f"path: {MODEL}", "hub: owner/name")
+    lines = (own.root / OWN).read_text().replace(f"path: {MODEL}", "hub: owner/name")
     (own.root / "config/hub.yaml").write_text(lines)
-    done = snakemake(own, f"snakemake --configfile {OWN[0]} config/hub.yaml", "--dry-run")
+    done = snakemake(own, "snakemake --configfile config/hub.yaml", "--dry-run")
     assert done.returncode == 0, done.stdout
     assert re.search(r"^fetch_model +1$", done.stdout, re.MULTILINE)
 
@@ -102,11 +102,9 @@ def test_ten_lines_of_python_measure_a_model(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone in which the file that readers write is a whole configuration."""
+    """A clone with the file that readers write."""
     clone = fresh_clone(tmp_path_factory.mktemp("commands") / "clone")
-    settings = yaml.safe_load((clone.root / OWN[0]).read_text())
-    settings |= {"run": "mine", "models": {"my-model": {"path": MODEL}}}
-    (clone.root / OWN[1]).write_text(yaml.safe_dump(settings))
+    (clone.root / OWN).write_text(yaml.safe_dump({"run": "mine", "models": {"my-model": {"path": MODEL}}}))
     return clone
 
 

@@ -3,6 +3,7 @@
 Only the standard library and what Snakemake brings are imported here.
 """
 
+import copy
 import json
 import os
 import re
@@ -38,7 +39,9 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     # On the command line Snakemake reads `retrain=true` as text.
     if config.get("retrain") in ("true", "false"):
         config["retrain"] = config["retrain"] == "true"
-    _check_schema(config)
+    schema = yaml.safe_load(SCHEMA.read_text())
+    fill_in(config, schema)
+    _check_schema(config, schema)
     settings = Settings(config, f"results/{config['run']}")
     _check_writable(Path(settings.results))
     corpus = config["tokens"]["corpus"]
@@ -115,8 +118,17 @@ def _check_hub(kind: str, name: str, entry: dict[str, Any]) -> None:
         )
 
 
-def _check_schema(config: dict[str, Any]) -> None:
-    validator = jsonschema.Draft202012Validator(yaml.safe_load(SCHEMA.read_text()))
+def fill_in(config: dict[str, Any], schema: dict[str, Any]) -> None:
+    """Give every key that is not there the schema's default, in place; what is there is left as it is."""
+    for key, described in schema.get("properties", {}).items():
+        if "default" in described:
+            config.setdefault(key, copy.deepcopy(described["default"]))
+        if isinstance(config.get(key), dict):
+            fill_in(config[key], described)
+
+
+def _check_schema(config: dict[str, Any], schema: dict[str, Any]) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     if error is None:
         return
