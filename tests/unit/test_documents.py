@@ -7,6 +7,7 @@ import jsonschema
 import polars as pl
 import pytest
 import yaml
+from checks import fill_in
 from test_claims import measured
 
 import selfrepair
@@ -152,12 +153,14 @@ def test_make_targets_that_are_named_exist() -> None:
     assert {"replicate", "test"} <= named <= targets
 
 
-def test_the_settings_for_own_models_lack_only_name_and_models() -> None:
-    own, demo = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("own", "demo"))
-    assert set(demo) - set(own) == {"run", "models"} and set(own) <= set(demo)
-    assert all(set(own[key]) == set(demo[key]) for key in ("ablation", "analysis", "experiments"))
+def test_a_file_with_name_and_models_becomes_a_whole_configuration() -> None:
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
-    jsonschema.validate(own | {key: demo[key] for key in ("run", "models")}, schema)
+    demo = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    filled = {key: demo[key] for key in ("run", "models")} | {"ablation": {"kinds": ["resample", "zero"]}}
+    fill_in(filled, schema)
+    jsonschema.validate(filled, schema)
+    assert set(filled) == set(demo) and filled["ablation"]["kinds"] == ["resample", "zero"]
+    assert all(set(filled[key]) == set(demo[key]) for key in ("ablation", "analysis", "experiments"))
 
 
 def test_expected_times_are_those_of_the_benchmark() -> None:

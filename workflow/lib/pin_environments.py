@@ -15,11 +15,11 @@ PIP = "25.0.1"
 # What the programs of each kind import.
 KINDS = {
     "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
-    "transformers tyro",
+    "transformers",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml tyro",
     "draw": "altair numpy polars tyro vl-convert-python",
-    "typeset": "polars tyro",
-    "train": "datasets jaxtyping numpy polars safetensors tokenizers torch transformers tyro",
+    "typeset": "tyro",
+    "train": "datasets jaxtyping polars safetensors tokenizers torch transformers",
 }
 
 

@@ -1,21 +1,28 @@
 """Archive the sources of the paper, ready to compile."""
 
-import argparse
 from pathlib import Path
+
+import tyro
 
 from selfrepair.core.files import write_whole
 from selfrepair.report.typeset import write_source
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--main", type=Path, required=True, help="main.tex")
-parser.add_argument("--bibliography", type=Path, required=True, help="references.bib")
-parser.add_argument("--macros", type=Path, required=True, help="macros.tex of write_macros")
-parser.add_argument("--tables", type=Path, nargs="+", required=True, help="LaTeX tables")
-parser.add_argument("--figures", type=Path, nargs="+", required=True, help="figures as PDF")
-parser.add_argument("--output", type=Path, required=True, help="ZIP archive to write")
-args = parser.parse_args()
 
-write_whole(
-    args.output,
-    lambda temporary: write_source(temporary, args.main, args.bibliography, args.macros, args.tables, args.figures),
-)
+def archive(
+    main: Path, bibliography: Path, macros: Path, tables: list[Path], figures: list[Path], output: Path
+) -> None:
+    """Archive the sources of the paper, ready to compile.
+
+    Args:
+        main: main.tex.
+        bibliography: references.bib.
+        macros: macros.tex of write_macros.
+        tables: LaTeX tables.
+        figures: figures as PDF.
+        output: ZIP archive to write.
+    """
+    write_whole(output, lambda temporary: write_source(temporary, main, bibliography, macros, tables, figures))
+
+
+if __name__ == "__main__":
+    tyro.cli(archive)

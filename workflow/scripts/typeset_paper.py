@@ -1,18 +1,26 @@
 """Typeset the paper with latexmk or tectonic, whichever is there."""
 
-import argparse
 import sys
 from pathlib import Path
+
+import tyro
 
 from selfrepair.core.files import write_whole
 from selfrepair.report.typeset import TypesetError, typeset
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--source", type=Path, required=True, help="ZIP archive of paper_source")
-parser.add_argument("--output", type=Path, required=True, help="PDF file to write")
-args = parser.parse_args()
 
-try:
-    write_whole(args.output, lambda temporary: typeset(args.source, temporary))
-except TypesetError as error:
-    sys.exit(f"typeset_paper: {error}")
+def main(source: Path, output: Path) -> None:
+    """Typeset the paper with latexmk or tectonic, whichever is there.
+
+    Args:
+        source: ZIP archive of paper_source.
+        output: PDF file to write.
+    """
+    try:
+        write_whole(output, lambda temporary: typeset(source, temporary))
+    except TypesetError as error:
+        sys.exit(f"typeset_paper: {error}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
