@@ -37,6 +37,7 @@ RULES = {
     for group in ("figure", "table")
     for name in re.findall(r'^    "(\w+)": \($', (ROOT / f"workflow/rules/{group}s.smk").read_text(), re.MULTILINE)
 }
+RULES |= set(re.findall(r'^    "(\w+)": dict\($', (ROOT / "workflow/rules/analysis.smk").read_text(), re.MULTILINE))
 EXPERIMENTS, METHOD = ((ROOT / f"docs/{name}.md").read_text() for name in ("experiments", "method"))
 
 

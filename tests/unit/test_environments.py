@@ -40,12 +40,15 @@ def program(body: str) -> tuple[list[Path], str]:
 
 def programs() -> list[tuple[list[Path], str]]:
     """Programs of all rules, those made in loops with the modules that they call by name."""
-    called = [("figures", "figure", "draw"), ("tables", "table", "analyse")]
-    made = []
-    for file, script, kind in called:
-        functions = re.findall(r'"([a-z_.]+):\w+"', Path(f"workflow/rules/{file}.smk").read_text())
-        modules = [Path("src/selfrepair", *function.split(".")).with_suffix(".py") for function in set(functions)]
-        made.append(([Path(f"workflow/scripts/{script}.py"), *modules], kind))
+    rules = {file: Path(f"workflow/rules/{file}.smk").read_text() for file in ("figures", "tables", "analysis")}
+    called = [("figure", name, "draw") for name in set(re.findall(r'"([a-z_.]+):[a-z]\w+"', rules["figures"]))]
+    called += [("table", name, "analyse") for name in set(re.findall(r'"([a-z_.]+):[a-z]\w+"', rules["tables"]))]
+    entries = re.findall(r'function="([a-z_.]+):\w+",\n(?:\s+kind="(\w+)")?', rules["analysis"])
+    called += [("analyse", name, kind or "analyse") for name, kind in entries]
+    made = [
+        ([Path(f"workflow/scripts/{script}.py"), Path("src/selfrepair", *name.split(".")).with_suffix(".py")], kind)
+        for script, name, kind in called
+    ]
     return made + [program(body) for _, _, body in RULES]
 
 

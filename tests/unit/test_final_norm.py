@@ -180,7 +180,7 @@ def test_intervals_draw_whole_documents(tables):
 
 def test_histogram_counts_each_token_once_in_its_bin(tables):
     tokens, clean = tables
-    histogram = summarise_norm("m", "zero", LAYERS, tokens, clean, 100, 1).histogram
+    histogram = summarise_norm("m", "zero", LAYERS, tokens, clean, 100, 1).norm_histogram
     assert histogram["bin"].n_unique() > 50
     for row in histogram.to_dicts():
         flag = {"top": "selected", "control": "control"}[row["tokens"]]

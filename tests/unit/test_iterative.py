@@ -69,7 +69,9 @@ def only(table: pl.DataFrame, **wanted) -> dict:
 
 def test_tables_have_their_schemas_and_ordered_intervals(found):
     expected = (MOVING, SIMULATED, REPRESSION, ITERATIVE_SUMMARY)
-    for table, schema in zip((found.moving, found.simulated, found.repression, found.summary), expected, strict=True):
+    for table, schema in zip(
+        (found.moving, found.simulated, found.repression, found.iterative_summary), expected, strict=True
+    ):
         assert table.schema == {name: column.dtype for name, column in schema.items()}
         assert len(table) and (table["low"] <= table["high"]).all()
         assert set(table["model"]) == {"m"}
@@ -100,10 +102,10 @@ def test_correlations_are_over_heads(found):
         assert row["value"] == pytest.approx(np.corrcoef(x[layer], y[layer])[0, 1])
     row = only(found.moving, moved_layer=None, tokens="all", quantity="correlation")
     assert row["value"] == pytest.approx(np.corrcoef(x.ravel(), y.ravel())[0, 1])
-    summary = only(found.summary, statistic="moving_correlation.all_layers.all")
+    summary = only(found.iterative_summary, statistic="moving_correlation.all_layers.all")
     assert summary["value"] == pytest.approx(row["value"])
     marked = only(found.moving, moved_layer=1, head=None, tokens="all", quantity="correlation")
-    assert only(found.summary, statistic="moving_correlation.marked_layer.all")["value"] == marked["value"]
+    assert only(found.iterative_summary, statistic="moving_correlation.marked_layer.all")["value"] == marked["value"]
 
 
 def test_intervals_come_from_drawing_whole_documents(found):
@@ -135,7 +137,7 @@ def test_simulated_attention_is_compared_token_by_token_and_head_by_head(found):
         assert only(found.simulated, **key, head=None, quantity="head_correlation")["value"] == pytest.approx(expected)
         expected = (x[layer] * y[layer]).sum() / (x[layer] ** 2).sum()
         assert only(found.simulated, **key, head=None, quantity="kept")["value"] == pytest.approx(expected)
-    summary = only(found.summary, statistic="simulated_kept.all")
+    summary = only(found.iterative_summary, statistic="simulated_kept.all")
     assert summary["value"] == pytest.approx((x * y).sum() / (x**2).sum())
     assert summary["speaks"] == "for"
 
@@ -167,13 +169,13 @@ def test_repression_is_the_ratio_of_new_to_old(found, scale, column):
 )
 def test_repression_is_judged_against_one_and_a_random_direction(own, random, speaks):
     keeps = {"own": own, "other": 0.7, "random": random}
-    summary = summarise("m", moves()[0], additions(keeps), replicates=200, seed=1).summary
+    summary = summarise("m", moves()[0], additions(keeps), replicates=200, seed=1).iterative_summary
     assert only(summary, statistic="repression_ratio.clean_scale.x1")["speaks"] == speaks
 
 
 @pytest.mark.parametrize(("sign", "speaks"), [(1, "for"), (-1, "against")])
 def test_a_correlation_is_judged_against_zero(sign, speaks):
     """Heads that lose by skipping lose by ablating, or gain by it."""
-    summary = summarise("m", moves(sign)[0], additions(), replicates=200, seed=1).summary
+    summary = summarise("m", moves(sign)[0], additions(), replicates=200, seed=1).iterative_summary
     row = only(summary, statistic="moving_correlation.all_layers.all")
     assert row["value"] == pytest.approx(sign) and row["speaks"] == speaks

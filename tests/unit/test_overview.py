@@ -70,7 +70,11 @@ def test_program_writes_the_table(tmp_path) -> None:
     (tmp_path / "model.json").write_text(json.dumps(FACT))
     (tmp_path / "training.json").write_text(json.dumps({"held_out_loss": 3.0, "held_out_loss_bigram": 4.0}))
     heads().write_parquet(tmp_path / "heads.parquet")
-    command = [sys.executable, "workflow/scripts/model_overview.py", "--model-facts", tmp_path / "model.json"]
-    command += ["--heads", tmp_path / "heads.parquet", "--summaries", f"m={tmp_path / 'training.json'}"]
-    subprocess.run([*command, "--output", tmp_path / "models.csv"], check=True)
+    inputs = [
+        f"facts={tmp_path}/model.json",
+        f"heads={tmp_path}/heads.parquet",
+        f"summaries=m={tmp_path}/training.json",
+    ]
+    command = [sys.executable, "workflow/scripts/analyse.py", "--function", "analysis.overview:overview_of_files"]
+    subprocess.run([*command, "--inputs", *inputs, "--output", tmp_path / "models.csv"], check=True)
     assert read_models(tmp_path / "models.csv")["held_out_loss"].to_list() == [3.0]

@@ -15,7 +15,7 @@ PIP = "25.0.1"
 # What the programs of each kind import.
 KINDS = {
     "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
-    "transformers",
+    "transformers tyro",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml tyro",
     "draw": "altair numpy polars tyro vl-convert-python",
     "typeset": "tyro",

@@ -50,7 +50,9 @@ def environments_of_rules(rules: Path = Path("workflow/rules")) -> dict[str, str
     """Kind of environment of each rule; rules that are made in a loop are named by their group."""
     pattern = r"^rule (\w+):.*?code\(\"\w+\", \"(\w+)\"\)"
     text = "\n".join(path.read_text() for path in sorted(rules.glob("*.smk")))
-    return dict(re.findall(pattern, text, re.MULTILINE | re.DOTALL)) | MADE_IN_LOOPS
+    analyses = re.findall(r'^    "(\w+)": dict\(\n        function=.*\n(?:        kind="(\w+)")?', text, re.MULTILINE)
+    written = dict(re.findall(pattern, text, re.MULTILINE | re.DOTALL))
+    return written | MADE_IN_LOOPS | {rule: kind or "analyse" for rule, kind in analyses}
 
 
 def group(rule: str) -> str:

@@ -1,132 +1,170 @@
-rule summarise_heads:
-    """Per head and per layer: means, medians, shares and clipped shares with intervals clustered by document."""
-    input:
-        code=code("summarise_heads", "analyse"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
-        sums=expand(
-            "<results>/ablation/{{model}}/{{ablation}}/sums-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
-    output:
-        heads="<results>/analysis/{model}/{ablation}/heads.parquet",
-        layers="<results>/analysis/{model}/{ablation}/layers.parquet",
-        responders="<results>/analysis/{model}/{ablation}/responders.parquet",
-        csv=expand(
-            "<results>/analysis/{{model}}/{{ablation}}/{table}.csv",
+# Tables in, tidy tables out: one rule for each entry, with its function, the name of its jobs, the arguments of the
+# function and the files that it writes.
+SHARD_TOKENS = expand(
+    "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
+    shard=range(SHARDS),
+)
+SHARD_SUMS = expand(
+    "<results>/ablation/{{model}}/{{ablation}}/sums-{shard}.parquet",
+    shard=range(SHARDS),
+)
+RESAMPLED = [file.replace("{ablation}", "resample") for file in SHARD_TOKENS]
+RESAMPLED_SUMS = [file.replace("{ablation}", "resample") for file in SHARD_SUMS]
+OF_MODEL_AND_ABLATION = "<results>/analysis/{model}/{ablation}"
+OF_MODEL = "<results>/analysis/{model}"
+NEURON_SUMMARIES = [
+    *["sparsity", "histograms", "shares"],
+    *["cumulative", "frequency", "erasure"],
+]
+BOOTSTRAP = [
+    "model={model}",
+    f"replicates={config['analysis']['bootstrap_replicates']}",
+    f"seed={config['seed']}",
+]
+ANALYSES = {
+    "summarise_heads": dict(
+        function="analysis.heads:summarise",
+        job="summarise_heads.{model}.{ablation}",
+        tables={"tokens": SHARD_TOKENS, "sums": SHARD_SUMS},
+        texts=[*BOOTSTRAP, "ablation={ablation}"],
+        output=expand(
+            f"{OF_MODEL_AND_ABLATION}/{{table}}.{{suffix}}",
             table=["heads", "layers", "responders"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
         ),
-    log:
-        "<logs>/summarise_heads.{model}.{ablation}.log",
-    benchmark:
-        "<benchmarks>/summarise_heads.{model}.{ablation}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=lambda wildcards, input, attempt: attempt * int(4000 + 5 * input.size_mb),
-        runtime=60,
-    params:
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-        folder=subpath(output.heads, parent=True),
-    shell:
-        "python {input.code[0]} --tokens {input.tokens} --sums {input.sums} --model {wildcards.model} "
-        "--ablation {wildcards.ablation} --replicates {params.replicates} --seed {params.seed} "
-        "--output {params.folder} 2>&1 | tee {log}"
-
-
-rule bootstrap_statistics:
-    """Statistics that decide claims about heads, on the run and on each of its bootstrap replicates."""
-    input:
-        code=code("bootstrap_statistics", "analyse"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
-            shard=range(SHARDS),
+    ),
+    "bootstrap_statistics": dict(
+        function="claims.bootstrap:head_statistics",
+        job="bootstrap_statistics.{model}",
+        tables={"tokens": RESAMPLED, "sums": RESAMPLED_SUMS},
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/resample/head_statistics.{{suffix}}",
+            suffix=["parquet", "csv"],
+            allow_missing=True,
         ),
-        sums=expand(
-            "<results>/ablation/{{model}}/resample/sums-{shard}.parquet",
-            shard=range(SHARDS),
+    ),
+    "choose_heads": dict(
+        function="analysis.chosen_heads:chosen_of_files",
+        job="choose_heads.{model}",
+        tables={"heads": f"{OF_MODEL}/resample/heads.parquet", "tokens": RESAMPLED},
+        texts=lambda wildcards: [
+            f"model={wildcards.model}",
+            f"count={config['experiments']['chosen_heads']}",
+            *(f"study={head}" for head in SETTINGS.study(wildcards.model)),
+        ],
+        output=f"{OF_MODEL}/chosen_heads.csv",
+    ),
+    "summarise_norm": dict(
+        function="analysis.final_norm:norm_of_files",
+        job="summarise_norm.{model}.{ablation}",
+        tables={
+            "tokens": SHARD_TOKENS,
+            "clean": "<results>/ablation/{model}/clean/tokens.parquet",
+        },
+        texts=[*BOOTSTRAP, "ablation={ablation}"],
+        output=expand(
+            f"{OF_MODEL_AND_ABLATION}/{{file}}",
+            file=["norm.parquet", "norm.csv", "norm_histogram.parquet"],
+            allow_missing=True,
         ),
-    output:
-        statistics="<results>/analysis/{model}/resample/head_statistics.parquet",
-        csv="<results>/analysis/{model}/resample/head_statistics.csv",
-    log:
-        "<logs>/bootstrap_statistics.{model}.log",
-    benchmark:
-        "<benchmarks>/bootstrap_statistics.{model}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=lambda wildcards, input, attempt: attempt * int(4000 + 5 * input.size_mb),
-        runtime=60,
-    params:
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-    shell:
-        "python {input.code[0]} --tokens {input.tokens} --sums {input.sums} --model {wildcards.model} "
-        "--replicates {params.replicates} --seed {params.seed} --output {output.statistics} 2>&1 | tee {log}"
-
-
-rule choose_heads:
-    """The heads that single-head experiments look at: those configured, and some by what was measured."""
-    input:
-        code=code("choose_heads", "analyse"),
-        heads="<results>/analysis/{model}/resample/heads.parquet",
-        tokens=expand(
-            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
-            shard=range(SHARDS),
+    ),
+    "summarise_noise": dict(
+        function="analysis.noise:noise_of_files",
+        job="summarise_noise.{model}",
+        tables={
+            "tokens": RESAMPLED,
+            "clean": "<results>/ablation/{model}/clean/tokens.parquet",
+            "partners": "<results>/ablation/{model}/partners.parquet",
+        },
+        texts=BOOTSTRAP,
+        output=[f"{OF_MODEL}/noise.parquet", f"{OF_MODEL}/noise.csv"],
+    ),
+    "summarise_iterative": dict(
+        function="analysis.iterative:summarise",
+        job="summarise_iterative.{model}",
+        tables={
+            table: f"<results>/ablation/{{model}}/iterative/{table}.parquet"
+            for table in ["moves", "additions"]
+        },
+        texts=BOOTSTRAP,
+        output=[
+            *expand(
+                f"{OF_MODEL}/iterative/{{table}}.{{suffix}}",
+                table=["moving", "simulated", "repression"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+            f"{OF_MODEL}/iterative/iterative_summary.csv",
+        ],
+    ),
+    "summarise_neurons": dict(
+        function="analysis.neurons:neurons_of_files",
+        kind="measure",  # it decodes tokens
+        job="summarise_neurons.{model}",
+        tables={
+            **{
+                table: f"<results>/ablation/{{model}}/neurons/{table}.parquet"
+                for table in ["tokens", "neurons", "ranks"]
+            },
+            "sampled": "<results>/tokens/{model}/tokens.parquet",
+        },
+        also=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
+        texts=lambda wildcards: [
+            *(text.format(**wildcards) for text in BOOTSTRAP),
+            f"tokenizer={SETTINGS.tokenizer_directory(wildcards.model)}",
+        ],
+        output=expand(
+            f"{OF_MODEL}/neurons/{{table}}.{{suffix}}",
+            table=NEURON_SUMMARIES,
+            suffix=["parquet", "csv"],
+            allow_missing=True,
         ),
-    output:
-        "<results>/analysis/{model}/chosen_heads.csv",
-    log:
-        "<logs>/choose_heads.{model}.log",
-    benchmark:
-        "<benchmarks>/choose_heads.{model}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    params:
-        study=lambda wildcards: SETTINGS.study(wildcards.model),
-        most=config["experiments"]["chosen_heads"],
-    shell:
-        "python {input.code[0]} --model {wildcards.model} --heads {input.heads} --tokens {input.tokens} "
-        "--study {params.study} --count {params.most} --output {output} 2>&1 | tee {log}"
+    ),
+    "model_overview": dict(
+        function="analysis.overview:overview_of_files",
+        job="model_overview",
+        tables={
+            "facts": expand("<results>/models/{model}/model.json", model=MODELS),
+            "heads": expand(
+                "<results>/analysis/{model}/resample/heads.parquet", model=MODELS
+            ),
+        },
+        also=list(TRAINING_SUMMARIES.values()),
+        texts=[f"summaries={name}={path}" for name, path in TRAINING_SUMMARIES.items()],
+        output="<results>/analysis/models.csv",
+    ),
+}
 
+for analysis, entry in ANALYSES.items():
 
-rule summarise_norm:
-    """Scale of the final norm and the norm's part of self-repair: per head and kind of ablation, by three accountings."""
-    input:
-        code=code("summarise_norm", "analyse"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
-        clean="<results>/ablation/{model}/clean/tokens.parquet",
-    output:
-        norm="<results>/analysis/{model}/{ablation}/norm.parquet",
-        csv="<results>/analysis/{model}/{ablation}/norm.csv",
-        histogram="<results>/analysis/{model}/{ablation}/norm_histogram.parquet",
-    log:
-        "<logs>/summarise_norm.{model}.{ablation}.log",
-    benchmark:
-        "<benchmarks>/summarise_norm.{model}.{ablation}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    params:
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-        folder=subpath(output.norm, parent=True),
-    shell:
-        "python {input.code[0]} --tokens {input.tokens} --clean {input.clean} --model {wildcards.model} "
-        "--ablation {wildcards.ablation} --replicates {params.replicates} --seed {params.seed} "
-        "--output {params.folder} 2>&1 | tee {log}"
+    rule:
+        """Turn tables of a measurement into tidy ones; `results/README.md` says what they hold."""
+        name:
+            analysis
+        input:
+            **entry["tables"],
+            also=entry.get("also", []),
+            code=code("analyse", entry.get("kind", "analyse"), entry["function"]),
+        output:
+            entry["output"],
+        log:
+            f"<logs>/{entry['job']}.log",
+        benchmark:
+            f"<benchmarks>/{entry['job']}.tsv"
+        conda:
+            f"../../envs/{entry.get('kind', 'analyse')}.yaml"
+        resources:
+            mem_mb=lambda wildcards, input, attempt: attempt
+            * int(4000 + 5 * input.size_mb),
+            runtime=60,
+        params:
+            function=entry["function"],
+            inputs=arguments(entry["tables"], entry["texts"]),
+        shell:
+            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --output {output:q} "
+            "2>&1 | tee {log:q}"
 
 
 rule check_norm:
@@ -163,38 +201,6 @@ rule check_norm:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --means {input.means} "
         "--measured {input.measured} --heads {input.heads} --ablation {wildcards.ablation} --count {params.heads} "
         "--rows {params.rows} --device {params.device} --threads {threads} --output {output.parquet} 2>&1 | tee {log}"
-
-
-rule summarise_noise:
-    """Rates of overcorrection, and how much of self-repair's variance is documents', tokens' and partners'."""
-    input:
-        code=code("summarise_noise", "analyse"),
-        tokens=expand(
-            "<results>/ablation/{{model}}/resample/tokens-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
-        clean="<results>/ablation/{model}/clean/tokens.parquet",
-        partners="<results>/ablation/{model}/partners.parquet",
-    output:
-        noise="<results>/analysis/{model}/noise.parquet",
-        csv="<results>/analysis/{model}/noise.csv",
-    log:
-        "<logs>/summarise_noise.{model}.log",
-    benchmark:
-        "<benchmarks>/summarise_noise.{model}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    params:
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-        folder=subpath(output.noise, parent=True),
-    shell:
-        "python {input.code[0]} --tokens {input.tokens} --clean {input.clean} --partners {input.partners} "
-        "--model {wildcards.model} --replicates {params.replicates} --seed {params.seed} --output {params.folder} "
-        "2>&1 | tee {log}"
 
 
 rule record_run:
@@ -244,35 +250,3 @@ rule record_run:
     shell:
         "python {input.code[0]} --config {params.config:q} --jobs {params.jobs} --measured {input.measured} "
         "--fetched {input.fetched} --snakemake $(snakemake --version) --output {output} 2>&1 | tee {log}"
-
-
-rule summarise_iterative:
-    """Exploratory: what skipping layers and repeating a head's output say for and against iterative inference."""
-    input:
-        code=code("summarise_iterative", "analyse"),
-        moves="<results>/ablation/{model}/iterative/moves.parquet",
-        additions="<results>/ablation/{model}/iterative/additions.parquet",
-    output:
-        moving="<results>/analysis/{model}/iterative/moving.parquet",
-        simulated="<results>/analysis/{model}/iterative/simulated.parquet",
-        repression="<results>/analysis/{model}/iterative/repression.parquet",
-        csv=expand(
-            "<results>/analysis/{{model}}/iterative/{table}.csv",
-            table=["moving", "simulated", "repression", "iterative_summary"],
-        ),
-    log:
-        "<logs>/summarise_iterative.{model}.log",
-    benchmark:
-        "<benchmarks>/summarise_iterative.{model}.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=30,
-    params:
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-        folder=subpath(output.moving, parent=True),
-    shell:
-        "python {input.code[0]} --moves {input.moves} --additions {input.additions} --model {wildcards.model} "
-        "--replicates {params.replicates} --seed {params.seed} --output {params.folder} 2>&1 | tee {log}"

@@ -111,7 +111,11 @@ def arguments(tables, texts=()):
     """Function that gives a program's arguments, as `name=value`: files of a rule by the name of their input, and texts."""
 
     def of(wildcards, input):
-        texts_of_job = [text.format(**wildcards) for text in texts]
+        texts_of_job = (
+            texts(wildcards)
+            if callable(texts)
+            else [text.format(**wildcards) for text in texts]
+        )
         files = {name: input[name] for name in tables}
         return texts_of_job + [
             f"{name}={file}"

@@ -1,13 +1,3 @@
-NEURON_SUMMARIES = [
-    "sparsity",
-    "histograms",
-    "shares",
-    "cumulative",
-    "frequency",
-    "erasure",
-]
-
-
 rule measure_neurons:
     """Single neurons while the chosen heads are ablated, on each head's top tokens and on those MLPs repair most."""
     input:
@@ -44,43 +34,4 @@ rule measure_neurons:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --selected {input.selected} "
         "--chosen {input.chosen} --layers {params.layers} --top-fraction {params.top_fraction} "
         "--device {params.device} --memory {params.memory} --limit {resources.mem_mb} --threads {threads} "
-        "--output {params.folder} 2>&1 | tee {log}"
-
-
-rule summarise_neurons:
-    """How sparse repair by neurons is, what it erases, and which neurons do it, with intervals by document."""
-    input:
-        code=code("summarise_neurons", "measure"),
-        tokens="<results>/ablation/{model}/neurons/tokens.parquet",
-        neurons="<results>/ablation/{model}/neurons/neurons.parquet",
-        ranks="<results>/ablation/{model}/neurons/ranks.parquet",
-        sampled="<results>/tokens/{model}/tokens.parquet",
-        tokenizer=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
-    output:
-        sparsity="<results>/analysis/{model}/neurons/sparsity.parquet",
-        others=expand(
-            "<results>/analysis/{{model}}/neurons/{table}.parquet",
-            table=NEURON_SUMMARIES[1:],
-        ),
-        csv=expand(
-            "<results>/analysis/{{model}}/neurons/{table}.csv", table=NEURON_SUMMARIES
-        ),
-    log:
-        "<logs>/summarise_neurons.{model}.log",
-    benchmark:
-        "<benchmarks>/summarise_neurons.{model}.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    resources:
-        mem_mb=4000,
-        runtime=60,
-    params:
-        measured=subpath(input.tokens, parent=True),
-        directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
-        replicates=config["analysis"]["bootstrap_replicates"],
-        seed=config["seed"],
-        folder=subpath(output.sparsity, parent=True),
-    shell:
-        "python {input.code[0]} --model {wildcards.model} --neurons {params.measured} --sampled {input.sampled} "
-        "--tokenizer {params.directory:q} --replicates {params.replicates} --seed {params.seed} "
         "--output {params.folder} 2>&1 | tee {log}"

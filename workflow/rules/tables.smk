@@ -1,28 +1,3 @@
-rule model_overview:
-    """Size, quality and measured tokens of every model of the run."""
-    input:
-        code=code("model_overview", "analyse"),
-        facts=expand("<results>/models/{model}/model.json", model=MODELS),
-        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-        summaries=list(TRAINING_SUMMARIES.values()),
-    output:
-        "<results>/analysis/models.csv",
-    log:
-        "<logs>/model_overview.log",
-    benchmark:
-        "<benchmarks>/model_overview.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    params:
-        summaries=[f"{name}={path}" for name, path in TRAINING_SUMMARIES.items()],
-    shell:
-        "python {input.code[0]:q} --model-facts {input.facts:q} --heads {input.heads:q} --summaries {params.summaries:q} "
-        "--output {output:q} 2>&1 | tee {log:q}"
-
-
 TABLE_RULES = {
     "models": (
         "report.tables:table_of_models",

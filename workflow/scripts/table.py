@@ -8,7 +8,7 @@ import tyro
 
 from selfrepair.core.by_name import call
 from selfrepair.core.files import write_whole
-from selfrepair.core.tables import write_csv
+from selfrepair.core.tables import write_table
 
 
 def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
@@ -22,7 +22,7 @@ def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
     """
     rows, latex = cast(tuple[pl.DataFrame, str], call(function, inputs))
     write_whole(tex, lambda temporary: temporary.write_text(latex))
-    write_whole(csv, lambda temporary: write_csv(rows, temporary))
+    write_table(rows, csv)
 
 
 if __name__ == "__main__":

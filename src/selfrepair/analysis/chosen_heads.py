@@ -9,6 +9,7 @@ import polars as pl
 
 from selfrepair.analysis.wide import wide
 from selfrepair.core.tables import Column, frame
+from selfrepair.models.directory import parse_head
 
 REASONS = {
     "configured": "named under `study` in the configuration; value: mean self-repair on top tokens, logits",
@@ -26,6 +27,16 @@ CHOSEN_HEADS = {
     "reason": Column(pl.String, "", "; ".join(f"{name}: {meaning}" for name, meaning in REASONS.items())),
     "value": Column(pl.Float64, "logits or ratio", "what the head was chosen by"),
 }
+
+
+def chosen_of_files(model: str, heads: pl.DataFrame, tokens: list[Path], study: list[str], count: int) -> pl.DataFrame:
+    """`choose_heads` of the Parquet files of token rows; only the columns needed are read.
+
+    Args:
+        study: heads to take in any case, written as L9H11.
+    """
+    rows = pl.read_parquet(tokens, columns=["layer", "head", "control", "direct_effect", "self_repair"])
+    return choose_heads(model, heads, rows, [parse_head(name) for name in study], count)
 
 
 def choose_heads(

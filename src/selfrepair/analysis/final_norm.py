@@ -12,6 +12,7 @@ responders.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -38,7 +39,15 @@ class NormSummary:
     """Tables of `NORM` and `NORM_HISTOGRAM`."""
 
     norm: pl.DataFrame
-    histogram: pl.DataFrame
+    norm_histogram: pl.DataFrame
+
+
+def norm_of_files(
+    model: str, ablation: str, tokens: list[Path], clean: pl.DataFrame, replicates: int, seed: int
+) -> NormSummary:
+    """`summarise_norm` of the Parquet files of an ablation's token rows; of these only the columns `READ` are read."""
+    n_layers = pl.read_parquet_schema(tokens[0])["repair_mlp_by_layer"].size
+    return summarise_norm(model, ablation, n_layers, pl.read_parquet(tokens, columns=READ), clean, replicates, seed)
 
 
 def summarise_norm(

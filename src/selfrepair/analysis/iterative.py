@@ -33,7 +33,7 @@ class Iterative:
     moving: pl.DataFrame
     simulated: pl.DataFrame
     repression: pl.DataFrame
-    summary: pl.DataFrame
+    iterative_summary: pl.DataFrame
 
 
 def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicates: int, seed: int) -> Iterative:
@@ -48,27 +48,27 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
     """
     documents = np.sort(moves["document"].unique().to_numpy())
     draws = bootstrap_draws(len(documents), replicates, seed)
-    found: dict[str, list[Row]] = {"moving": [], "simulated": [], "summary": []}
+    found: dict[str, list[Row]] = {"moving": [], "simulated": [], "iterative_summary": []}
     for tokens in SETS:
         of_set = _Moves(moves.filter(tokens=tokens), documents, draws)
         moving, correlations = _moving(tokens, of_set)
         simulated, kept = _simulated(tokens, of_set)
         found["moving"] += moving
         found["simulated"] += simulated
-        found["summary"] += [
+        found["iterative_summary"] += [
             _verdict(f"moving_correlation.{name}.{tokens}", e, 0.0) for name, e in correlations.items()
         ]
-        found["summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
+        found["iterative_summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
     repression, judged = _repression(additions, documents, draws)
     found["repression"] = repression
-    found["summary"] += judged
+    found["iterative_summary"] += judged
     n_layers = int(moves["layer"].max()) + 1
     labels = {"model": model, "n_layers": n_layers}
     expected = {
         "moving": MOVING,
         "simulated": SIMULATED,
         "repression": REPRESSION,
-        "summary": ITERATIVE_SUMMARY,
+        "iterative_summary": ITERATIVE_SUMMARY,
     }
     return Iterative(**{name: _frame(rows, labels, expected[name]) for name, rows in found.items()})
 

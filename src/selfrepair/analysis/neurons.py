@@ -6,6 +6,7 @@ clean direct effect of an MLP is called clean (P12).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from selfrepair.analysis.schema import (
 from selfrepair.core.tables import Column, empty, frame
 from selfrepair.tokens.contexts import Decode, context
 from selfrepair.tokens.rows import token_matrix
+from selfrepair.tokens.tokenizer import decoder
 
 THRESHOLDS = (0.5, 0.1, 0.05, 0.025, 0.01)  # of the head's direct effect
 FREQUENT = 20  # neurons of each head and MLP whose frequency is summarised
@@ -93,6 +95,20 @@ class _Tokens:
         same = self.labels | {"n_tokens": len(self.rows), "n_documents": len(np.unique(self.document))}
         same = {name: [value] * size for name, value in same.items() if name in schema and name not in columns}
         return frame(same | columns | {"value": estimate.value, "low": low, "high": high}, schema)
+
+
+def neurons_of_files(
+    model: str,
+    tokens: pl.DataFrame,
+    neurons: pl.DataFrame,
+    ranks: pl.DataFrame,
+    sampled: pl.DataFrame,
+    tokenizer: Path,
+    replicates: int,
+    seed: int,
+) -> NeuronSummary:
+    """`summarise_neurons`, with contexts in the words of the tokenizer in a directory."""
+    return summarise_neurons(model, tokens, neurons, ranks, sampled, decoder(tokenizer), replicates, seed)
 
 
 def summarise_neurons(

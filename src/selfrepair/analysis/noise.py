@@ -13,6 +13,8 @@ of what varies within, and are left out. Tokens of a row that share a partner ar
 variance would: what a partner does to a whole row alike would count as the document's.
 """
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
@@ -26,6 +28,16 @@ ZONES = ["overcorrected", "repaired", "broken"]
 COMPONENTS = ["document", "token", "partner"]
 TOKENS = {"top": "selected", "control": "control"}
 READ = ["layer", "head", "document", "selected", "control", "direct_effect", "delta_logit"]
+
+
+def noise_of_files(
+    model: str, tokens: list[Path], clean: list[Path], partners: pl.DataFrame, replicates: int, seed: int
+) -> pl.DataFrame:
+    """`summarise_noise` of the Parquet files of token rows and clean tokens; only the columns needed are read."""
+    n_layers = pl.read_parquet_schema(tokens[0])["repair_mlp_by_layer"].size
+    documents = pl.read_parquet(clean, columns=["document"])["document"].unique().sort().to_numpy()
+    rows = pl.read_parquet(tokens, columns=READ)
+    return summarise_noise(model, n_layers, rows, partners, documents, replicates, seed)
 
 
 def summarise_noise(

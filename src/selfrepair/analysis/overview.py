@@ -1,5 +1,6 @@
 """The models of a run, one row each: size, quality, and what was measured on them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,23 @@ MODELS = {
         pl.Float64, "ratio", "log-probability error against Hugging Face, relative to the largest logit"
     ),
 }
+
+
+def overview_of_files(facts: list[Path], heads: list[Path], summaries: list[str]) -> pl.DataFrame:
+    """`overview` as it is written.
+
+    Args:
+        facts: model.json of each model.
+        heads: heads.parquet of each model.
+        summaries: training.json of models whose training is known, as name=file.
+    """
+    named = dict(pair.split("=", 1) for pair in summaries)
+    table = overview(
+        [json.loads(path.read_text()) for path in facts],
+        {of_model["model"][0]: of_model for of_model in map(pl.read_parquet, heads)},
+        {name: json.loads(Path(path).read_text()) for name, path in named.items()},
+    )
+    return printable(table)
 
 
 def overview(

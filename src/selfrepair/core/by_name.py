@@ -15,7 +15,8 @@ def call(function: str, inputs: list[str]) -> object:
 
     Args:
         function: such as `figures.noise:noise`.
-        inputs: `argument=value`; an argument given several times is a list. By the type of the argument a value is
+        inputs: `argument=value`; an argument given several times is a list,
+            and a list may be empty. By the type of the argument a value is
             a text, a number, a path, or a Parquet or CSV file, which is read (several of them one below the other).
 
     Raises:
@@ -23,8 +24,8 @@ def call(function: str, inputs: list[str]) -> object:
     """
     module, name = function.split(":")
     target = getattr(import_module(f"selfrepair.{module}"), name)
-    types = get_type_hints(target)
-    values: dict[str, list[str]] = {}
+    types = {name: kind for name, kind in get_type_hints(target).items() if name != "return"}
+    values: dict[str, list[str]] = {name: [] for name, kind in types.items() if kind in (list[str], list[Path])}
     for pair in inputs:
         argument, value = pair.split("=", 1)
         if argument not in types:

@@ -42,6 +42,14 @@ def write_parquet(table: pl.DataFrame, path: Path, made_with: dict[str, str] | N
     write_whole(path, lambda temporary: table.write_parquet(temporary, compression="zstd", metadata=metadata))
 
 
+def write_table(table: pl.DataFrame, path: Path) -> None:
+    """Write a table as Parquet or CSV, by the suffix of the path, complete or not at all."""
+    if path.suffix == ".csv":
+        write_whole(path, lambda temporary: write_csv(table, temporary))
+    else:
+        write_parquet(table, path)
+
+
 def read_made_with(path: Path) -> dict[str, str]:
     """What a file says it was made with."""
     return json.loads(pl.read_parquet_metadata(path)[MADE_WITH])

@@ -1,0 +1,31 @@
+"""Functions called by name: arguments take the type that the function says."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from selfrepair.core import by_name
+
+
+def example(table: pl.DataFrame, files: list[Path], names: list[str], count: int, name: str = "none") -> tuple:
+    return table.rows(), files, names, count, name
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = type("Module", (), {"example": staticmethod(example)})
+    monkeypatch.setattr(by_name, "import_module", {"selfrepair.some.module": module}.__getitem__)
+
+
+def test_arguments_take_the_types_of_the_function(called: None, tmp_path: Path) -> None:
+    pl.DataFrame({"a": [1]}).write_parquet(tmp_path / "one.parquet")
+    pl.DataFrame({"a": [2]}).write_csv(tmp_path / "two.csv")
+    inputs = [f"table={tmp_path}/one.parquet", f"table={tmp_path}/two.csv", "files=x/y", "count=3", "name=a=b"]
+    result = by_name.call("some.module:example", inputs)
+    assert result == ([(1,), (2,)], [Path("x/y")], [], 3, "a=b")
+
+
+def test_an_argument_that_the_function_lacks_is_named(called: None) -> None:
+    with pytest.raises(ValueError, match=r"some\.module:example takes table, files, names, count, name, not heads"):
+        by_name.call("some.module:example", ["heads=1"])
