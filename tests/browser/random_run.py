@@ -121,7 +121,7 @@ def _responders(name: str, n_layers: int, heads: list[tuple[int, int]], random: 
 
 
 def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
-    """Kept tokens: the same control tokens for all heads, and 12 top tokens of each."""
+    """ShardRecorder tokens: the same control tokens for all heads, and 12 top tokens of each."""
     every = [(row, pos) for row in range(N_ROWS) for pos in range(LENGTH - 1)]
     control = {every[i] for i in random.choice(len(every), CONTROL, replace=False)}
     rows = []

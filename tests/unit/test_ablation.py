@@ -232,10 +232,10 @@ def test_heads_may_be_asked_for_in_any_order(model, sampled, clean):
 
 def test_a_share_of_no_direct_effect_is_none():
     """A head that writes nothing has no share: 0, not NaN, or one such token would spoil every sum."""
-    from selfrepair.ablation.shard import _DocumentSums, _Where
+    from selfrepair.ablation.shard import TokenIndex, _DocumentSums
 
     zero, one, place = torch.zeros(2), torch.ones(2), torch.zeros(2, dtype=torch.long)
     values = {name: one for name in EFFECTS} | {name: torch.zeros(2, 3) for name in by_layer(3)}
     sums = _DocumentSums(1, 3, torch.tensor([[4, 4]]), torch.ones(1, 2, dtype=torch.bool))
-    sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, _Where(place, place, torch.arange(2)))
+    sums.add(values | {"direct_effect": zero, "repair_mlp": zero}, TokenIndex(place, place, torch.arange(2)))
     assert sums.table([(0, 0)]).select(*CLIPPED).row(0) == (0.0, 0.0, 0.0, 0.0)

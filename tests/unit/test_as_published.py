@@ -10,8 +10,8 @@ from oracle import attention_projections
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_pass
-from selfrepair.ablation.jobs import Runs
-from selfrepair.ablation.neuron_recorder import NeuronWatch
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.folded import FoldedModel
@@ -146,7 +146,7 @@ def test_models_with_layer_norm_are_refused(zoo, tmp_path):
 def test_single_neurons_are_refused(zoo, rows, source, tmp_path):
     """Their direct effects would be divided by a scale that these do not have."""
     model = as_published(zoo, "llama_mha", tmp_path)
-    runs = Runs.every(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
-    watch = NeuronWatch({0}, torch.ones(runs.n_tokens, dtype=torch.bool))
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
+    recorder = NeuronRecorder({0}, torch.ones(jobs.n_tokens, dtype=torch.bool))
     with pytest.raises(ValueError, match="folded as published"):
-        sweep(model, rows, source, "resample", runs, no_means(model), watch)
+        sweep(model, rows, source, "resample", jobs, no_means(model), recorder)

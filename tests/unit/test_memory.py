@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import CHUNKS_A_LAYER, allowance, chunk_tokens, tokens_at_once
 from selfrepair.ablation.sweep import all_heads
 
@@ -57,17 +57,17 @@ def test_an_explicit_setting_is_kept_and_used():
 def test_batches_are_no_larger_than_they_need_be(zoo):
     """All memory of a machine would be taken for nothing."""
     model = zoo.folded("gpt2")
-    runs = Runs.every(all_heads(model), torch.arange(10**4), 11)
-    assert tokens_at_once(model, runs, 11, 10**15) == CHUNKS_A_LAYER * chunk_tokens(model) * model.n_layers
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(10**4), 11)
+    assert tokens_at_once(model, jobs, 11, 10**15) == CHUNKS_A_LAYER * chunk_tokens(model) * model.n_layers
 
 
 def test_too_little_memory_is_said(zoo):
     model = zoo.folded("gpt2")
-    runs = Runs.every(all_heads(model), torch.arange(5), 11)
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11)
     with pytest.raises(
-        ValueError, match=r"memory: gpt2 needs [\d,]+ MB more for a single run than the 1 MB that are left"
+        ValueError, match=r"memory: gpt2 needs [\d,]+ MB more for a single job than the 1 MB that are left"
     ):
-        tokens_at_once(model, runs, 11, 10**6)
+        tokens_at_once(model, jobs, 11, 10**6)
 
 
 def test_a_job_takes_its_share_of_what_is_free(monkeypatch):

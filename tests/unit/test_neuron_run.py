@@ -8,8 +8,8 @@ import torch
 from selfrepair.ablation import neuron_tables
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.effects import DecompositionError
-from selfrepair.ablation.jobs import Runs
-from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronWatch
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neurons import check_neurons, measure_neurons, neuron_layers
 from selfrepair.ablation.schema import LISTED_NEURONS
 from selfrepair.ablation.sweep import measure, no_means, sweep
@@ -49,10 +49,10 @@ def every_neuron(
     """Clean direct effect and change of every neuron, and the MLP's clean direct effect, on every token."""
     found = {}
     for layer, head in heads:
-        runs = Runs.every([(layer, head)], torch.arange(len(rows)), LENGTH).ordered()
-        watch = NeuronWatch(set(range(model.n_layers)), torch.ones(runs.n_tokens, dtype=torch.bool))
-        m = sweep(model, rows, source, "resample", runs, no_means(model), watch)
-        for mlp, e in watch.effects(m.scale).items():
+        jobs = AblationJobs.all_pairs([(layer, head)], torch.arange(len(rows)), LENGTH).ordered()
+        recorder = NeuronRecorder(set(range(model.n_layers)), torch.ones(jobs.n_tokens, dtype=torch.bool))
+        m = sweep(model, rows, source, "resample", jobs, no_means(model), recorder)
+        for mlp, e in recorder.effects(m.scale).items():
             found[layer, head, mlp] = (e.direct_effect, e.change, e.direct_effect.sum(1) + e.bias)
     return found
 
@@ -159,10 +159,10 @@ def test_layers_count_from_the_end():
 
 def test_neurons_that_do_not_sum_to_their_mlp_are_refused(zoo, rows, source):
     model = zoo.folded("gpt2")
-    runs = Runs.every([(0, 1)], torch.arange(2), LENGTH).ordered()
-    watch = NeuronWatch({2}, torch.ones(runs.n_tokens, dtype=torch.bool))
-    m = sweep(model, rows, source, "resample", runs, no_means(model), watch)
-    e = watch.effects(m.scale)[2]
+    jobs = AblationJobs.all_pairs([(0, 1)], torch.arange(2), LENGTH).ordered()
+    recorder = NeuronRecorder({2}, torch.ones(jobs.n_tokens, dtype=torch.bool))
+    m = sweep(model, rows, source, "resample", jobs, no_means(model), recorder)
+    e = recorder.effects(m.scale)[2]
     check_neurons(m, 2, e)
     wrong = e.change.clone()
     wrong[3, 4] += 1e-3 * m.logit.abs().max()

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from selfrepair.ablation.clean import clean_pass
-from selfrepair.ablation.jobs import Runs
-from selfrepair.ablation.neuron_recorder import NeuronWatch
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.models.folded import FoldedModel
 
 
-def watched(model: FoldedModel, rows, source, runs: Runs, wanted: torch.Tensor) -> tuple:
-    watch = NeuronWatch(set(range(model.n_layers)), wanted)
-    m = sweep(model, rows, source, "resample", runs, no_means(model), watch)
-    return m, watch.effects(m.scale)
+def watched(model: FoldedModel, rows, source, jobs: AblationJobs, wanted: torch.Tensor) -> tuple:
+    recorder = NeuronRecorder(set(range(model.n_layers)), wanted)
+    m = sweep(model, rows, source, "resample", jobs, no_means(model), recorder)
+    return m, recorder.effects(m.scale)
 
 
 @torch.no_grad()
@@ -34,14 +34,14 @@ def patched_hidden(model: FoldedModel, rows, source, layer: int | None, head: in
 def test_every_neuron_is_what_a_patched_run_finds(zoo, rows, source, architecture):
     """Otherwise an erasure neuron is an artefact of the sweep."""
     model = zoo.folded(architecture)
-    runs = Runs.every([(0, 1), (1, 3)], torch.arange(5), 11).ordered()
-    m, found = watched(model, rows, source, runs, torch.ones(runs.n_tokens, dtype=torch.bool))
+    jobs = AblationJobs.all_pairs([(0, 1), (1, 3)], torch.arange(5), 11).ordered()
+    m, found = watched(model, rows, source, jobs, torch.ones(jobs.n_tokens, dtype=torch.bool))
     clean = patched_hidden(model, rows, source, None, None)
     v, _ = model.unembedding(rows[:, 1:])
     for layer, head in [(0, 1), (1, 3)]:
         ablated = patched_hidden(model, rows, source, layer, head)
-        of_run = (runs.layer == layer).nonzero()[:, 0]
-        token = torch.cat([torch.arange(11) + int(runs.length[:run].sum()) for run in of_run])
+        of_run = (jobs.layer == layer).nonzero()[:, 0]
+        token = torch.cat([torch.arange(11) + int(jobs.length[:run].sum()) for run in of_run])
         first = layer + 1 if model.parallel else layer
         for later in range(first, model.n_layers):
             read = v @ model.layers[later].W_out.T / m.scale[..., None]
@@ -57,9 +57,9 @@ def test_every_neuron_is_what_a_patched_run_finds(zoo, rows, source, architectur
 
 def test_neurons_sum_to_their_mlp(zoo, rows, source, architecture):
     model = zoo.folded(architecture)
-    runs = Runs.every(all_heads(model), torch.arange(5), 11).ordered()
-    wanted = torch.rand(runs.n_tokens, generator=torch.Generator().manual_seed(1)) < 0.3
-    m, found = watched(model, rows, source, runs, wanted)
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11).ordered()
+    wanted = torch.rand(jobs.n_tokens, generator=torch.Generator().manual_seed(1)) < 0.3
+    m, found = watched(model, rows, source, jobs, wanted)
     mlp = clean_pass(model, rows).mlp_direct_effect
     seen = 0
     for layer, effects in found.items():
@@ -68,7 +68,7 @@ def test_neurons_sum_to_their_mlp(zoo, rows, source, architecture):
         assert (effects.change.sum(1) - change).abs().max() < 1e-5 * m.logit.abs().max()
         direct = mlp[layer].flatten()[m.place[effects.token]]
         assert (effects.direct_effect.sum(1) + effects.bias - direct).abs().max() < 1e-5 * m.logit.abs().max()
-        later = m.runs.spread(m.runs.layer) < layer if model.parallel else m.runs.spread(m.runs.layer) <= layer
+        later = m.jobs.per_token(m.jobs.layer) < layer if model.parallel else m.jobs.per_token(m.jobs.layer) <= layer
         assert len(effects.token) == int((wanted & later).sum())
         seen += len(effects.token)
     assert seen > 0
@@ -77,6 +77,6 @@ def test_neurons_sum_to_their_mlp(zoo, rows, source, architecture):
 @pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel"])
 def test_watching_changes_nothing(zoo, rows, source, architecture):
     model = zoo.folded(architecture)
-    runs = Runs.every(all_heads(model), torch.arange(5), 11).ordered()
-    m, _ = watched(model, rows, source, runs, torch.ones(runs.n_tokens, dtype=torch.bool))
-    assert torch.equal(m.self_repair, sweep(model, rows, source, "resample", runs, no_means(model)).self_repair)
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11).ordered()
+    m, _ = watched(model, rows, source, jobs, torch.ones(jobs.n_tokens, dtype=torch.bool))
+    assert torch.equal(m.self_repair, sweep(model, rows, source, "resample", jobs, no_means(model)).self_repair)

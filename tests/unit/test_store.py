@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from selfrepair.ablation.schema import HEAD, by_layer
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import Column, frame, write_parquet
 from selfrepair.report.documentation import parquet_tables
 
@@ -51,7 +51,7 @@ def interrupted(path) -> None:
 def test_a_failed_write_leaves_nothing(tmp_path):
     """Otherwise a job that died leaves a file that the next one takes for a result."""
     with pytest.raises(StopError):
-        write_whole(tmp_path / "new" / "table.csv", interrupted)
+        write_atomically(tmp_path / "new" / "table.csv", interrupted)
     assert list((tmp_path / "new").iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
     """The old file stays whole: it is never opened for writing."""
     (tmp_path / "table.csv").write_text("old")
     with pytest.raises(StopError):
-        write_whole(tmp_path / "table.csv", interrupted)
+        write_atomically(tmp_path / "table.csv", interrupted)
     assert (tmp_path / "table.csv").read_text() == "old"
 
 
@@ -74,7 +74,7 @@ def test_the_target_appears_only_when_it_is_complete(tmp_path):
         )  # same file system: rename is atomic
         path.write_text("everything")
 
-    write_whole(target, write)
+    write_atomically(target, write)
     assert seen == [(True, False, True)]
     assert target.read_text() == "everything"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]

@@ -9,8 +9,8 @@ from oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
 from selfrepair.ablation import memory
 from selfrepair.ablation.clean import clean_pass, mean_z
-from selfrepair.ablation.effects import DecompositionError, Measurement, Swept, check_decomposition
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.effects import DecompositionError, Measurement, TokenEffects, check_decomposition
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.models.folded import FoldedModel
 
@@ -29,15 +29,17 @@ def same(found: Measurement, expected: Measurement) -> None:
         close(getattr(found, name), getattr(expected, name), expected, name)
 
 
-def swept(model: FoldedModel, rows: torch.Tensor, source: torch.Tensor, runs: Runs | None = None) -> Swept:
-    runs = runs or Runs.every(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
-    return sweep(model, rows, source, "resample", runs, no_means(model))
+def swept(
+    model: FoldedModel, rows: torch.Tensor, source: torch.Tensor, jobs: AblationJobs | None = None
+) -> TokenEffects:
+    jobs = jobs or AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
+    return sweep(model, rows, source, "resample", jobs, no_means(model))
 
 
-def equals_measurement(found: Swept, whole: Measurement) -> None:
+def equals_measurement(found: TokenEffects, whole: Measurement) -> None:
     """Every token of every run has the values of the whole measurement at its place."""
-    layer, head, row = (found.runs.spread(value) for value in (found.runs.layer, found.runs.head, found.runs.row))
-    pos = found.runs.pos
+    layer, head, row = (found.jobs.per_token(value) for value in (found.jobs.layer, found.jobs.head, found.jobs.row))
+    pos = found.jobs.pos
     for name in FIELDS:
         expected = getattr(whole, name)
         if name in ("logit", "scale"):
@@ -195,7 +197,8 @@ def test_results_do_not_depend_on_the_rows_of_the_batch(zoo, rows, source):
     """Otherwise a shard's results depend on the other rows of the run."""
     model = zoo.folded("gpt2")
     equals_measurement(
-        swept(model, rows, source, Runs.every(all_heads(model), torch.tensor([4, 1]), 11)), measure(model, rows, source)
+        swept(model, rows, source, AblationJobs.all_pairs(all_heads(model), torch.tensor([4, 1]), 11)),
+        measure(model, rows, source),
     )
 
 
@@ -209,8 +212,8 @@ def test_results_do_not_depend_on_how_many_runs_pass_together(zoo, rows, source,
 def test_some_heads_alone_are_as_among_all(zoo, rows, source):
     """Otherwise one ablated run leaks into another."""
     model = zoo.folded("mistral")
-    runs = Runs.every([(0, 3), (1, 0), (1, 2)], torch.arange(len(rows)), 11)
-    equals_measurement(swept(model, rows, source, runs), measure(model, rows, source))
+    jobs = AblationJobs.all_pairs([(0, 3), (1, 0), (1, 2)], torch.arange(len(rows)), 11)
+    equals_measurement(swept(model, rows, source, jobs), measure(model, rows, source))
 
 
 def test_runs_that_are_cut_are_as_whole_ones(zoo, rows, source, architecture, monkeypatch):
@@ -219,7 +222,7 @@ def test_runs_that_are_cut_are_as_whole_ones(zoo, rows, source, architecture, mo
     monkeypatch.setattr(memory, "CHUNK_BYTES", {"cpu": 0})
     monkeypatch.setattr(memory, "SMALLEST_CHUNK", 40)
     draw = torch.Generator().manual_seed(3)
-    every = Runs.every(all_heads(model), torch.arange(len(rows)), 11)
+    every = AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), 11)
     some = every[torch.randperm(len(every), generator=draw)[:25]]
     cut = replace(some, length=torch.randint(1, 12, (25,), generator=draw))
     equals_measurement(swept(model, rows, source, cut), measure(model, rows, source))
@@ -231,7 +234,7 @@ def test_runs_that_are_cut_are_as_whole_ones(zoo, rows, source, architecture, mo
 def test_a_head_that_is_not_there_is_refused(zoo, rows, source):
     """Otherwise a typing error would be measured as something else."""
     with pytest.raises(ValueError, match=r"gpt2 has 3 layers of 4 heads, so not \[\(1, 4\)\]"):
-        swept(zoo.folded("gpt2"), rows, source, Runs.every([(1, 4)], torch.arange(5), 11))
+        swept(zoo.folded("gpt2"), rows, source, AblationJobs.all_pairs([(1, 4)], torch.arange(5), 11))
 
 
 @pytest.mark.parametrize("wrong", [0.5, float("nan")])
@@ -240,9 +243,9 @@ def test_a_broken_decomposition_is_named(zoo, rows, source, wrong):
     model = zoo.folded("gpt2")
     m = swept(model, rows, source)
     check_decomposition(m)
-    run = (m.runs.layer == 1) & (m.runs.head == 2) & (m.runs.row == 3)
+    run = (m.jobs.layer == 1) & (m.jobs.head == 2) & (m.jobs.row == 3)
     tampered = m.repair_mlp.clone()
-    tampered[(m.runs.spread(run) & (m.runs.pos == 4)).nonzero(), 2] += wrong
+    tampered[(m.jobs.per_token(run) & (m.jobs.pos == 4)).nonzero(), 2] += wrong
     said = "is not finite" if wrong != wrong else "misses self-repair by"
     with pytest.raises(DecompositionError, match=f"layer 1, head 2, row 3: .*{said}"):
         check_decomposition(replace(m, repair_mlp=tampered))

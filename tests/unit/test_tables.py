@@ -11,7 +11,7 @@ from selfrepair.analysis.wide import wide
 from selfrepair.claims.verdicts import PAPER
 from selfrepair.core.tables import frame, write_csv
 from selfrepair.report import tables
-from selfrepair.report.latex import escape, interval, number, scientific, whole
+from selfrepair.report.latex import escape, integer, interval, number, scientific
 
 EFFECTS = list(EFFECTS)
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
@@ -53,7 +53,7 @@ def test_numbers_have_true_minus_signs_and_fixed_decimals() -> None:
     assert number(None, 3) == number(float("nan"), 3) == "--"
     assert interval(-1, 0.5, 1) == "[$-1.0$, $0.5$]"
     assert interval(None, 0.5, 1) == "--"
-    assert whole(1234567) == r"$1\,234\,567$"
+    assert integer(1234567) == r"$1\,234\,567$"
     assert scientific(3.14e-7) == r"$3.1\times10^{-7}$"
 
 

@@ -1,4 +1,4 @@
-"""Runs of the workflow in copies of the project, as a new user's clone would be."""
+"""AblationJobs of the workflow in copies of the project, as a new user's clone would be."""
 
 import os
 import re

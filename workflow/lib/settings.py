@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from selfrepair.models.directory import count_parameters, second_measurements, weight_files
+from selfrepair.models.directory import authors_units_measurements, count_parameters, weight_files
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
@@ -100,7 +100,7 @@ class Settings:
     @property
     def as_published(self) -> list[str]:
         """Names of the second measurements, in the authors' units, of models that ask for one."""
-        return list(second_measurements(self.config["models"]))
+        return list(authors_units_measurements(self.config["models"]))
 
     def measured(self, ablation: str) -> list[str]:
         """Models with summaries of a kind of ablation, those in the authors' units after the others."""
@@ -112,7 +112,7 @@ class Settings:
 
     def _base(self, name: str) -> str:
         """The configured model behind a name."""
-        return second_measurements(self.config["models"]).get(name, name)
+        return authors_units_measurements(self.config["models"]).get(name, name)
 
     def _entry(self, name: str) -> dict[str, Any]:
         return self.config["models"][self._base(name)]
@@ -173,7 +173,7 @@ def fetch_record(kind: str, name: str) -> str:
     return f"results/hub/records/{kind}/{name}.json"
 
 
-def closing_message(settings: Settings) -> str:
+def where_results_are(settings: Settings) -> str:
     """Say where the results of a finished run are."""
     results = settings.results
     places = {

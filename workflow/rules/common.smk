@@ -16,7 +16,7 @@ from settings import (
     HUB_LOCK,
     TOKENIZER_FILES,
     TRAINED_FILES,
-    closing_message,
+    where_results_are,
 )
 
 shell.prefix(command_prefix(str(ROOT)))
@@ -104,7 +104,7 @@ onstart:
 
 
 onsuccess:
-    print(closing_message(SETTINGS))
+    print(where_results_are(SETTINGS))
 
 
 def arguments(tables, texts=()):

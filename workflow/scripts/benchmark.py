@@ -5,7 +5,7 @@ from pathlib import Path
 
 from selfrepair.benchmark.page import page, readme_with_block
 from selfrepair.benchmark.schema import read_tables
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--tables", type=Path, required=True, help="folder of the CSV files")
@@ -15,5 +15,5 @@ args = parser.parse_args()
 
 tables = read_tables(args.tables)
 readme = readme_with_block(args.readme.read_text(), tables)
-write_whole(args.page, lambda path: path.write_text(page(tables)))
-write_whole(args.readme, lambda path: path.write_text(readme))
+write_atomically(args.page, lambda path: path.write_text(page(tables)))
+write_atomically(args.readme, lambda path: path.write_text(readme))

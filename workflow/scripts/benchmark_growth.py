@@ -8,7 +8,7 @@ import torch
 
 from selfrepair.benchmark.growth import measure_growth, points
 from selfrepair.benchmark.schema import write_table
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--rounds", type=int, required=True, help="rounds, of which times are the median")
@@ -17,4 +17,4 @@ parser.add_argument("--output", type=Path, required=True, help="CSV file to writ
 args = parser.parse_args()
 
 torch.set_num_threads(args.threads)
-write_whole(args.output, partial(write_table, measure_growth(points(), args.rounds)))
+write_atomically(args.output, partial(write_table, measure_growth(points(), args.rounds)))

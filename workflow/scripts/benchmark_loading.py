@@ -10,7 +10,7 @@ import polars as pl
 from selfrepair.benchmark.loading import measure_loading
 from selfrepair.benchmark.random_model import Shape
 from selfrepair.benchmark.schema import LOADING, write_table
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import frame
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -25,4 +25,4 @@ args = parser.parse_args()
 shape = Shape("llama", args.layers, args.heads, args.d_model, args.d_mlp, args.d_vocab, max_positions=2048)
 with tempfile.TemporaryDirectory() as folder:
     rows = measure_loading(shape, ["float32", "bfloat16"], Path(folder))
-write_whole(args.output, partial(write_table, frame(pl.DataFrame(rows).to_dict(), LOADING)))
+write_atomically(args.output, partial(write_table, frame(pl.DataFrame(rows).to_dict(), LOADING)))

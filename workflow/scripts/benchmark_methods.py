@@ -11,7 +11,7 @@ from selfrepair.benchmark.compare import compare_methods
 from selfrepair.benchmark.machine import describe_machine
 from selfrepair.benchmark.random_model import SHAPES
 from selfrepair.benchmark.schema import MACHINE, write_table
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import frame
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -29,5 +29,5 @@ torch.set_num_threads(args.threads)
 sizes = (args.rows, args.row_length, args.heads, args.rounds)
 methods = pl.concat([compare_methods(name, SHAPES[name], *sizes) for name in args.models])
 machine = frame({name: [value] for name, value in describe_machine().items()}, MACHINE)
-write_whole(args.methods_output, partial(write_table, methods))
-write_whole(args.machine_output, partial(write_table, machine))
+write_atomically(args.methods_output, partial(write_table, methods))
+write_atomically(args.machine_output, partial(write_table, machine))

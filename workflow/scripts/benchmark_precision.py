@@ -10,7 +10,7 @@ import torch
 from selfrepair.benchmark.precision import compare_precisions
 from selfrepair.benchmark.random_model import SHAPES, random_folded, random_rows, row_before
 from selfrepair.benchmark.schema import write_table
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.models.folded_files import load_folded
 from selfrepair.tokens.rows import token_matrix
 
@@ -32,4 +32,4 @@ for folder, file in zip(args.models, args.tokens, strict=True):
 shape = SHAPES[args.random]
 rows = random_rows(shape.d_vocab, args.random_rows, tokens.shape[1])
 tables.append(compare_precisions(random_folded(args.random, shape), rows, row_before(len(rows)), "random"))
-write_whole(args.output, partial(write_table, pl.concat(tables)))
+write_atomically(args.output, partial(write_table, pl.concat(tables)))

@@ -9,7 +9,7 @@ import torch
 
 from selfrepair.benchmark.schema import SELECTED, write_table
 from selfrepair.benchmark.selected import selected_gain
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import frame
 from selfrepair.models.folded_files import load_folded
 
@@ -31,4 +31,4 @@ found = []
 for folder, sampled in zip(args.models, args.sampled, strict=True):
     tokens, rows = (pl.read_parquet(sampled / f"{name}.parquet") for name in ("tokens", "rows"))
     found.append(selected_gain(load_folded(folder), tokens, rows, *options))
-write_whole(args.output, partial(write_table, frame(pl.DataFrame(found).to_dict(), SELECTED)))
+write_atomically(args.output, partial(write_table, frame(pl.DataFrame(found).to_dict(), SELECTED)))

@@ -10,7 +10,7 @@ import yaml
 from selfrepair.analysis.overview import read_models
 from selfrepair.claims.statistics import complete, read_tables
 from selfrepair.claims.verdicts import Claim, evaluate
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_csv
 from selfrepair.report.tables import claims as claims_table
 
@@ -32,6 +32,6 @@ parallel = dict(models.select("model", "parallel").rows())
 judged = evaluate([Claim(**entry) for entry in listed["claims"]], run, parallel)
 rows, tex = claims_table(judged)
 text = json.dumps({"claims": judged}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-write_whole(args.json, lambda temporary: temporary.write_text(text))
-write_whole(args.tex, lambda temporary: temporary.write_text(tex))
-write_whole(args.csv, lambda temporary: write_csv(rows, temporary))
+write_atomically(args.json, lambda temporary: temporary.write_text(text))
+write_atomically(args.tex, lambda temporary: temporary.write_text(tex))
+write_atomically(args.csv, lambda temporary: write_csv(rows, temporary))

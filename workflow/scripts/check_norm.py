@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from selfrepair.ablation.frozen_norm import check_norm, most_repaired
 from selfrepair.ablation.replacements import ABLATIONS
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_parquet
 from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.folded_files import load_folded
@@ -39,5 +39,5 @@ means = load_file(args.means)["z"]
 checked = check_norm(model, tokens, rows, measured, args.ablation, heads, args.rows, means)
 write_parquet(checked, args.output, job_record(describe_device(device), model.precision))
 # Deviations are far below the six decimals of other tables.
-write_whole(args.output.with_suffix(".csv"), lambda temporary: checked.write_csv(temporary, float_precision=9))
+write_atomically(args.output.with_suffix(".csv"), lambda temporary: checked.write_csv(temporary, float_precision=9))
 print(f"{len(checked)} heads, largest deviation: {checked['largest_deviation'].max() or 0:.1e} logits", flush=True)

@@ -8,7 +8,7 @@ import polars as pl
 import yaml
 
 from selfrepair.claims.published import compare, published_norm_share, published_statistics, read_reference
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_csv, write_parquet
 from selfrepair.report.tables import norm_share
 
@@ -34,5 +34,5 @@ write_parquet(compared.agreement, args.output / "agreement.parquet")
 texts = {"agreement": compared.agreement, "models": compared.models, "published": statistics}
 files = {args.output / f"{name}.csv": table for name, table in texts.items()} | {args.csv: rows}
 for path, table in files.items():
-    write_whole(path, lambda temporary, table=table: write_csv(table, temporary))
-write_whole(args.tex, lambda temporary: temporary.write_text(tex))
+    write_atomically(path, lambda temporary, table=table: write_csv(table, temporary))
+write_atomically(args.tex, lambda temporary: temporary.write_text(tex))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.explorer.data import READ, Tables, model_data, to_json
 from selfrepair.tokens.tokenizer import decoder
 
@@ -39,4 +39,4 @@ tables = Tables(
     erasure=pl.read_parquet(args.neurons / "erasure.parquet"),
 )
 text = to_json(model_data(tables, decoder(args.tokenizer), args.seed))
-write_whole(args.output, lambda temporary: temporary.write_text(text))
+write_atomically(args.output, lambda temporary: temporary.write_text(text))

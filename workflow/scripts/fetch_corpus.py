@@ -9,7 +9,7 @@ from pathlib import Path
 
 from datasets import load_dataset
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.models.fetch import fetch
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -27,11 +27,11 @@ try:
     key = f"corpora.{args.name}.path, set to a Parquet or JSON-lines file in FOLDER"
     found = fetch("datasets", args.hub, snapshot, args.lock, key, None, args.revision, args.resolve)
     corpus = load_dataset(str(snapshot), split="train", cache_dir=str(cache))
-    write_whole(args.output, lambda path: corpus.to_parquet(str(path)))
+    write_atomically(args.output, lambda path: corpus.to_parquet(str(path)))
 except (OSError, ValueError) as error:
     sys.exit(f"error: {error}")
 finally:
     for folder in (snapshot, cache):
         shutil.rmtree(folder, ignore_errors=True)
 record = json.dumps({"hub": args.hub} | asdict(found), indent=2)
-write_whole(args.record, lambda path: path.write_text(record + "\n"))
+write_atomically(args.record, lambda path: path.write_text(record + "\n"))

@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.models.directory import read_model_info
 from selfrepair.models.fetch import fetch
 from selfrepair.models.load import FETCHED
@@ -28,4 +28,4 @@ try:
 except (OSError, ValueError) as error:
     sys.exit(f"error: {error}")
 record = json.dumps({"hub": args.hub} | asdict(found), indent=2)
-write_whole(args.record, lambda path: path.write_text(record + "\n"))
+write_atomically(args.record, lambda path: path.write_text(record + "\n"))

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.models.load import fold_to_disk
 from selfrepair.models.precision import PRECISIONS
 
@@ -22,4 +22,4 @@ try:
     facts = fold_to_disk(args.directory, args.name, args.output, args.precision, args.as_published)
 except ValueError as problem:
     sys.exit(f"error: {problem}")
-write_whole(args.facts, lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))
+write_atomically(args.facts, lambda path: path.write_text(json.dumps(facts, indent=2) + "\n"))

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.selection import MEASURED
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_parquet
 from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.folded_files import load_folded
@@ -34,4 +34,4 @@ clean = run_clean(
 )
 write_parquet(clean.tokens, args.output / "tokens.parquet", job_record(describe_device(device), model.precision))
 write_parquet(clean.selected, args.output / "selected.parquet")
-write_whole(args.output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))
+write_atomically(args.output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))

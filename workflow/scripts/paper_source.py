@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tyro
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.typeset import write_source
 
 
@@ -21,7 +21,7 @@ def archive(
         figures: figures as PDF.
         output: ZIP archive to write.
     """
-    write_whole(output, lambda temporary: write_source(temporary, main, bibliography, macros, tables, figures))
+    write_atomically(output, lambda temporary: write_source(temporary, main, bibliography, macros, tables, figures))
 
 
 if __name__ == "__main__":

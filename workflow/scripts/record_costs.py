@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_csv
 from selfrepair.report.costs import cost_table
 from selfrepair.report.html import costs
@@ -16,4 +16,4 @@ parser.add_argument("--output", type=Path, required=True, help="CSV file to writ
 args = parser.parse_args()
 
 spent = costs(args.benchmarks, json.loads(args.run_record.read_text())["jobs"])
-write_whole(args.output, lambda temporary: write_csv(cost_table(spent), temporary))
+write_atomically(args.output, lambda temporary: write_csv(cost_table(spent), temporary))

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from selfrepair.artifact.crate import METADATA, Sources, files_in, run_crate
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 
 parser = argparse.ArgumentParser(description=__doc__, fromfile_prefix_chars="@")
 parser.add_argument("--run", type=Path, required=True, help="folder of the run, into which the record is written")
@@ -21,4 +21,4 @@ models = {name: Path(folder) for name, _, folder in (model.partition("=") for mo
 record = json.loads((args.run / "report/run.json").read_text())
 costs = pl.read_csv(args.run / "report/costs.csv")
 crate = run_crate(args.run, record, args.files, Sources(inputs, models), costs)
-write_whole(args.run / METADATA, lambda path: path.write_text(json.dumps(crate, indent=1) + "\n"))
+write_atomically(args.run / METADATA, lambda path: path.write_text(json.dumps(crate, indent=1) + "\n"))

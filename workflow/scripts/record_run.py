@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from selfrepair.artifact.record import run_record
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import read_made_with
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -20,4 +20,4 @@ args = parser.parse_args()
 jobs = {job: read_made_with(path) for job, path in zip(args.jobs, args.measured, strict=True)}
 fetched = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in args.fetched}
 record = json.dumps(run_record(json.loads(args.config), jobs, fetched, args.snakemake), indent=2)
-write_whole(args.output, lambda path: path.write_text(record + "\n"))
+write_atomically(args.output, lambda path: path.write_text(record + "\n"))

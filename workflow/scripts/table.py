@@ -7,7 +7,7 @@ import polars as pl
 import tyro
 
 from selfrepair.core.by_name import call
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import write_table
 
 
@@ -21,7 +21,7 @@ def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
         csv: CSV file to write.
     """
     rows, latex = cast(tuple[pl.DataFrame, str], call(function, inputs))
-    write_whole(tex, lambda temporary: temporary.write_text(latex))
+    write_atomically(tex, lambda temporary: temporary.write_text(latex))
     write_table(rows, csv)
 
 

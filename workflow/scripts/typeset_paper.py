@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.typeset import TypesetError, typeset
 
 
@@ -17,7 +17,7 @@ def main(source: Path, output: Path) -> None:
         output: PDF file to write.
     """
     try:
-        write_whole(output, lambda temporary: typeset(source, temporary))
+        write_atomically(output, lambda temporary: typeset(source, temporary))
     except TypesetError as error:
         sys.exit(f"typeset_paper: {error}")
 

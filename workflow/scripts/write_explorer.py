@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.explorer.page import page, read_run
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -12,4 +12,4 @@ parser.add_argument("--output", type=Path, required=True, help="HTML file to wri
 args = parser.parse_args()
 
 html = page([read_run(folder) for folder in args.runs])
-write_whole(args.output, lambda temporary: temporary.write_text(html))
+write_atomically(args.output, lambda temporary: temporary.write_text(html))

@@ -8,7 +8,7 @@ import polars as pl
 
 from selfrepair.analysis.overview import read_models
 from selfrepair.analysis.wide import read_wide
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.macros import definitions, macros
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -29,4 +29,4 @@ values = macros(
     json.loads(args.claims.read_text())["claims"],
     pl.read_csv(args.costs),
 )
-write_whole(args.output, lambda temporary: temporary.write_text(definitions(values)))
+write_atomically(args.output, lambda temporary: temporary.write_text(definitions(values)))

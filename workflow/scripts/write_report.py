@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from selfrepair.analysis.overview import read_models
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.report.html import costs, figure, report, shown
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -31,4 +31,4 @@ html = report(
     shown(args.tables, captions),
     costs(args.benchmarks, record["jobs"]),
 )
-write_whole(args.output, lambda temporary: temporary.write_text(html))
+write_atomically(args.output, lambda temporary: temporary.write_text(html))

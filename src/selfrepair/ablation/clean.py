@@ -7,11 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from selfrepair.ablation.effects import TOLERANCE
 from selfrepair.ablation.memory import chunk_tokens
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.precision import linear
-
-TOLERANCE = 1e-4  # of the largest logit of the row
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
     """
     tokens = tokens.to(model.device)
     v, b = model.unembedding(tokens[:, 1:])
-    direct = model.direct_reading(tokens[:, 1:])
+    direct = model.logit_direction(tokens[:, 1:])
     resid = model.embed(tokens[:, :-1])
     other = (resid * direct).sum(-1)
     heads, mlps, z_sums = [], [], []

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 
 TOLERANCE = 1e-4  # of the largest logit of the row
 
@@ -25,13 +25,13 @@ class Measurement:
     Attributes:
         logit: clean logit of the correct next token, centred over the vocabulary.
         scale: clean scale of the final norm.
-        direct_effect: of the head, clean run, clean scale.
+        direct_effect: of the head, clean pass, clean scale.
         delta_logit: ablated minus clean logit.
         delta_direct_effect: of the ablated head itself, ablated minus clean, clean scale.
         repair_attention: change of the direct effect of each layer's attention; zero up to the head's own layer.
         repair_mlp: change of the direct effect of each layer's MLP.
         repair_norm: effect of the change of the final scale on the ablated stream.
-        ablated_scale: scale of the final norm in the ablated run.
+        ablated_scale: scale of the final norm in the ablated pass.
         own_scale: scale of the final norm if only the head's own output changed.
     """
 
@@ -53,15 +53,15 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Swept:
-    """The same for the tokens of any runs, which lie one run after the other.
+class TokenEffects:
+    """The same for the tokens of any jobs, which lie one job after the other.
 
     Attributes:
-        runs: ablated runs, in the order of their tokens.
+        jobs: ablation jobs, in the order of their tokens.
         rows: rows of the clean quantities `logit` and `scale`, ascending.
     """
 
-    runs: Runs
+    jobs: AblationJobs
     rows: Int[Tensor, " row"]
     logit: Float[Tensor, "row pos"]
     scale: Float[Tensor, "row pos"]
@@ -82,17 +82,17 @@ class Swept:
     @property
     def largest_logit(self) -> Float[Tensor, " token"]:
         """Largest clean logit, in size, of each token's row: what errors are measured by."""
-        row = torch.searchsorted(self.rows, self.runs.row).to(self.logit.device)
-        return self.runs.spread(self.logit.abs().amax(1)[row])
+        row = torch.searchsorted(self.rows, self.jobs.row).to(self.logit.device)
+        return self.jobs.per_token(self.logit.abs().amax(1)[row])
 
     @property
     def place(self) -> Int[Tensor, " token"]:
-        """Where in `logit`, flattened, each token's clean run is."""
-        row = torch.searchsorted(self.rows, self.runs.row)
-        return self.runs.spread(row) * self.logit.shape[1] + self.runs.pos
+        """Where in `logit`, flattened, each token's clean pass is."""
+        row = torch.searchsorted(self.rows, self.jobs.row)
+        return self.jobs.per_token(row) * self.logit.shape[1] + self.jobs.pos
 
 
-def check_decomposition(m: Swept) -> None:
+def check_decomposition(m: TokenEffects) -> None:
     """Check on every token that the parts of self-repair sum to it.
 
     Raises:
@@ -104,7 +104,7 @@ def check_decomposition(m: Swept) -> None:
     if broken.any():
         first = int(broken.nonzero()[0])
         size = error[first].item()
-        layer, head, row = (int(m.runs.spread(value)[first]) for value in (m.runs.layer, m.runs.head, m.runs.row))
+        layer, head, row = (int(m.jobs.per_token(value)[first]) for value in (m.jobs.layer, m.jobs.head, m.jobs.row))
         what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
         raise DecompositionError(
             f"layer {layer}, head {head}, row {row}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"

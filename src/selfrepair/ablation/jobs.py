@@ -1,4 +1,4 @@
-"""Which heads are ablated in which rows, and how such runs lie side by side in memory."""
+"""Which heads are ablated in which rows, and how such jobs lie side by side in memory."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -7,14 +7,14 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-ROUNDED = 8  # lengths are rounded up to a multiple, so that runs of equal length attend together
+ROUNDED = 8  # lengths are rounded up to a multiple, so that jobs of equal length attend together
 
 
 @dataclass(frozen=True)
-class Runs:
-    """Ablated runs: a head, a row, and how many positions of it are computed. On the CPU, as they steer the work.
+class AblationJobs:
+    """Ablation jobs: a head, a row, and how many positions of it are computed. On the CPU, as they steer the work.
 
-    The tokens of all runs lie one after the other, without padding; `token` axes below are of them.
+    The tokens of all jobs lie one after the other, without padding; `token` axes below are of them.
 
     Attributes:
         layer, head: of the head that is ablated.
@@ -22,35 +22,35 @@ class Runs:
         length: positions computed, from the first; later ones cannot act on them.
     """
 
-    layer: Int[Tensor, " run"]
-    head: Int[Tensor, " run"]
-    row: Int[Tensor, " run"]
-    length: Int[Tensor, " run"]
+    layer: Int[Tensor, " job"]
+    head: Int[Tensor, " job"]
+    row: Int[Tensor, " job"]
+    length: Int[Tensor, " job"]
 
     @staticmethod
-    def every(heads: list[tuple[int, int]], rows: Int[Tensor, " row"], length: int) -> "Runs":
+    def all_pairs(heads: list[tuple[int, int]], rows: Int[Tensor, " row"], length: int) -> "AblationJobs":
         """All heads in all rows, over the whole length."""
         place = torch.tensor(heads).view(-1, 2).repeat_interleave(len(rows), 0)
-        return Runs(*place.T, rows.repeat(len(heads)), torch.full((len(place),), length))
+        return AblationJobs(*place.T, rows.repeat(len(heads)), torch.full((len(place),), length))
 
     @staticmethod
-    def reaching(
+    def covering(
         wanted: Bool[Tensor, "head row pos"], heads: list[tuple[int, int]], rows: Int[Tensor, " row"]
-    ) -> "Runs":
+    ) -> "AblationJobs":
         """Each head in each row that holds a wanted token of it, cut after the last of them."""
         n_pos = wanted.shape[-1]
         last = (wanted * torch.arange(1, n_pos + 1)).amax(-1)
-        run, row = last.nonzero(as_tuple=True)
-        length = (-(-last[run, row] // ROUNDED) * ROUNDED).clamp(max=n_pos)
-        return Runs(*torch.tensor(heads).view(-1, 2)[run].T, rows[row], length)
+        job, row = last.nonzero(as_tuple=True)
+        length = (-(-last[job, row] // ROUNDED) * ROUNDED).clamp(max=n_pos)
+        return AblationJobs(*torch.tensor(heads).view(-1, 2)[job].T, rows[row], length)
 
     def __len__(self) -> int:
         return len(self.layer)
 
-    def __getitem__(self, which: slice | Tensor) -> "Runs":
-        return Runs(*(getattr(self, field.name)[which] for field in fields(self)))
+    def __getitem__(self, which: slice | Tensor) -> "AblationJobs":
+        return AblationJobs(*(getattr(self, field.name)[which] for field in fields(self)))
 
-    def ordered(self) -> "Runs":
+    def ordered(self) -> "AblationJobs":
         """In the order of a sweep: by layer, within it by length, and of equal length by head."""
         keys = (self.row, self.head, self.length, self.layer)
         order = torch.arange(len(self))
@@ -62,8 +62,8 @@ class Runs:
     def n_tokens(self) -> int:
         return int(self.length.sum())
 
-    def spread(self, values: Shaped[Tensor, " run"]) -> Shaped[Tensor, " token"]:
-        """One value per token from one per run, on the device of `values`."""
+    def per_token(self, values: Shaped[Tensor, " job"]) -> Shaped[Tensor, " token"]:
+        """One value per token from one per job, on the device of `values`."""
         return values.repeat_interleave(self.length.to(values.device), output_size=self.n_tokens)
 
     def by_head(self, device: torch.device) -> list[tuple[int, slice | Int[Tensor, " _"]]]:
@@ -72,11 +72,11 @@ class Runs:
         if len(heads) == len(heads.unique()):
             ends = self.length.cumsum(0)[counts.cumsum(0) - 1].tolist()
             return [(of, slice(*at)) for of, *at in zip(heads.tolist(), [0, *ends], ends, strict=False)]
-        head = self.spread(self.head)
+        head = self.per_token(self.head)
         return [(of, sent((head == of).nonzero()[:, 0], device)) for of in heads.unique().tolist()]
 
-    def heads_among(self, heads: list[tuple[int, int]]) -> Int[Tensor, " run"]:
-        """Which of the heads each run ablates, by its place in the list."""
+    def heads_among(self, heads: list[tuple[int, int]]) -> Int[Tensor, " job"]:
+        """Which of the heads each job ablates, by its place in the list."""
         place = {head: index for index, head in enumerate(heads)}
         pairs = zip(self.layer.tolist(), self.head.tolist(), strict=True)
         return torch.tensor([place[pair] for pair in pairs], dtype=torch.long)
@@ -84,10 +84,10 @@ class Runs:
     @property
     def pos(self) -> Int[Tensor, " token"]:
         """Position of each token in its row."""
-        return torch.arange(self.n_tokens) - self.spread(self.length.cumsum(0) - self.length)
+        return torch.arange(self.n_tokens) - self.per_token(self.length.cumsum(0) - self.length)
 
-    def chunks(self, size: int) -> Iterator[tuple["Runs", slice]]:
-        """Cut into parts of about `size` tokens, at least a run each; yield each with the place of its tokens."""
+    def chunks(self, size: int) -> Iterator[tuple["AblationJobs", slice]]:
+        """Cut into parts of about `size` tokens, at least a job each; yield each with the place of its tokens."""
         ends = self.length.cumsum(0)
         first, token = 0, 0
         while first < len(self):
@@ -96,17 +96,17 @@ class Runs:
             yield self[first:last], slice(token, end)
             first, token = last, end
 
-    def batches(self, size: int) -> Iterator["Runs"]:
+    def batches(self, size: int) -> Iterator["AblationJobs"]:
         """Divide by rows into parts of at most `size` tokens; a row that holds more is divided by heads.
 
         Raises:
-            ValueError: a single run is longer than `size`.
+            ValueError: a single job is longer than `size`.
         """
         by_row = self[self.row.argsort(stable=True)]
         if len(self) and size < int(self.length.max()):
-            raise ValueError(f"a run of {int(self.length.max())} tokens does not fit into a batch of {size}")
+            raise ValueError(f"a job of {int(self.length.max())} tokens does not fit into a batch of {size}")
         ends = by_row.length.cumsum(0)
-        # After which run a batch may end: the last of a row.
+        # After which job a batch may end: the last of a row.
         closes = torch.cat([by_row.row[1:] != by_row.row[:-1], torch.ones(min(1, len(self)), dtype=torch.bool)])
         first, done = 0, 0
         while first < len(by_row):

@@ -5,7 +5,7 @@ import os
 import psutil
 import torch
 
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.models.folded import FoldedModel
 
 # Activations of the tokens that pass a block together: on a CPU few enough to use the same memory again and again, on a
@@ -13,7 +13,7 @@ from selfrepair.models.folded import FoldedModel
 CHUNK_BYTES = {"cpu": 128 * 2**20, "cuda": 2 * 2**30}
 SMALLEST_CHUNK = 512  # tokens; below that the products are too thin
 MARGIN = 0.9  # of the allowance; the rest is for what the formula below does not count
-CHUNKS_A_LAYER = 4  # joining runs of a layer fill about so many chunks: more rows at once would gain nothing
+CHUNKS_A_LAYER = 4  # joining jobs of a layer fill about so many chunks: more rows at once would gain nothing
 
 
 def chunk_tokens(model: FoldedModel) -> int:
@@ -52,28 +52,28 @@ def allowance(device: torch.device, memory_mb: int | None, limit_mb: int | None,
     return free if limit_mb is None else min(free, limit_mb * 10**6 - taken)
 
 
-def tokens_at_once(model: FoldedModel, runs: Runs, length: int, room: int, reserve: int = 0) -> int:
+def tokens_at_once(model: FoldedModel, jobs: AblationJobs, length: int, room: int, reserve: int = 0) -> int:
     """Ablated tokens of a batch: as many as make all products large, or fewer if `room` bytes hold no more.
 
     Args:
-        runs: all that are to be ablated.
+        jobs: all that are to be ablated.
         length: positions of a row.
         reserve: bytes of what is kept from batch to batch.
 
     Raises:
-        ValueError: there is no room for a single run; says how much is needed.
+        ValueError: there is no room for a single job; says how much is needed.
     """
     chunk = chunk_tokens(model)
     # Of a row, and of the row that its replacements come from.
     clean_row = 2 * length * _activations(model)
-    clean_rows_per_token = len(runs.row.unique()) / max(1, runs.n_tokens)
+    clean_rows_per_token = len(jobs.row.unique()) / max(1, jobs.n_tokens)
     fixed = chunk * _activations(model) + clean_row + reserve
     token = _size(model) * (model.d_model + model.d_head + 6 * model.n_layers + 40) + clean_row * clean_rows_per_token
-    longest = int(runs.length.max()) if len(runs) else 0
+    longest = int(jobs.length.max()) if len(jobs) else 0
     if MARGIN * room < fixed + longest * token:
         missing = (fixed + longest * token) / MARGIN - room
         raise ValueError(
-            f"memory: {model.name} needs {missing / 1e6:,.0f} MB more for a single run than the {room / 1e6:,.0f} MB "
+            f"memory: {model.name} needs {missing / 1e6:,.0f} MB more for a single job than the {room / 1e6:,.0f} MB "
             "that are left beside its weights; raise `memory`, or free some"
         )
     return max(longest, min(CHUNKS_A_LAYER * chunk * model.n_layers, int((MARGIN * room - fixed) // token)))

@@ -36,19 +36,19 @@ class NeuronEffects:
     bias: Float[Tensor, " wanted"]
 
 
-class NeuronWatch:
+class NeuronRecorder:
     """Looks at MLPs of some layers during a sweep, at the tokens that are wanted.
 
     Args:
         layers: layers whose MLPs are looked at.
-        wanted: which of the sweep's ablated tokens, in the order of its runs.
+        wanted: which of the sweep's ablated tokens, in the order of its jobs.
     """
 
     def __init__(self, layers: set[int], wanted: Bool[Tensor, " token"]) -> None:
         self.layers, self.wanted = layers, wanted
         self._seen: dict[int, list[tuple[Tensor, ...]]] = {layer: [] for layer in sorted(layers)}
 
-    def see(
+    def record(
         self,
         model: FoldedModel,
         index: int,
@@ -62,7 +62,7 @@ class NeuronWatch:
         """Take in the activations of a chunk of ablated tokens; called by the sweep.
 
         Args:
-            at, place: where the chunk is among all ablated tokens, and where their clean runs are.
+            at, place: where the chunk is among all ablated tokens, and where their clean rows are.
             clean_hidden: clean activations at some of these places.
         """
         here = self.wanted[at].nonzero()[:, 0].to(hidden.device)

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfrepair.ablation.effects import Swept
+from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.neuron_recorder import NeuronEffects
 from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
 from selfrepair.core.tables import Column, empty, frame
 
 SETS = ("direct_effect", "outcome")
 MEDIAN_TOKENS = 2000  # of a set at most, spread evenly over it: medians need all values at once
-OFTEN = 10  # a neuron counts as frequent by the tokens on which it is among so many
+FREQUENT_RANKS = 10  # a neuron counts as frequent by the tokens on which it is among so many
 SUMS = ("direct_effect", "change", "top_10", "first", "erasing", "anti_erasing")
 
 
@@ -50,7 +50,7 @@ class NeuronTables:
 
     def add(
         self,
-        m: Swept,
+        m: TokenEffects,
         layer: int,
         effects: NeuronEffects,
         at: tuple[Int[Tensor, " wanted"], Int[Tensor, " wanted"], Int[Tensor, " wanted"]],
@@ -97,7 +97,7 @@ class NeuronTables:
 
     def _token_rows(
         self,
-        m: Swept,
+        m: TokenEffects,
         layer: int,
         effects: NeuronEffects,
         at: tuple[Tensor, Tensor, Tensor],
@@ -160,7 +160,7 @@ class _SetSums:
             sampled: tokens that medians are taken of.
         """
         direct, change, d_mlp = effects.direct_effect[here], effects.change[here], order.shape[1]
-        often = order[here, :OFTEN]
+        often = order[here, :FREQUENT_RANKS]
         erasing = direct < 0
         found = {
             "direct_effect": direct.double().sum(0),

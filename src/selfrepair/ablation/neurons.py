@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from selfrepair.ablation.effects import TOLERANCE, DecompositionError, Swept
+from selfrepair.ablation.effects import TOLERANCE, DecompositionError, TokenEffects
 from selfrepair.ablation.inputs import read_inputs
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
-from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronWatch
+from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neuron_tables import SETS, NeuronTables
 from selfrepair.ablation.selection import TopTokens, selected_tokens, top_count
 from selfrepair.ablation.sweep import no_means, sweep
@@ -70,7 +70,7 @@ def measure_neurons(
 
     Raises:
         DecompositionError: on some token the neurons do not sum to their MLP, or the split of self-repair fails.
-        ValueError: the memory does not hold a single run.
+        ValueError: the memory does not hold a single job.
     """
     inputs = read_inputs(tokens, rows)
     matrix, documents, source = inputs.tokens, inputs.documents, inputs.source
@@ -85,18 +85,18 @@ def measure_neurons(
     for chosen in sets.values():
         chosen[:, :, 0] = False  # rows share their first token, so resampling changes nothing there
     wanted = torch.stack([sets[name] for name in SETS]).any(0)
-    runs = Runs.reaching(wanted, heads, torch.arange(n_rows))
+    jobs = AblationJobs.covering(wanted, heads, torch.arange(n_rows))
     tables = NeuronTables(heads, watched, sets, documents, model.layers[0].W_out.shape[0])
-    progress = Progress(f"{model.name}: neurons of layers {', '.join(map(str, watched))}", runs.n_tokens)
-    size = tokens_at_once(model, runs, length, room // 2, tables.nbytes)
+    progress = Progress(f"{model.name}: neurons of layers {', '.join(map(str, watched))}", jobs.n_tokens)
+    size = tokens_at_once(model, jobs, length, room // 2, tables.nbytes)
     at_most = max(1, min(chunk_tokens(model), room // 2 // _bytes_a_token(model, watched)))
-    for batch in runs.batches(size):
+    for batch in jobs.batches(size):
         for part in _divide(batch, wanted[batch.heads_among(heads), batch.row].sum(-1), at_most):
             part = part.ordered()
-            at = part.spread(part.heads_among(heads)), part.spread(part.row), part.pos
-            watch = NeuronWatch(set(watched), wanted[at])
-            m = sweep(model, matrix, source, "resample", part, no_means(model), watch)
-            for layer, effects in watch.effects(m.scale).items():
+            at = part.per_token(part.heads_among(heads)), part.per_token(part.row), part.pos
+            recorder = NeuronRecorder(set(watched), wanted[at])
+            m = sweep(model, matrix, source, "resample", part, no_means(model), recorder)
+            for layer, effects in recorder.effects(m.scale).items():
                 check_neurons(m, layer, effects)
                 tables.add(m, layer, effects, tuple(index[effects.token] for index in at))
             progress.advance(part.n_tokens)
@@ -117,16 +117,16 @@ def top_outcomes(
         room: bytes that the sweeps may take.
     """
     n_rows, length = len(matrix), matrix.shape[1] - 1
-    runs = Runs.every(heads, torch.arange(n_rows), length)
+    jobs = AblationJobs.all_pairs(heads, torch.arange(n_rows), length)
     tops = [TopTokens(1, count) for _ in heads]
-    progress = Progress(f"{model.name}: tokens that MLPs repair most", runs.n_tokens, "ablated tokens")
-    for batch in runs.batches(tokens_at_once(model, runs, length, room)):
+    progress = Progress(f"{model.name}: tokens that MLPs repair most", jobs.n_tokens, "ablated tokens")
+    for batch in jobs.batches(tokens_at_once(model, jobs, length, room)):
         m = sweep(model, matrix, source, "resample", batch, no_means(model))
         repair = m.repair_mlp.sum(1).cpu()
         for top, (layer, head) in zip(tops, heads, strict=True):
-            of_head = (m.runs.layer == layer) & (m.runs.head == head)
+            of_head = (m.jobs.layer == layer) & (m.jobs.head == head)
             if of_head.any():  # its rows follow each other, in this batch and from batch to batch
-                top.add(repair[m.runs.spread(of_head)][None], int(m.runs.row[of_head][0]) * length)
+                top.add(repair[m.jobs.per_token(of_head)][None], int(m.jobs.row[of_head][0]) * length)
         progress.advance(batch.n_tokens)
     chosen = torch.zeros(len(heads), n_rows * length, dtype=torch.bool)
     for index, top in enumerate(tops):
@@ -134,7 +134,7 @@ def top_outcomes(
     return chosen.view(len(heads), n_rows, length)
 
 
-def check_neurons(m: Swept, layer: int, effects: NeuronEffects) -> None:
+def check_neurons(m: TokenEffects, layer: int, effects: NeuronEffects) -> None:
     """Check on every token that the changes of an MLP's neurons sum to the MLP's.
 
     Raises:
@@ -149,11 +149,11 @@ def check_neurons(m: Swept, layer: int, effects: NeuronEffects) -> None:
         )
 
 
-def _divide(runs: Runs, counts: Int[Tensor, " run"], at_most: int) -> Iterator[Runs]:
-    """Cut runs into parts that hold about `at_most` of what is counted, at least a run each."""
+def _divide(jobs: AblationJobs, counts: Int[Tensor, " job"], at_most: int) -> Iterator[AblationJobs]:
+    """Cut jobs into parts that hold about `at_most` of what is counted, at least a job each."""
     part = (counts.cumsum(0) - counts) // at_most
     for which in part.unique():
-        yield runs[part == which]
+        yield jobs[part == which]
 
 
 def _bytes_a_token(model: FoldedModel, layers: list[int]) -> int:

@@ -7,7 +7,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from selfrepair.ablation.inputs import read_inputs
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
 from selfrepair.ablation.schema import PARTNERS
 from selfrepair.ablation.selection import selected_tokens
@@ -59,26 +59,26 @@ def measure_partners(
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
         CorpusError: rows can't be paired.
-        ValueError: the memory does not hold a single run.
+        ValueError: the memory does not hold a single job.
     """
     inputs, heads = read_inputs(tokens, rows), sorted(heads)
     length = inputs.documents.shape[1]
     drawn = partner_sources(inputs.documents.numpy(), inputs.source.numpy(), partners, seed)
     measured = spread_rows(len(inputs.tokens), n_rows)
     wanted = selected_tokens(selected, heads, measured, length)
-    runs = Runs.every(heads, measured, length)
+    jobs = AblationJobs.all_pairs(heads, measured, length)
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, runs, length, room, BYTES_PER_ROW * partners * runs.n_tokens)
-    progress = Progress(f"{model.name}: {partners} partners", partners * runs.n_tokens, "ablated tokens")
+    size = tokens_at_once(model, jobs, length, room, BYTES_PER_ROW * partners * jobs.n_tokens)
+    progress = Progress(f"{model.name}: {partners} partners", partners * jobs.n_tokens, "ablated tokens")
     tables = [empty(PARTNERS)]
     for partner, sources in enumerate(torch.from_numpy(drawn)):
-        for batch in runs.batches(size):
+        for batch in jobs.batches(size):
             m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model))
-            row, pos = m.runs.spread(m.runs.row), m.runs.pos
-            of_head = m.runs.spread(m.runs.heads_among(heads))
+            row, pos = m.jobs.per_token(m.jobs.row), m.jobs.pos
+            of_head = m.jobs.per_token(m.jobs.heads_among(heads))
             columns = {
-                "layer": m.runs.spread(m.runs.layer),
-                "head": m.runs.spread(m.runs.head),
+                "layer": m.jobs.per_token(m.jobs.layer),
+                "head": m.jobs.per_token(m.jobs.head),
                 "row": row,
                 "pos": pos,
                 "document": inputs.documents[row, pos],

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.clean_run import CleanRun
-from selfrepair.ablation.effects import Swept
+from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.inputs import read_inputs
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import CLIPPED, EFFECTS, ablated_tokens, by_layer, document_sums
@@ -56,29 +56,29 @@ def ablate_heads(
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
-        ValueError: the memory does not hold a single run.
+        ValueError: the memory does not hold a single job.
     """
     inputs = read_inputs(tokens, rows)
     documents = inputs.documents
     chosen = shard_rows(len(documents), shard, shards)
-    kept = Kept(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
-    runs = kept.runs(measured)
-    counted = torch.ones_like(kept.control) if measured == "all" else kept.control
-    sums = _DocumentSums(len(heads), model.n_layers, kept.documents, counted)
+    recorder = ShardRecorder(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
+    jobs = recorder.jobs(measured)
+    counted = torch.ones_like(recorder.control) if measured == "all" else recorder.control
+    sums = _DocumentSums(len(heads), model.n_layers, recorder.documents, counted)
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
-    progress = Progress(what, runs.n_tokens, "ablated tokens")
+    progress = Progress(what, jobs.n_tokens, "ablated tokens")
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
-    for batch in runs.batches(tokens_at_once(model, runs, documents.shape[1], room, sums.nbytes + kept.nbytes)):
+    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
         m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
-        values, at = _quantities(m), kept.where(m.runs)
+        values, at = _quantities(m), recorder.where(m.jobs)
         sums.add(values, at)
-        kept.add(m, values, at)
+        recorder.add(m, values, at)
         progress.advance(batch.n_tokens)
-    return pl.concat(kept.tables), sums.table(kept.heads)
+    return pl.concat(recorder.tables), sums.table(recorder.heads)
 
 
-def _quantities(m: Swept) -> dict[str, Float[Tensor, " token *layer"]]:
+def _quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:
     """The columns of `EFFECTS`, and those by layer."""
     values = {
         "direct_effect": m.direct_effect,
@@ -95,7 +95,7 @@ def _quantities(m: Swept) -> dict[str, Float[Tensor, " token *layer"]]:
 
 
 @dataclass(frozen=True)
-class _Where:
+class TokenIndex:
     """Of each ablated token: its head and row, as numbered within the shard, and its position."""
 
     head: Int[Tensor, " token"]
@@ -103,7 +103,7 @@ class _Where:
     pos: Int[Tensor, " token"]
 
 
-class Kept:
+class ShardRecorder:
     """Which tokens of a shard are kept, and the table rows of those measured so far."""
 
     def __init__(
@@ -128,18 +128,18 @@ class Kept:
         single = sum(getattr(column.dtype, "size", 1) for column in self.schema.values())
         return 2 * 4 * single * int((self.selected | self.control).sum())
 
-    def runs(self, measured: Measured) -> Runs:
+    def jobs(self, measured: Measured) -> AblationJobs:
         """What has to be ablated: everything, or each head's rows as far as the last token that is kept."""
         if measured == "all":
-            return Runs.every(self.heads, self.rows, self.control.shape[1])
-        return Runs.reaching(self.selected | self.control, self.heads, self.rows)
+            return AblationJobs.all_pairs(self.heads, self.rows, self.control.shape[1])
+        return AblationJobs.covering(self.selected | self.control, self.heads, self.rows)
 
-    def where(self, runs: Runs) -> _Where:
+    def where(self, jobs: AblationJobs) -> TokenIndex:
         """Where the tokens of the runs are in this shard."""
-        head = runs.heads_among(self.heads)
-        return _Where(runs.spread(head), runs.spread(torch.searchsorted(self.rows, runs.row)), runs.pos)
+        head = jobs.heads_among(self.heads)
+        return TokenIndex(jobs.per_token(head), jobs.per_token(torch.searchsorted(self.rows, jobs.row)), jobs.pos)
 
-    def add(self, m: Swept, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+    def add(self, m: TokenEffects, values: dict[str, Float[Tensor, " token *layer"]], at: TokenIndex) -> None:
         """Take in what is kept of a sweep."""
         selected, control = self.selected[at.head, at.row, at.pos], self.control[at.row, at.pos]
         keep = (selected | control).nonzero()[:, 0]
@@ -188,7 +188,7 @@ class _DocumentSums:
         """Of the sums and of the table made of them."""
         return 2 * sum(total.nbytes for total in self.sums.values())
 
-    def add(self, values: dict[str, Float[Tensor, " token *layer"]], at: _Where) -> None:
+    def add(self, values: dict[str, Float[Tensor, " token *layer"]], at: TokenIndex) -> None:
         counts = self.counted[at.row, at.pos]
         group = (at.head * len(self.documents) + self.index[at.row, at.pos])[counts]
         effect = values["direct_effect"][counts]

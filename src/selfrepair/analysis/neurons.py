@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from selfrepair.ablation.neuron_tables import OFTEN, SETS
+from selfrepair.ablation.neuron_tables import FREQUENT_RANKS, SETS
 from selfrepair.ablation.schema import LISTED_NEURONS
 from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, median, ratio_of_sums
 from selfrepair.analysis.schema import (
@@ -229,7 +229,7 @@ def _frequency(group: _Tokens, neurons: pl.DataFrame) -> pl.DataFrame:
 
 
 def _among_first(group: _Tokens, neurons: Int[np.ndarray, " neuron"]) -> Float[np.ndarray, "token neuron"]:
-    listed = group["neuron"][:, :OFTEN]
+    listed = group["neuron"][:, :FREQUENT_RANKS]
     return (listed[:, :, None] == neurons).any(1).astype(float)
 
 

@@ -168,16 +168,16 @@ INTERVAL = {
     "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
     "high": Column(pl.Float64, "as value", "upper end of it"),
 }
-BEHIND = {
+SAMPLE_SIZE = {
     "n_tokens": Column(pl.Int64, "tokens", "tokens behind the value"),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
 }
-OF_MODEL = {
+MODEL_COLUMNS = {
     "model": Column(pl.String, "", "name of the model"),
     "n_layers": Column(pl.Int16, "layers", "layers of the model"),
 }
 MOVING = (
-    OF_MODEL
+    MODEL_COLUMNS
     | {
         "moved_layer": Column(pl.Int16, "index", "layer that is skipped; null for all layers together"),
         "marked": Column(pl.Boolean, "", "whether it is the layer, but the last, of largest direct effect"),
@@ -192,10 +192,10 @@ MOVING = (
         ),
     }
     | INTERVAL
-    | BEHIND
+    | SAMPLE_SIZE
 )
 SIMULATED = (
-    OF_MODEL
+    MODEL_COLUMNS
     | {
         "layer": Column(pl.Int16, "index", "layer whose attention reads what the layer before it reads"),
         "head": Column(pl.Int16, "index", "head of it; null in a row about the layer"),
@@ -208,10 +208,10 @@ SIMULATED = (
         ),
     }
     | INTERVAL
-    | BEHIND
+    | SAMPLE_SIZE
 )
 REPRESSION = (
-    OF_MODEL
+    MODEL_COLUMNS
     | {
         "layer": Column(pl.Int16, "index", "layer of the head; null for all heads together"),
         "head": Column(pl.Int16, "index", "head; null for all heads together"),
@@ -226,10 +226,10 @@ REPRESSION = (
         ),
     }
     | INTERVAL
-    | BEHIND
+    | SAMPLE_SIZE
 )
 ITERATIVE_SUMMARY = (
-    {"model": OF_MODEL["model"], "statistic": Column(pl.String, "", "what it is, of which variant")}
+    {"model": MODEL_COLUMNS["model"], "statistic": Column(pl.String, "", "what it is, of which variant")}
     | INTERVAL
     | {
         "speaks": Column(

@@ -21,7 +21,7 @@ from typing import IO
 
 from selfrepair.artifact.crate import METADATA, Crate
 from selfrepair.artifact.verify import check_files
-from selfrepair.core.files import git, modifications, write_whole
+from selfrepair.core.files import git, modifications, write_atomically
 from selfrepair.core.progress import Progress
 
 HUB_RECORDS = "results/hub/records/"  # of what was fetched: small, and inputs of the record
@@ -61,7 +61,7 @@ def archive_run(crate: Crate, output: Path) -> Archived:
         with tarfile.open(fileobj=file) as packed:
             code, results = dict(_committed(packed)), dict(_results(crate))
             members = {f"{root}/{name}": member for name, member in (code | results).items()}
-            write_whole(output, lambda path: _write(path, members, time))
+            write_atomically(output, lambda path: _write(path, members, time))
     return Archived(len(code), len(results), sorted(set(_inputs(crate)) - set(code) - set(results)))
 
 

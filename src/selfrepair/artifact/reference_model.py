@@ -160,7 +160,7 @@ class Recomputation:
         v = self._reading(tokens[1:]) / (1.0 if self.as_published else scale[:, None])
 
         def written(z: Float[Tensor, "pos d_head"]) -> Float[Tensor, "pos d_model"]:
-            return self._written(layer, head, z)[:-1]
+            return self.head_result(layer, head, z)[:-1]
 
         own, new_own = ((written(z - bias) * v).sum(-1) for z in (old, new))
         attention = ((ablated.attention - clean.attention) * v).sum(-1)
@@ -199,7 +199,7 @@ class Recomputation:
         v = self.norm.weight * (unembedding[correct] - unembedding.mean(0))
         return v - v.mean(-1, keepdim=True) if self.centred else v
 
-    def _written(self, layer: int, head: int, z: Float[Tensor, "pos d_head"]) -> Float[Tensor, "pos d_model"]:
+    def head_result(self, layer: int, head: int, z: Float[Tensor, "pos d_head"]) -> Float[Tensor, "pos d_model"]:
         """What a head writes to the stream, without the projection's bias."""
         project = self.projections[layer]
         alone = z.new_zeros(1, len(z), self.n_heads, z.shape[-1])

@@ -13,7 +13,7 @@ from typing import Any
 
 from selfrepair.artifact.crate import METADATA, Crate, files_in
 from selfrepair.core.files import git, modifications, sha256
-from selfrepair.models.directory import second_measurements
+from selfrepair.models.directory import authors_units_measurements
 
 UNRECORDED = ("logs", "benchmarks", "trained")  # folders of a run in which files may lie that no record names
 PDF = "paper/paper.pdf"  # made wherever a TeX engine is found, so also after the record
@@ -30,7 +30,7 @@ class Check:
 
 def expected(config: dict[str, Any]) -> list[tuple[str, str]]:
     """Model and kind of ablation of each measurement that a configuration asks for, second ones included."""
-    kinds, second = config["ablation"]["kinds"], second_measurements(config["models"])
+    kinds, second = config["ablation"]["kinds"], authors_units_measurements(config["models"])
     measured = [(name, kind) for name in config["models"] for kind in kinds]
     return measured + [(name, "resample") for name in second if "resample" in kinds]
 

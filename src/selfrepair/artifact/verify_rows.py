@@ -21,7 +21,7 @@ from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.artifact.verify import Check, expected, shards
 from selfrepair.artifact.verify_sample import SAMPLED_EFFECTS, TOLERANCES, Sample, largest, text
 from selfrepair.core.progress import Progress
-from selfrepair.models.directory import second_measurements
+from selfrepair.models.directory import authors_units_measurements
 
 MEAN_TOKENS = 200_000  # above that, mean activations are taken from the run: a pass of its own would take hours
 SUM_ROWS = 8  # in how many rows of a shard a document may lie whose sum is computed anew
@@ -45,7 +45,7 @@ def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
         if name not in crate.models:
             yield Check(name, "the record does not say where this model's weights are, so no row was recomputed")
             continue
-        model = Recomputation(crate.path(crate.models[name]), name in second_measurements(config["models"]))
+        model = Recomputation(crate.path(crate.models[name]), name in authors_units_measurements(config["models"]))
         sampled = crate.path(f"tokens/{name}")
         inputs = read_inputs(*(pl.read_parquet(sampled / f"{table}.parquet") for table in ("tokens", "rows")))
         counted = _counted(crate, name, inputs)

@@ -19,7 +19,7 @@ from selfrepair.ablation.selection import top_count
 from selfrepair.ablation.shard import shard_rows
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.verify import Check, expected, place, shards
-from selfrepair.models.directory import parse_head, second_measurements
+from selfrepair.models.directory import authors_units_measurements, parse_head
 from selfrepair.tokens.schema import PLACE
 
 HEAD_KEY, PLACE_KEY = list(HEAD), list(PLACE)
@@ -76,7 +76,7 @@ def _read(crate: Crate, config: dict[str, Any], model: str) -> _Tables:
     clean = pl.read_parquet(folder / "tokens.parquet")
     tokens = pl.read_parquet(crate.path(f"tokens/{model}/tokens.parquet")).filter(pl.col("pos") > 0)
     selected = pl.read_parquet(folder / "selected.parquet")
-    heads = config["models"][second_measurements(config["models"]).get(model, model)].get("heads")
+    heads = config["models"][authors_units_measurements(config["models"]).get(model, model)].get("heads")
     pairs = [parse_head(name) for name in heads or []]
     named = pl.DataFrame(pairs, schema={name: column.dtype for name, column in HEAD.items()}, orient="row")
     return _Tables(

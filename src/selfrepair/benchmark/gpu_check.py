@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from selfrepair.ablation.jobs import Runs
+from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
 from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.benchmark.flops import sweep_flops
@@ -94,7 +94,7 @@ def measure_speed(case: Case, device: str) -> Row:
     """Time the sweep over one batch; return a row of `gpu_page.SPEED`."""
     model = random_folded(case.name, case.shape, device, case.precision, biases=case.shape.family != "llama")
     tokens, source = random_rows(case.shape.d_vocab, case.rows + 1, LENGTH), row_before(case.rows + 1)
-    runs = _batch(model, case.rows)
+    jobs = _batch(model, case.rows)
     on_gpu, chunk = model.device.type == "cuda", chunk_tokens(model)
     mm = mm_rate(model, chunk)
     if on_gpu:
@@ -102,7 +102,7 @@ def measure_speed(case: Case, device: str) -> Row:
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < ENOUGH:
         start = time.perf_counter()
-        sweep(model, tokens, source, "resample", runs, no_means(model))
+        sweep(model, tokens, source, "resample", jobs, no_means(model))
         if on_gpu:
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - start)
@@ -110,19 +110,19 @@ def measure_speed(case: Case, device: str) -> Row:
     mm = max(mm, mm_rate(model, chunk)) / 1e3
     seconds = statistics.median(times[1:] or times)
     heads, flops = model.n_layers * model.n_heads, sweep_flops(model, LENGTH - 1)
-    rate = flops * runs.n_tokens / seconds / 1e12
+    rate = flops * jobs.n_tokens / seconds / 1e12
     row = {
         "model": case.name,
         "precision": case.precision,
-        "tokens": runs.n_tokens,
+        "tokens": jobs.n_tokens,
         "seconds": seconds,
-        "us": seconds / runs.n_tokens * 1e6,
+        "us": seconds / jobs.n_tokens * 1e6,
         "mflop": flops / 1e6,
         "tflops": rate,
         "mm_tflops": mm,
         "peak_fraction": rate / mm,
         "memory_gb": memory,
-        "hours": seconds / runs.n_tokens * 1e6 * heads / 3600,
+        "hours": seconds / jobs.n_tokens * 1e6 * heads / 3600,
         "gpu": describe_device(device),
         "torch": torch.__version__,
     }
@@ -133,11 +133,11 @@ def measure_speed(case: Case, device: str) -> Row:
     return row
 
 
-def _batch(model: FoldedModel, rows: int) -> Runs:
+def _batch(model: FoldedModel, rows: int) -> AblationJobs:
     """The first batch of measuring every head in some rows, as large as the package makes it."""
-    runs = Runs.every(all_heads(model), torch.arange(rows), LENGTH - 1)
+    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(rows), LENGTH - 1)
     room = allowance(model.device, None, None, torch.get_num_threads())
-    return next(runs.batches(tokens_at_once(model, runs, LENGTH - 1, room)))
+    return next(jobs.batches(tokens_at_once(model, jobs, LENGTH - 1, room)))
 
 
 def _write(folder: Path, errors: list[Row], speed: list[Row]) -> None:

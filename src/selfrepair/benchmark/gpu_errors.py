@@ -13,10 +13,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_pass
-from selfrepair.ablation.effects import Swept
+from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.interventions import add_to_stream, move_layers
-from selfrepair.ablation.jobs import Runs
-from selfrepair.ablation.neuron_recorder import NeuronWatch
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.benchmark.patched import patch_every_head
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before
@@ -139,11 +139,11 @@ def dtype_of(precision: Precision) -> torch.dtype:
 def _errors(
     model: FoldedModel, tokens: Int[Tensor, "row pos"], source: Int[Tensor, " row"], expected: dict[str, Tensor]
 ) -> dict[str, float]:
-    every = Runs.every(all_heads(model), torch.arange(ROWS), LENGTH - 1)
+    every = AblationJobs.all_pairs(all_heads(model), torch.arange(ROWS), LENGTH - 1)
     draw = torch.Generator().manual_seed(1)
     some = every[torch.randperm(len(every), generator=draw)[: len(every) // 2]]
     cut = replace(some, length=torch.randint(1, LENGTH, (len(some),), generator=draw))
-    swept = [sweep(model, tokens, source, "resample", runs, no_means(model)) for runs in (every, cut)]
+    swept = [sweep(model, tokens, source, "resample", jobs, no_means(model)) for jobs in (every, cut)]
     return {
         quantity: max(_error(quantity, found, expected) for found in swept)
         for quantity in (*PARTS, *SCALES, "logit", "scale", "split")
@@ -154,9 +154,9 @@ def _others(model: FoldedModel) -> dict[str, Tensor]:
     tokens, source = random_rows(1000, ROWS, LENGTH), row_before(ROWS)
     rows, heads = torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.long)
     noise = torch.randn(ROWS, model.d_model, generator=torch.Generator().manual_seed(2))
-    runs = Runs.every(all_heads(model), rows, LENGTH - 1)
-    watch = NeuronWatch({1}, torch.arange(runs.n_tokens) % 3 == 0)
-    swept = sweep(model, tokens, source, "resample", runs, no_means(model), watch)
+    jobs = AblationJobs.all_pairs(all_heads(model), rows, LENGTH - 1)
+    recorder = NeuronRecorder({1}, torch.arange(jobs.n_tokens) % 3 == 0)
+    swept = sweep(model, tokens, source, "resample", jobs, no_means(model), recorder)
     added = add_to_stream(model, tokens, rows + 2, 1, 1, heads, noise, [-1.0, 2.0])
     return {
         "zero ablation": measure(model, tokens, source, "zero").self_repair,
@@ -164,11 +164,11 @@ def _others(model: FoldedModel) -> dict[str, Tensor]:
         "direct effects, clean": clean_pass(model, tokens).direct_effect,
         "layers moved": move_layers(model, tokens, source, rows, [1, 2]).moved,
         "vectors added": added.perturbed_scale,
-        "neurons": watch.effects(swept.scale)[1].change,
+        "neurons": recorder.effects(swept.scale)[1].change,
     }
 
 
-def _error(quantity: str, found: Swept, expected: dict[str, Tensor]) -> float:
+def _error(quantity: str, found: TokenEffects, expected: dict[str, Tensor]) -> float:
     size = expected["scale" if quantity in ("scale", *SCALES) else "logit"].abs().max().item()
     if quantity == "split":
         parts = found.repair_attention.sum(1) + found.repair_mlp.sum(1) + found.repair_norm
@@ -177,14 +177,14 @@ def _error(quantity: str, found: Swept, expected: dict[str, Tensor]) -> float:
     return difference.abs().max().item() / size
 
 
-def _at(quantity: str, found: Swept, expected: Tensor) -> Float[Tensor, "..."]:
+def _at(quantity: str, found: TokenEffects, expected: Tensor) -> Float[Tensor, "..."]:
     """Values in the order of the tokens of a sweep."""
     if quantity in ("logit", "scale"):
         return expected[found.rows]
-    layer, head, row = (found.runs.spread(value) for value in (found.runs.layer, found.runs.head, found.runs.row))
+    layer, head, row = (found.jobs.per_token(value) for value in (found.jobs.layer, found.jobs.head, found.jobs.row))
     if quantity in ("repair_attention", "repair_mlp"):
         expected = expected.movedim(2, -1)
-    return expected[layer, head, row, found.runs.pos]
+    return expected[layer, head, row, found.jobs.pos]
 
 
 def _row(

@@ -8,7 +8,7 @@ import torch
 
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.selection import MEASURED
-from selfrepair.ablation.shard import Kept, ablate_heads, shard_rows
+from selfrepair.ablation.shard import ShardRecorder, ablate_heads, shard_rows
 from selfrepair.ablation.sweep import all_heads
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
@@ -40,8 +40,8 @@ def selected_gain(
     heads = all_heads(model)
     documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
     chosen = shard_rows(len(documents), 0, shards)
-    shard = Kept(clean, heads, chosen, documents[chosen], model.n_layers)
-    work = {mode: shard.runs(mode).n_tokens for mode in MEASURED}
+    shard = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
+    work = {mode: shard.jobs(mode).n_tokens for mode in MEASURED}
     seconds: dict[str, list[float]] = {mode: [] for mode in MEASURED}
     kept = {}
     for _ in range(rounds):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 
 MADE_WITH = "selfrepair"  # key of a file's metadata
 
@@ -39,13 +39,13 @@ def empty(schema: dict[str, Column]) -> pl.DataFrame:
 def write_parquet(table: pl.DataFrame, path: Path, made_with: dict[str, str] | None = None) -> None:
     """Write a Parquet file, complete or not at all; what it was made with goes into its metadata."""
     metadata = None if made_with is None else {MADE_WITH: json.dumps(made_with)}
-    write_whole(path, lambda temporary: table.write_parquet(temporary, compression="zstd", metadata=metadata))
+    write_atomically(path, lambda temporary: table.write_parquet(temporary, compression="zstd", metadata=metadata))
 
 
 def write_table(table: pl.DataFrame, path: Path) -> None:
     """Write a table as Parquet or CSV, by the suffix of the path, complete or not at all."""
     if path.suffix == ".csv":
-        write_whole(path, lambda temporary: write_csv(table, temporary))
+        write_atomically(path, lambda temporary: write_csv(table, temporary))
     else:
         write_parquet(table, path)
 

@@ -7,7 +7,7 @@ from string import Template
 import altair as alt
 import vl_convert
 
-from selfrepair.core.files import write_whole
+from selfrepair.core.files import write_atomically
 from selfrepair.figures.theme import PX_PER_INCH, Panel
 
 DOTS_PER_INCH = 300
@@ -46,7 +46,7 @@ def save_chart(chart: Panel, paths: list[Path]) -> None:
         raise ValueError(f"can't write a figure as {', '.join(unknown)}; use .json, .pdf, .svg, .png or .html")
     spec = chart.to_dict()
     for path, form in formats.items():
-        write_whole(path, lambda temporary, form=form: temporary.write_bytes(_render(spec, form)))
+        write_atomically(path, lambda temporary, form=form: temporary.write_bytes(_render(spec, form)))
 
 
 def _render(spec: dict, form: str) -> bytes:

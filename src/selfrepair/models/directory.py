@@ -97,7 +97,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
 
 
-def second_measurements(models: dict[str, dict[str, Any]]) -> dict[str, str]:
+def authors_units_measurements(models: dict[str, dict[str, Any]]) -> dict[str, str]:
     """Name of each measurement in the authors' units that `models` of a run ask for, and the model behind it."""
     return {f"{name}-as-published": name for name, entry in models.items() if entry.get("as_published")}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selfrepair.core.files import sha256, write_whole
+from selfrepair.core.files import sha256, write_atomically
 from selfrepair.models.hub_lock import HubError, Lock, Locked, agreed_revision, lock_key, read_lock, render_lock
 
 
@@ -140,4 +140,4 @@ def _record(path: Path, kind: str, entry: str, found: Locked) -> None:
             _compare(found, known, path, entry)
             return
         lock[kind][entry] = found
-        write_whole(path, lambda temporary: temporary.write_text(render_lock(lock)))
+        write_atomically(path, lambda temporary: temporary.write_text(render_lock(lock)))

@@ -97,7 +97,7 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, as_p
     frequencies = None if rotary is None else rotary.inv_freq.detach().float().cpu().clone()
     factor = 1.0 if rotary is None else float(rotary.attention_scaling)
     eps_names = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
-    W_direct = model.get_output_embeddings().weight.detach().T.clone() if as_published else None
+    W_U_authors = model.get_output_embeddings().weight.detach().T.clone() if as_published else None
     bridge = _folded_bridge(model, folder)
     W_U = bridge.W_U.detach().contiguous()
     b_U = torch.zeros(W_U.shape[1]) if bridge.b_U is None else bridge.b_U.detach()
@@ -121,7 +121,7 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, as_p
         W_U=W_U,
         b_U=b_U,
         layers=(),
-        W_direct=W_direct,
+        W_U_authors=W_U_authors,
     )
 
 

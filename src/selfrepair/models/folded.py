@@ -75,8 +75,8 @@ class FoldedModel:
         rotary_factor: factor of the rotary cosines and sines (1 but for YaRN).
         max_positions: longest row that the model was made for.
         precision: number format of the matrix products.
-        W_direct: what direct effects are read with, in place of `W_U` and without a division by the final scale, where
-            the model is measured in the units of the authors' Llama (experiments.md P1); None for logits.
+        W_U_authors: what direct effects are read with, in place of `W_U` and without a division by the final scale,
+            where the model is measured in the units of the authors' Llama (experiments.md P1); None for logits.
     """
 
     name: str
@@ -96,7 +96,7 @@ class FoldedModel:
     b_U: Float[Tensor, " d_vocab"]
     layers: tuple[Layer, ...]
     precision: Precision = "float32"
-    W_direct: Float[Tensor, "d_model d_vocab"] | None = None
+    W_U_authors: Float[Tensor, "d_model d_vocab"] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -149,13 +149,13 @@ class FoldedModel:
         """Column of `W_U` and entry of `b_U` of each correct next token."""
         return self.W_U.T[correct].to(self.dtype), self.b_U[correct].to(self.dtype)
 
-    def direct_reading(self, correct: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
+    def logit_direction(self, correct: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
         """What a component's output is multiplied with for its direct effect on each correct next token."""
-        return (self.W_U if self.W_direct is None else self.W_direct).T[correct].to(self.dtype)
+        return (self.W_U if self.W_U_authors is None else self.W_U_authors).T[correct].to(self.dtype)
 
     def direct_scale(self, scale: Float[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
         """What direct effects are divided by, given the clean scale."""
-        return scale if self.W_direct is None else torch.ones_like(scale)
+        return scale if self.W_U_authors is None else torch.ones_like(scale)
 
     def scale(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, " *batch"]:
         """scale(x) = sqrt(mean(x^2) + eps), the divisor of the norm."""

@@ -68,7 +68,7 @@ def fold_to_disk(
     Args:
         output: folder to write.
         precision: what the model will be computed in; folding and the check are done in float32.
-        as_published: for direct effects in the units of the authors' Llama (`FoldedModel.W_direct`).
+        as_published: for direct effects in the units of the authors' Llama (`FoldedModel.W_U_authors`).
 
     Returns:
         `model_facts` of the model, and the checksums of the written files.

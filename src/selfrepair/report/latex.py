@@ -36,7 +36,7 @@ def interval(low: float | None, high: float | None, decimals: int) -> str:
     return f"[{number(low, decimals)}, {number(high, decimals)}]"
 
 
-def whole(value: int | None) -> str:
+def integer(value: int | None) -> str:
     """Write a whole number, thousands apart by thin spaces."""
     return MISSING if value is None else f"${value:,}$".replace(",", r"\,")
 
@@ -56,7 +56,7 @@ class LatexColumn:
     Attributes:
         key: key of the cell's value; an interval takes `<key>_low` and `<key>_high`.
         head: TeX of the header.
-        kind: number, interval, whole, scientific, code (a name) or tex (already TeX).
+        kind: number, interval, integer, scientific, code (a name) or tex (already TeX).
         decimals: of numbers and intervals.
         align: letter (or `p{...}`) of the column.
     """
@@ -75,8 +75,8 @@ class LatexColumn:
         match self.kind:
             case "number":
                 return number(value, self.decimals)
-            case "whole":
-                return whole(value)
+            case "integer":
+                return integer(value)
             case "scientific":
                 return scientific(value)
             case "code":

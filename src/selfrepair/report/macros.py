@@ -15,7 +15,7 @@ from selfrepair.analysis.bootstrap import PERCENTILES
 from selfrepair.analysis.overview import LARGE_EFFECT
 from selfrepair.claims.statistics import fully_measured, peak_layer
 from selfrepair.claims.verdicts import FAILED, HELD, PAPER, UNMEASURED
-from selfrepair.report.latex import escape, interval, number, scientific, whole
+from selfrepair.report.latex import escape, integer, interval, number, scientific
 from selfrepair.report.tables import JUDGED, UPRIGHT, judged_models
 
 RANGES = {
@@ -92,7 +92,7 @@ def _of_run(record: dict[str, Any]) -> dict[str, str]:
     return {name: escape(str(_fact(record, key))) for name, key in FACTS.items()} | {
         "TopPercent": f"{100 * fraction:g}",
         "ConfidenceLevel": f"{high - low:g}",
-        "MachineMemory": whole(round(_fact(record, "machine.memory_mb") / 1000)),
+        "MachineMemory": integer(round(_fact(record, "machine.memory_mb") / 1000)),
     }
 
 
@@ -112,7 +112,7 @@ def _of_models(models: pl.DataFrame) -> dict[str, str]:
         for row in losses
     ]
     return {
-        "ModelCount": whole(models.height),
+        "ModelCount": integer(models.height),
         "ModelNames": _listed(_code(name) for name in models["model"]),
         "LossByModel": _listed(by_model) if by_model else "not known for the models of this run",
         "LoadErrorMax": scientific(models["load_error"].max()),
@@ -124,7 +124,7 @@ def _of_layers(layers: pl.DataFrame) -> dict[str, str]:
     peaks, firsts = [], []
     for table in layers.partition_by("model", maintain_order=True):
         peak, first = peak_layer(table), table.row(by_predicate=pl.col("layer") == 0, named=True)
-        peaks.append(f"{_repair(peak)} in layer {whole(peak['layer'])} of {_code(peak['model'])}")
+        peaks.append(f"{_repair(peak)} in layer {integer(peak['layer'])} of {_code(peak['model'])}")
         firsts.append(f"{_repair(first)} ({_code(peak['model'])})")
     return {"PeakLayerByModel": _listed(peaks) or NONE, "FirstLayerByModel": _listed(firsts) or NONE}
 
@@ -155,7 +155,7 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ModelsJudgedMost": JUDGED,
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
-    found = {name: whole(value) for name, value in counts.items()}
+    found = {name: integer(value) for name, value in counts.items()}
     found["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
     for claim in measured:
         name = macro_name(claim["id"])
@@ -170,7 +170,7 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
 def _of_costs(costs: pl.DataFrame) -> dict[str, str]:
     longest = costs.row(costs["cpu_time"].arg_max(), named=True)
     return {
-        "CostJobs": whole(costs["jobs"].sum()),
+        "CostJobs": integer(costs["jobs"].sum()),
         "CostWallMinutes": number(costs["wall_time"].sum() / 60, 0),
         "CostProcessorMinutes": number(costs["cpu_time"].sum() / 60, 0),
         "CostGpuMinutes": number(costs["gpu_time"].sum() / 60, 0),
@@ -199,7 +199,7 @@ def _repair(row: dict[str, Any]) -> str:
 
 def _range(values: pl.Series) -> str:
     low, high = values.min(), values.max()
-    return whole(low) if low == high else f"{whole(low)} to {whole(high)}"
+    return integer(low) if low == high else f"{integer(low)} to {integer(high)}"
 
 
 def _listed(items: Iterable[str]) -> str:

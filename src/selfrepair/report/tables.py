@@ -108,16 +108,16 @@ def models(overview: pl.DataFrame) -> Table:
     columns = [
         LatexColumn("model", "Model", "code", align="l"),
         LatexColumn("family", "Family", "code", align="l"),
-        LatexColumn("n_layers", "layers", "whole"),
-        LatexColumn("n_heads", "heads", "whole"),
-        LatexColumn("d_model", "width", "whole"),
-        LatexColumn("d_mlp", "neurons", "whole"),
-        LatexColumn("parameters", "Parameters", "whole"),
+        LatexColumn("n_layers", "layers", "integer"),
+        LatexColumn("n_heads", "heads", "integer"),
+        LatexColumn("d_model", "width", "integer"),
+        LatexColumn("d_mlp", "neurons", "integer"),
+        LatexColumn("parameters", "Parameters", "integer"),
         LatexColumn("held_out_loss", "model", decimals=2),
         LatexColumn("bigram_loss", "bigram", decimals=2),
-        LatexColumn("tokens", "scored", "whole"),
-        LatexColumn("top_tokens", "top", "whole"),
-        LatexColumn("heads_above_1", "DE${}>1$", "whole"),
+        LatexColumn("tokens", "scored", "integer"),
+        LatexColumn("top_tokens", "top", "integer"),
+        LatexColumn("heads_above_1", "DE${}>1$", "integer"),
         LatexColumn("load_error", "Load error", "scientific"),
     ]
     spans = [("", 2), ("Size", 4), ("", 1), ("Loss (nats/token)", 2), ("Tokens", 2), ("Heads", 1), ("", 1)]
@@ -134,7 +134,7 @@ def layers(wide: pl.DataFrame) -> Table:
     renamed |= {f"share{end}": f"share_self_repair{end}" for end in ("", "_low", "_high")}
     rows = _renamed(wide, LAYERS, renamed)
     columns = [
-        LatexColumn("layer", "Layer", "whole"),
+        LatexColumn("layer", "Layer", "integer"),
         LatexColumn("direct_effect", "DE"),
         LatexColumn("delta_logit", r"$\Delta\ell$"),
         *REPAIR,
