@@ -17,8 +17,8 @@ RUN_FLAGS ?=
 RUN ?= demo
 
 BIN := .venv/bin
-TORCH_PIN := $(shell sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' pyproject.toml)
-SLURM_PIN := $(shell sed -n 's/.*"\(snakemake-executor-plugin-slurm==[^"]*\)".*/\1/p' pyproject.toml)
+TORCH_PIN := $(shell cat envs/torch.txt)
+SLURM := $(shell sed -n 's/^cluster = \["\(.*\)"\]/\1/p' pyproject.toml)
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 # Packages that depend on the machine: they come with torch.
 UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc \
@@ -62,7 +62,7 @@ rulegraph: .venv/installed-$(TORCH)
 	bash -o pipefail -c '$(BIN)/snakemake --rulegraph dot -- all results/demo/paper/paper.pdf \
 		| $(BIN)/python workflow/lib/rule_graph.py | dot -Tsvg -o docs/rules.svg'
 
-.venv/installed-$(TORCH): envs/requirements.lock pyproject.toml
+.venv/installed-$(TORCH): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(None if (3, 11) <= v <= (3, 13) else f'Python {v} is not supported; choose 3.11 to 3.13 with PYTHON=')"
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
@@ -70,19 +70,20 @@ ifeq ($(TORCH),cuda)
 	$(BIN)/pip install --quiet "$(TORCH_PIN)"
 else ifeq ($(TORCH),cpu)
 	$(BIN)/pip install --quiet --no-deps --retries 1 --extra-index-url $(CPU_INDEX) "$(TORCH_PIN)"
+	@if $(BIN)/pip show --files torch | grep -q "libtorch_cuda"; then echo "$(CPU_INDEX) is out of reach:" \
+		"taking the ordinary build of torch, with its GPU libraries"; $(BIN)/pip install --quiet "$(TORCH_PIN)"; fi
 else
 	$(error TORCH is cpu or cuda, not $(TORCH))
 endif
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r envs/requirements.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
-	@$(BIN)/python -c "import torch" || { echo "torch does not start: if $(CPU_INDEX) is out of reach, pip took" \
-		"the GPU build without its libraries; use TORCH=cuda, or bring the CPU build and install it first"; exit 1; }
 	touch $@
 
 lock:
-	uv pip compile --quiet pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header $(UNLOCKED:%=--no-emit-package %) --output-file envs/requirements.lock
-	echo "$(SLURM_PIN)" | uv pip compile --quiet - --constraint envs/requirements.lock --universal --python-version 3.11 \
+	uv pip compile --quiet pyproject.toml --extra workflow --extra test --constraint envs/torch.txt --universal \
+		--python-version 3.11 --generate-hashes --no-annotate --no-header $(UNLOCKED:%=--no-emit-package %) \
+		--output-file envs/requirements.lock
+	echo "$(SLURM)" | uv pip compile --quiet - --constraint envs/requirements.lock --universal --python-version 3.11 \
 		--generate-hashes --no-annotate --no-header --output-file envs/cluster.lock
 	$(MAKE) .venv/installed-$(TORCH)
 	$(BIN)/python workflow/lib/pin_environments.py

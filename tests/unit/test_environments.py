@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from pin_environments import KINDS, PIP, PYTHON, brought_along, canonical, environment, locked_versions
 
 ROOT = Path(__file__).parents[2]
-LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "pyproject.toml")
+LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "envs/torch.txt")
 RULES = [
     (path.name, name, body)
     for path in sorted((ROOT / "workflow/rules").glob("*.smk"))

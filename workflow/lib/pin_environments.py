@@ -1,7 +1,7 @@
 """Write envs/*.yaml from the lock: `python workflow/lib/pin_environments.py`, in an environment made from the lock.
 
 Each environment holds the packages that its kind of rule imports and all that these bring along, at the versions of
-envs/requirements.lock. torch, whose builds differ by machine, is not in the lock; pyproject.toml pins it. Only Python
+envs/requirements.lock. torch, whose builds differ by machine, is not in the lock; envs/torch.txt pins it. Only Python
 and pip come from a conda channel.
 """
 
@@ -28,9 +28,9 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked_versions(lock: Path, project: Path) -> dict[str, set[str]]:
-    """Versions that the lock, and pyproject.toml for torch, allow of each package."""
-    text = lock.read_text() + "\n".join(re.findall(r'"(torch==[^"]+)"', project.read_text()))
+def locked_versions(*files: Path) -> dict[str, set[str]]:
+    """Versions that locks allow of each package."""
+    text = "\n".join(file.read_text() for file in files)
     versions: dict[str, set[str]] = {}
     for name, pinned in re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", text, re.MULTILINE):
         versions.setdefault(canonical(name), set()).add(pinned)
@@ -69,7 +69,7 @@ def environment(kind: str, pins: dict[str, str]) -> str:
 
 
 def main() -> None:
-    known = locked_versions(Path("envs/requirements.lock"), Path("pyproject.toml"))
+    known = locked_versions(Path("envs/requirements.lock"), Path("envs/torch.txt"))
     for kind, packages in KINDS.items():
         pins = brought_along(packages.split(), known)
         strangers = {name: pinned for name, pinned in pins.items() if pinned not in known[name]}
