@@ -5,9 +5,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.workflow.conftest import CONFIG, Clone, fresh_clone
 
 BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
+MEASURING = BEFORE_ABLATION | {
+    *("ablate_heads", "measure_neurons", "measure_partners", "measure_iterative", "check_norm"),
+    *("summarise_heads", "summarise_neurons"),
+}
 CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}
 
 
@@ -28,6 +34,36 @@ def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -
     assert plan["ablate_heads"] == 8 and plan["summarise_heads"] == 4
     assert {"figure_self_repair_by_depth", "table_heads", "check_claims", "write_report"} <= set(plan)
     assert not BEFORE_ABLATION & set(plan)
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "src/selfrepair/figures/theme.py",
+        "src/selfrepair/claims/heads.py",
+        "src/selfrepair/report/tables.py",
+        "src/selfrepair/artifact/record.py",
+        "workflow/report/captions.yaml",
+    ],
+)
+def test_an_edit_of_a_later_stage_measures_nothing_again(finished: Clone, file: str) -> None:
+    finished.edit(file, append)
+    plan = finished.plan()
+    assert plan and not MEASURING & set(plan)
+
+
+def test_a_release_reruns_nothing(finished: Clone) -> None:
+    finished.edit("pyproject.toml", lambda text: text.replace('version = "0.1.0"', 'version = "0.2.0"'))
+    assert finished.plan() == {}
+
+
+def test_device_memory_and_the_order_of_heads_measure_nothing_again(finished: Clone) -> None:
+    def change(config: dict) -> None:
+        config["device"], config["memory"] = "auto", 3000
+        config["models"]["tiny-pythia"]["heads"].reverse()
+
+    plan = finished.plan(finished.configure("elsewhere.yaml", change))
+    assert "record_run" in plan and not MEASURING & set(plan)
 
 
 def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> None:

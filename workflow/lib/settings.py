@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from selfrepair.models.directory import authors_units_measurements, count_parameters, weight_files
+from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, weight_files
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
@@ -68,8 +68,8 @@ class Settings:
         return json.dumps(self.training["common"] | self.training["models"][entry])
 
     def heads(self, name: str) -> list[str]:
-        """Heads to measure; none named means all."""
-        return self._entry(name).get("heads", [])
+        """Heads to measure, in the order of the model; none named means all."""
+        return sorted(self._entry(name).get("heads", []), key=parse_head)
 
     def study(self, name: str) -> list[str]:
         """Heads that single-head experiments look at in any case."""

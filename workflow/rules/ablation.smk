@@ -19,17 +19,17 @@ rule measure_clean:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
         runtime=60,
     params:
         top_fraction=config["analysis"]["top_fraction"],
         control=config["ablation"]["control_tokens"],
         seed=config["seed"],
         measure=config["ablation"]["measure"],
-        device=config["device"],
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]} --model {input.model} --tokens {input.tokens} --top-fraction {params.top_fraction} "
-        "--control {params.control} --measure {params.measure} --seed {params.seed} --device {params.device} "
+        "--control {params.control} --measure {params.measure} --seed {params.seed} --device {resources.device} "
         "--threads {threads} --output {params.folder} 2>&1 | tee {log}"
 
 
@@ -57,6 +57,8 @@ rule ablate_heads:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
+        memory=config["memory"],
         runtime=240,
     params:
         sampled=subpath(input.tokens, parent=True),
@@ -64,12 +66,10 @@ rule ablate_heads:
         heads=lambda wildcards: SETTINGS.heads(wildcards.model),
         shards=SHARDS,
         measure=config["ablation"]["measure"],
-        device=config["device"],
-        memory=config.get("memory", "auto"),
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
-        "--measure {params.measure} --device {params.device} --memory {params.memory} "
+        "--measure {params.measure} --device {resources.device} --memory {resources.memory} "
         "--limit {resources.mem_mb} "
         "--threads {threads} --tokens-output {output.tokens} --sums-output {output.sums} "
         "2>&1 | tee {log}"
@@ -98,6 +98,7 @@ rule measure_iterative:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
         runtime=60,
     params:
         sampled=subpath(input.tokens, parent=True),
@@ -106,12 +107,11 @@ rule measure_iterative:
         strengths=config["experiments"]["repression_scales"],
         n_tokens=config["experiments"]["repression_tokens"],
         seed=config["seed"],
-        device=config["device"],
         folder=subpath(output.moves, parent=True),
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
         "--heads {params.heads} --strengths {params.strengths} --count {params.n_tokens} --seed {params.seed} "
-        "--device {params.device} --threads {threads} --output {params.folder} 2>&1 | tee {log}"
+        "--device {resources.device} --threads {threads} --output {params.folder} 2>&1 | tee {log}"
 
 
 rule measure_partners:
@@ -136,16 +136,16 @@ rule measure_partners:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
+        memory=config["memory"],
         runtime=120,
     params:
         sampled=subpath(input.tokens, parent=True),
         partners=config["experiments"]["partners"],
         noise_rows=config["experiments"]["noise_rows"],
         seed=config["seed"],
-        device=config["device"],
-        memory=config.get("memory", "auto"),
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --selected {input.selected} "
         "--heads {input.heads} --partners {params.partners} --rows {params.noise_rows} --seed {params.seed} "
-        "--device {params.device} --memory {params.memory} --limit {resources.mem_mb} "
+        "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} "
         "--threads {threads} --output {output} 2>&1 | tee {log}"

@@ -191,16 +191,16 @@ rule check_norm:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
         runtime=60,
     params:
         sampled=subpath(input.tokens, parent=True),
         heads=4,
         rows=8,
-        device=config["device"],
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --means {input.means} "
         "--measured {input.measured} --heads {input.heads} --ablation {wildcards.ablation} --count {params.heads} "
-        "--rows {params.rows} --device {params.device} --threads {threads} --output {output.parquet} 2>&1 | tee {log}"
+        "--rows {params.rows} --device {resources.device} --threads {threads} --output {output.parquet} 2>&1 | tee {log}"
 
 
 rule record_run:

@@ -22,16 +22,16 @@ rule measure_neurons:
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
         gpu=SETTINGS.gpus,
+        device=config["device"],
+        memory=config["memory"],
         runtime=240,
     params:
         sampled=subpath(input.tokens, parent=True),
         layers=config["experiments"]["neuron_layers"],
         top_fraction=config["analysis"]["top_fraction"],
-        device=config["device"],
-        memory=config.get("memory", "auto"),
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]} --model {input.model} --sampled {params.sampled} --selected {input.selected} "
         "--chosen {input.chosen} --layers {params.layers} --top-fraction {params.top_fraction} "
-        "--device {params.device} --memory {params.memory} --limit {resources.mem_mb} --threads {threads} "
+        "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} --threads {threads} "
         "--output {params.folder} 2>&1 | tee {log}"
