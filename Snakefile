@@ -29,7 +29,6 @@ include: "workflow/rules/tokens.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/ablation.smk"
 include: "workflow/rules/analysis.smk"
-include: "workflow/rules/neurons.smk"
 
 
 if SETTINGS.reference:

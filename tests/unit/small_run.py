@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.replacements import ABLATIONS
-from selfrepair.ablation.shard import ablate_heads
+from selfrepair.ablation.shard import ablate_shard
 from selfrepair.ablation.sweep import all_heads
 from selfrepair.analysis.heads import summarise
 from selfrepair.artifact.crate import METADATA, Sources, run_crate
@@ -61,7 +61,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     heads = all_heads(model)
     for kind in kinds:
         shards = [
-            ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured=measure)
+            ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured=measure)
             for shard in range(2)
         ]
         for shard, tables in enumerate(shards):

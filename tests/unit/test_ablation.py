@@ -12,7 +12,7 @@ from selfrepair.ablation import shard as ablation
 from selfrepair.ablation.clean_run import CleanRun, run_clean
 from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.schema import CLEAN_TOKENS, CLIPPED, EFFECTS, ablated_tokens, by_layer
-from selfrepair.ablation.shard import ablate_heads, shard_rows
+from selfrepair.ablation.shard import ablate_shard, shard_rows
 from selfrepair.ablation.sweep import all_heads, measure
 from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
@@ -51,7 +51,7 @@ def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options)
     """All shards, joined; sums of a document that lies in two shards are added."""
     heads = heads or all_heads(model)
     parts = [
-        ablate_heads(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
+        ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
         for shard in range(shards)
     ]
     tokens = pl.concat([tokens for tokens, _ in parts]).sort(KEY)

@@ -2,10 +2,9 @@
 
 import polars as pl
 import pytest
-from test_tables import statistics
 
+from selfrepair.ablation.chosen_heads import CHOSEN_HEADS, READ, choose_heads, distinct, read_chosen
 from selfrepair.ablation.schema import ablated_tokens
-from selfrepair.analysis.chosen_heads import CHOSEN_HEADS, choose_heads, distinct, read_chosen
 from selfrepair.core.tables import write_csv
 
 MEANS = {  # direct effect and self-repair on top tokens
@@ -24,22 +23,26 @@ CONTROL = {  # direct effects and self-repairs on the control tokens
 }
 
 
-def tables(control=CONTROL) -> tuple[pl.DataFrame, pl.DataFrame]:
+def tokens(control=CONTROL) -> pl.DataFrame:
     rows = [
-        (layer, head, True, effect, repair)
+        (layer, head, False, True, effect, repair)
         for (layer, head), pairs in control.items()
         for effect, repair in zip(*pairs, strict=True)
     ]
-    rows += [(layer, head, False, 1.0, 1e6) for layer, head in control]  # top tokens do not count for the noise
-    schema = {name: ablated_tokens(3)[name].dtype for name in ("layer", "head", "control")}
-    schema |= {"direct_effect": pl.Float32, "self_repair": pl.Float32}
-    return statistics("m", MEANS), pl.DataFrame(rows, schema=schema, orient="row")
+    # Top tokens do not count for the noise; their means are those of `MEANS`.
+    rows += [
+        (layer, head, True, False, mean["direct_effect"] + shift, mean["self_repair"] + shift)
+        for (layer, head), mean in MEANS.items()
+        for shift in (-100.0, 100.0)
+    ]
+    schema = {name: column.dtype for name, column in ablated_tokens(3).items() if name in READ}
+    return pl.DataFrame(rows, schema={name: schema[name] for name in READ}, orient="row")
 
 
 def test_heads_are_chosen_by_hand_computed_numbers(tmp_path):
-    chosen = choose_heads("m", *tables(), [(0, 1), (0, 0)], 2)
+    chosen = choose_heads("m", tokens(), [(0, 1), (0, 0)], 2)
     assert chosen.schema == {name: column.dtype for name, column in CHOSEN_HEADS.items()}
-    found = [(*row[1:4], pytest.approx(row[4])) for row in chosen.rows()]
+    found = [(*row[1:4], pytest.approx(row[4], abs=1e-5)) for row in chosen.rows()]
     assert found == [
         (0, 1, "configured", 0.0),
         (0, 0, "configured", 9.0),
@@ -56,11 +59,11 @@ def test_heads_are_chosen_by_hand_computed_numbers(tmp_path):
 
 def test_a_head_without_direct_effect_has_no_noise():
     zero = CONTROL | {(1, 1): ([0.0, 0.0], [1.0, 2.0])}
-    chosen = choose_heads("m", *tables(zero), [], 1)
+    chosen = choose_heads("m", tokens(zero), [], 1)
     assert chosen.filter(reason="most_noise").select("layer", "head").rows() == [(2, 0)]
     assert "configured" not in chosen["reason"]
 
 
 def test_a_configured_head_that_was_not_measured_is_refused():
     with pytest.raises(ValueError, match="m: L2H1 under `study` was not measured"):
-        choose_heads("m", *tables(), [(2, 1)], 1)
+        choose_heads("m", tokens(), [(2, 1)], 1)

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from selfrepair.ablation import frozen_norm as frozen_scale
+from selfrepair.ablation.chosen_heads import most_repaired
 from selfrepair.ablation.clean import mean_z
-from selfrepair.ablation.frozen_norm import NormCheckError, check_norm, freeze_scale, most_repaired
+from selfrepair.ablation.frozen_norm import NormCheckError, compare_freezing, freeze_scale
 from selfrepair.ablation.schema import NORM_CHECK
 from selfrepair.ablation.sweep import measure
 
@@ -58,7 +59,7 @@ def tables(zoo, rows, source) -> tuple:
 
 def test_check_reads_what_was_measured(tables):
     model, tokens, pairs, kept, m = tables
-    table = check_norm(model, tokens, pairs, kept, "resample", [(1, 2), (2, 1)], 2, torch.zeros(3, 4, 8))
+    table = compare_freezing(model, tokens, pairs, kept, "resample", [(1, 2), (2, 1)], 2, torch.zeros(3, 4, 8))
     assert list(table.columns) == list(NORM_CHECK) and table["ablation"].to_list() == ["resample"] * 2
     # Most selected tokens at positions that were kept: rows 1 and 4 have two each.
     for row in table.to_dicts():
@@ -78,18 +79,15 @@ def test_a_wrong_part_of_the_norm_is_refused(tables, wrong):
         pl.when(first).then(pl.col("repair_norm") + wrong).otherwise("repair_norm").alias("repair_norm")
     )
     with pytest.raises(NormCheckError, match="gpt2, layer 1, head 2, resample ablation: freezing"):
-        check_norm(model, tokens, pairs, bad, "resample", [(1, 2)], 2, torch.zeros(3, 4, 8))
+        compare_freezing(model, tokens, pairs, bad, "resample", [(1, 2)], 2, torch.zeros(3, 4, 8))
     low = replace(model, precision="tf32")  # nothing is promised there: the deviation is only reported
-    table = check_norm(low, tokens, pairs, bad, "resample", [(1, 2)], 2, torch.zeros(3, 4, 8))
+    table = compare_freezing(low, tokens, pairs, bad, "resample", [(1, 2)], 2, torch.zeros(3, 4, 8))
     assert not table["largest_deviation"][0] <= 1e-4 * table["largest_logit"][0]
 
 
 def test_heads_with_most_self_repair_are_checked():
-    rows = [("top", "mean", "self_repair", 0, h, v) for h, v in enumerate([0.1, 0.5, -1.0, 0.3])]
-    rows += [
-        ("all", "mean", "self_repair", 1, 0, 9.0),
-        ("top", "median", "self_repair", 1, 1, 9.0),
-        ("top", "mean", "repair_mlp", 1, 1, 9.0),
-    ]
-    table = pl.DataFrame(rows, schema=["tokens", "statistic", "quantity", "layer", "head", "value"], orient="row")
+    repair = [0.1, 0.5, -1.0, 0.3]
+    rows = [(0, head, True, 1.0, value) for head, value in enumerate(repair)]
+    rows += [(0, 1, True, 1.0, 0.1), (0, 0, False, 1.0, 9.0)]  # what is no top token does not count
+    table = pl.DataFrame(rows, schema=["layer", "head", "selected", "direct_effect", "self_repair"], orient="row")
     assert most_repaired(table, 2) == [(0, 1), (0, 3)]

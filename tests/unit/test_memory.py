@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np, polars as pl, psutil, torch
 from selfrepair.ablation import memory
 from selfrepair.ablation.clean_run import run_clean
-from selfrepair.ablation.shard import ablate_heads
+from selfrepair.ablation.shard import ablate_shard
 from selfrepair.ablation.sweep import all_heads
 from selfrepair.benchmark.random_model import Shape, random_folded
 from selfrepair.tokens.rows import sample_tokens
@@ -34,7 +34,7 @@ sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_ro
 clean = run_clean(model, sampled.tokens, 0.02, 100, seed=2)
 setting = psutil.Process().memory_info().rss // 10**6 + int(sys.argv[1])  # libraries alone differ by 100 MB
 Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
-ablate_heads(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1, "all", setting)
+ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1, "all", setting)
 status = Path("/proc/self/status").read_text()
 peak = next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
 print(peak / setting)

@@ -10,7 +10,7 @@ from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.effects import DecompositionError
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
-from selfrepair.ablation.neurons import check_neurons, measure_neurons, neuron_layers
+from selfrepair.ablation.neurons import ablate_with_neurons, check_neurons, neuron_layers
 from selfrepair.ablation.schema import LISTED_NEURONS
 from selfrepair.ablation.sweep import measure, no_means, sweep
 from selfrepair.core.tables import frame
@@ -40,7 +40,7 @@ def setting(request, zoo, rows, source):
 
 def run(setting, **options):
     model, _, _, tokens, pairs, selected = setting
-    return measure_neurons(model, tokens, pairs, selected, HEADS, LAYERS, FRACTION, **options)
+    return ablate_with_neurons(model, tokens, pairs, selected, HEADS, LAYERS, FRACTION, **options)
 
 
 def every_neuron(

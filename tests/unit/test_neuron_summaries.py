@@ -10,7 +10,7 @@ from test_neuron_run import FRACTION, HEADS, LAYERS, token_table
 from tokenizers import Tokenizer
 
 from selfrepair.ablation.clean_run import run_clean
-from selfrepair.ablation.neurons import measure_neurons
+from selfrepair.ablation.neurons import ablate_with_neurons
 from selfrepair.analysis.neurons import THRESHOLDS, _Tokens, summarise_neurons
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
@@ -37,7 +37,7 @@ def measured(zoo):
     model = zoo.folded("gpt2")
     tokens, pairs = token_table(rows)
     selected = run_clean(model, tokens, FRACTION, 5, 1).selected
-    found = measure_neurons(model, tokens, pairs, selected, HEADS, LAYERS, FRACTION)
+    found = ablate_with_neurons(model, tokens, pairs, selected, HEADS, LAYERS, FRACTION)
     return found, tokens, summarise_neurons("m", found.tokens, found.neurons, found.ranks, tokens, decode, 200, 1)
 
 

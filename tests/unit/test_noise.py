@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from selfrepair.ablation import partners as partners_module
-from selfrepair.ablation.partners import measure_partners, partner_sources, spread_rows
+from selfrepair.ablation.partners import ablate_with_partners, partner_sources, spread_rows
 from selfrepair.ablation.schema import PARTNERS, SELECTED, ablated_tokens
 from selfrepair.ablation.sweep import measure
 from selfrepair.analysis.bootstrap import bootstrap_draws
@@ -238,7 +238,7 @@ def test_partners_measure_what_the_sweep_does(zoo, rows, source, monkeypatch):
         {"layer": [1, 2], "head": [2, 0], "row": [2, 4], "pos": [3, 0]},
         schema={name: SELECTED[name].dtype for name in ("layer", "head", "row", "pos")},
     )
-    table = measure_partners(model, tokens, pairs, selected, [(2, 0), (1, 2)], 3, 3, 7)
+    table = ablate_with_partners(model, tokens, pairs, selected, [(2, 0), (1, 2)], 3, 3, 7)
     assert table.schema == {name: column.dtype for name, column in PARTNERS.items()}
     assert len(table) == 2 * 3 * 11 * 3 and set(table["row"]) == {0, 2, 4}
     sources = partner_sources(np.arange(5)[:, None], source.numpy(), 3, 7)

@@ -17,9 +17,7 @@ rule measure_clean:
         "../../envs/measure.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        gpu=SETTINGS.gpus,
-        device=config["device"],
+        **MEASURING,
         runtime=60,
     params:
         top_fraction=config["analysis"]["top_fraction"],
@@ -28,9 +26,10 @@ rule measure_clean:
         measure=config["ablation"]["measure"],
         folder=subpath(output.tokens, parent=True),
     shell:
-        "python {input.code[0]} --model {input.model} --tokens {input.tokens} --top-fraction {params.top_fraction} "
-        "--control {params.control} --measure {params.measure} --seed {params.seed} --device {resources.device} "
-        "--threads {threads} --output {params.folder} 2>&1 | tee {log}"
+        "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} "
+        "--top-fraction {params.top_fraction} --control {params.control} --measure {params.measure} "
+        "--seed {params.seed} --device {resources.device} --threads {threads} --output {params.folder:q} "
+        "2>&1 | tee {log:q}"
 
 
 rule ablate_heads:
@@ -55,10 +54,7 @@ rule ablate_heads:
         "../../envs/measure.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        gpu=SETTINGS.gpus,
-        device=config["device"],
-        memory=config["memory"],
+        **MEASURING,
         runtime=240,
     params:
         sampled=subpath(input.tokens, parent=True),
@@ -67,12 +63,11 @@ rule ablate_heads:
         shards=SHARDS,
         measure=config["ablation"]["measure"],
     shell:
-        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
         "--measure {params.measure} --device {resources.device} --memory {resources.memory} "
-        "--limit {resources.mem_mb} "
-        "--threads {threads} --tokens-output {output.tokens} --sums-output {output.sums} "
-        "2>&1 | tee {log}"
+        "--limit {resources.mem_mb} --threads {threads} --tokens-output {output.tokens:q} "
+        "--sums-output {output.sums:q} 2>&1 | tee {log:q}"
 
 
 rule measure_iterative:
@@ -96,9 +91,7 @@ rule measure_iterative:
         "../../envs/measure.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        gpu=SETTINGS.gpus,
-        device=config["device"],
+        **MEASURING,
         runtime=60,
     params:
         sampled=subpath(input.tokens, parent=True),
@@ -109,9 +102,9 @@ rule measure_iterative:
         seed=config["seed"],
         folder=subpath(output.moves, parent=True),
     shell:
-        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --clean {params.clean} "
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--heads {params.heads} --strengths {params.strengths} --count {params.n_tokens} --seed {params.seed} "
-        "--device {resources.device} --threads {threads} --output {params.folder} 2>&1 | tee {log}"
+        "--device {resources.device} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule measure_partners:
@@ -134,10 +127,7 @@ rule measure_partners:
         "../../envs/measure.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        gpu=SETTINGS.gpus,
-        device=config["device"],
-        memory=config["memory"],
+        **MEASURING,
         runtime=120,
     params:
         sampled=subpath(input.tokens, parent=True),
@@ -145,7 +135,129 @@ rule measure_partners:
         noise_rows=config["experiments"]["noise_rows"],
         seed=config["seed"],
     shell:
-        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --selected {input.selected} "
-        "--heads {input.heads} --partners {params.partners} --rows {params.noise_rows} --seed {params.seed} "
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--heads {input.heads:q} --partners {params.partners} --rows {params.noise_rows} --seed {params.seed} "
         "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} "
-        "--threads {threads} --output {output} 2>&1 | tee {log}"
+        "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule measure_neurons:
+    """Single neurons while the chosen heads are ablated, on each head's top tokens and on those MLPs repair most."""
+    input:
+        code=code("measure_neurons", "measure"),
+        model=ancient("<results>/models/{model}/folded"),
+        facts="<results>/models/{model}/model.json",
+        tokens="<results>/tokens/{model}/tokens.parquet",
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+        chosen="<results>/analysis/{model}/chosen_heads.csv",
+    output:
+        tokens="<results>/ablation/{model}/neurons/tokens.parquet",
+        neurons="<results>/ablation/{model}/neurons/neurons.parquet",
+        ranks="<results>/ablation/{model}/neurons/ranks.parquet",
+    log:
+        "<logs>/measure_neurons.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_neurons.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    threads: 1
+    resources:
+        **MEASURING,
+        runtime=240,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        layers=config["experiments"]["neuron_layers"],
+        top_fraction=config["analysis"]["top_fraction"],
+        folder=subpath(output.tokens, parent=True),
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--chosen {input.chosen:q} --layers {params.layers} --top-fraction {params.top_fraction} "
+        "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} --threads {threads} "
+        "--output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule check_norm:
+    """The norm's part of self-repair by intervention: ablation with the final scale kept at its clean value."""
+    input:
+        code=code("check_norm", "measure"),
+        model=ancient("<results>/models/{model}/folded"),
+        facts="<results>/models/{model}/model.json",
+        tokens="<results>/tokens/{model}/tokens.parquet",
+        rows="<results>/tokens/{model}/rows.parquet",
+        means="<results>/ablation/{model}/clean/means.safetensors",
+        measured=expand(
+            "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
+            shard=range(SHARDS),
+        ),
+    output:
+        parquet="<results>/analysis/{model}/{ablation}/norm_check.parquet",
+        csv="<results>/analysis/{model}/{ablation}/norm_check.csv",
+    log:
+        "<logs>/check_norm.{model}.{ablation}.log",
+    benchmark:
+        "<benchmarks>/check_norm.{model}.{ablation}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    threads: 1
+    resources:
+        **MEASURING,
+        runtime=60,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=4,
+        rows=8,
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --means {input.means:q} "
+        "--measured {input.measured:q} --ablation {wildcards.ablation} --count {params.heads} --rows {params.rows} "
+        "--device {resources.device} --threads {threads} --output {output.parquet:q} 2>&1 | tee {log:q}"
+
+
+# Each measuring job, and a file that says on what it ran.
+MEASUREMENTS = {
+    **{
+        f"{rule}.{model}": f"{RESULTS}/ablation/{model}/{file}.parquet"
+        for rule, models, file in [
+            ("measure_clean", MEASURED, "clean/tokens"),
+            ("measure_iterative", MODELS, "iterative/additions"),
+            ("measure_neurons", MODELS, "neurons/tokens"),
+            ("measure_partners", MODELS, "partners"),
+        ]
+        for model in models
+    },
+    **{
+        f"check_norm.{model}.{ablation}": f"{RESULTS}/analysis/{model}/{ablation}/norm_check.parquet"
+        for model in MODELS
+        for ablation in ABLATIONS
+    },
+    **{
+        f"ablate_heads.{model}.{ablation}.{shard}": f"{RESULTS}/ablation/{model}/{ablation}/sums-{shard}.parquet"
+        for model, ablation, shard in SHARDED
+    },
+}
+
+
+rule record_run:
+    """Configuration, seeds, versions, device and machine of the measurement."""
+    input:
+        code=code("record_run", "measure"),
+        fetched=[
+            *SETTINGS.fetched_records("models").values(),
+            *SETTINGS.fetched_records("corpora").values(),
+        ],
+        # What was measured: a record is as old as the measurement that it is about.
+        measured=list(MEASUREMENTS.values()),
+    output:
+        "<results>/report/run.json",
+    log:
+        "<logs>/record_run.log",
+    benchmark:
+        "<benchmarks>/record_run.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    params:
+        config=SETTINGS.as_json(),
+        jobs=list(MEASUREMENTS),
+    shell:
+        "python {input.code[0]:q} --config {params.config:q} --jobs {params.jobs:q} --measured {input.measured:q} "
+        "--fetched {input.fetched:q} --snakemake $(snakemake --version) --output {output:q} 2>&1 | tee {log:q}"

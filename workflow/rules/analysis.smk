@@ -10,8 +10,6 @@ SHARD_SUMS = expand(
 )
 RESAMPLED = [file.replace("{ablation}", "resample") for file in SHARD_TOKENS]
 RESAMPLED_SUMS = [file.replace("{ablation}", "resample") for file in SHARD_SUMS]
-OF_MODEL_AND_ABLATION = "<results>/analysis/{model}/{ablation}"
-OF_MODEL = "<results>/analysis/{model}"
 NEURON_SUMMARIES = [
     *["sparsity", "histograms", "shares"],
     *["cumulative", "frequency", "erasure"],
@@ -28,7 +26,7 @@ ANALYSES = {
         tables={"tokens": SHARD_TOKENS, "sums": SHARD_SUMS},
         texts=[*BOOTSTRAP, "ablation={ablation}"],
         output=expand(
-            f"{OF_MODEL_AND_ABLATION}/{{table}}.{{suffix}}",
+            f"{OF_ABLATION}/{{table}}.{{suffix}}",
             table=["heads", "layers", "responders"],
             suffix=["parquet", "csv"],
             allow_missing=True,
@@ -46,13 +44,13 @@ ANALYSES = {
         ),
     ),
     "choose_heads": dict(
-        function="analysis.chosen_heads:chosen_of_files",
+        function="ablation.chosen_heads:chosen_of_files",
         job="choose_heads.{model}",
-        tables={"heads": f"{OF_MODEL}/resample/heads.parquet", "tokens": RESAMPLED},
+        tables={"tokens": RESAMPLED},
         texts=lambda wildcards: [
             f"model={wildcards.model}",
             f"count={config['experiments']['chosen_heads']}",
-            *(f"study={head}" for head in SETTINGS.study(wildcards.model)),
+            *(f"highlight={head}" for head in SETTINGS.study(wildcards.model)),
         ],
         output=f"{OF_MODEL}/chosen_heads.csv",
     ),
@@ -65,7 +63,7 @@ ANALYSES = {
         },
         texts=[*BOOTSTRAP, "ablation={ablation}"],
         output=expand(
-            f"{OF_MODEL_AND_ABLATION}/{{file}}",
+            f"{OF_ABLATION}/{{file}}",
             file=["norm.parquet", "norm.csv", "norm_histogram.parquet"],
             allow_missing=True,
         ),
@@ -163,90 +161,20 @@ for analysis, entry in ANALYSES.items():
             function=entry["function"],
             inputs=arguments(entry["tables"], entry["texts"]),
         shell:
-            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --output {output:q} "
+            "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
             "2>&1 | tee {log:q}"
 
 
-rule check_norm:
-    """The norm's part of self-repair by intervention: ablation with the final scale kept at its clean value."""
-    input:
-        code=code("check_norm", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
-        rows="<results>/tokens/{model}/rows.parquet",
-        means="<results>/ablation/{model}/clean/means.safetensors",
-        measured="<results>/ablation/{model}/{ablation}/tokens-0.parquet",
-        heads="<results>/analysis/{model}/{ablation}/heads.parquet",
-    output:
-        parquet="<results>/analysis/{model}/{ablation}/norm_check.parquet",
-        csv="<results>/analysis/{model}/{ablation}/norm_check.csv",
-    log:
-        "<logs>/check_norm.{model}.{ablation}.log",
-    benchmark:
-        "<benchmarks>/check_norm.{model}.{ablation}.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        gpu=SETTINGS.gpus,
-        device=config["device"],
-        runtime=60,
-    params:
-        sampled=subpath(input.tokens, parent=True),
-        heads=4,
-        rows=8,
-    shell:
-        "python {input.code[0]} --model {input.model} --sampled {params.sampled} --means {input.means} "
-        "--measured {input.measured} --heads {input.heads} --ablation {wildcards.ablation} --count {params.heads} "
-        "--rows {params.rows} --device {resources.device} --threads {threads} --output {output.parquet} 2>&1 | tee {log}"
-
-
-rule record_run:
-    """Configuration, seeds, versions, device and machine of the measurement."""
-    input:
-        code=code("record_run", "measure"),
-        fetched=[
-            *SETTINGS.fetched_records("models").values(),
-            *SETTINGS.fetched_records("corpora").values(),
-        ],
-        # What was measured: a record is as old as the measurement that it is about.
-        measured=[
-            *expand("<results>/ablation/{model}/clean/tokens.parquet", model=MEASURED),
-            *expand(
-                "<results>/ablation/{model}/iterative/additions.parquet", model=MODELS
-            ),
-            *expand("<results>/ablation/{model}/neurons/tokens.parquet", model=MODELS),
-            *expand("<results>/ablation/{model}/partners.parquet", model=MODELS),
-            *expand(
-                "<results>/analysis/{model}/{ablation}/norm_check.parquet",
-                model=MODELS,
-                ablation=ABLATIONS,
-            ),
-            *expand("<results>/ablation/{shard}.parquet", shard=SHARD_FILES),
-        ],
-    output:
-        "<results>/report/run.json",
-    log:
-        "<logs>/record_run.log",
-    benchmark:
-        "<benchmarks>/record_run.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=5,
-    params:
-        config=SETTINGS.as_json(),
-        jobs=[
-            *expand("measure_clean.{model}", model=MEASURED),
-            *expand("measure_iterative.{model}", model=MODELS),
-            *expand("measure_neurons.{model}", model=MODELS),
-            *expand("measure_partners.{model}", model=MODELS),
-            *expand("check_norm.{model}.{ablation}", model=MODELS, ablation=ABLATIONS),
-            *expand("ablate_heads.{job}", job=SHARD_JOBS),
-        ],
-    shell:
-        "python {input.code[0]} --config {params.config:q} --jobs {params.jobs} --measured {input.measured} "
-        "--fetched {input.fetched} --snakemake $(snakemake --version) --output {output} 2>&1 | tee {log}"
+# Second measurements have summaries of heads, and no others.
+ANALYSIS_JOBS = [
+    *(job for entry in ANALYSES.values() for job in every(entry["job"])),
+    *expand("summarise_heads.{model}.resample", model=SETTINGS.as_published),
+]
+ANALYSED = [
+    *(file for entry in ANALYSES.values() for file in every(entry["output"])),
+    *expand(
+        ANALYSES["summarise_heads"]["output"],
+        model=SETTINGS.as_published,
+        ablation="resample",
+    ),
+]

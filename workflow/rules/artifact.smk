@@ -4,46 +4,8 @@ DELIVERABLES = [
         "<results>/figures/{figure}.{suffix}", figure=FIGURES, suffix=FIGURE_SUFFIXES
     ),
     *expand("<results>/tables/{table}.{suffix}", table=TABLES, suffix=["tex", "csv"]),
-    *expand(
-        "<results>/analysis/{model}/{ablation}/{table}.{suffix}",
-        model=MODELS,
-        ablation=ABLATIONS,
-        table=["heads", "layers", "responders", "norm"],
-        suffix=["parquet", "csv"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/resample/head_statistics.{suffix}",
-        model=MODELS,
-        suffix=["parquet", "csv"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/{ablation}/norm_check.csv",
-        model=MODELS,
-        ablation=ABLATIONS,
-    ),
-    *expand(
-        "<results>/analysis/{model}/{table}",
-        model=MODELS,
-        table=["chosen_heads.csv", "noise.parquet", "noise.csv"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/resample/{table}.{suffix}",
-        model=SETTINGS.as_published,
-        table=["heads", "layers"],
-        suffix=["parquet", "csv"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/iterative/{table}.csv",
-        model=MODELS,
-        table=["moving", "simulated", "repression", "iterative_summary"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/neurons/{table}.{suffix}",
-        model=MODELS,
-        table=NEURON_SUMMARIES,
-        suffix=["parquet", "csv"],
-    ),
-    "<results>/analysis/models.csv",
+    *ANALYSED,
+    *every("<results>/analysis/{model}/{ablation}/norm_check.csv"),
     *REFERENCE,
     *REPORT,
     *PAPER,
@@ -59,46 +21,18 @@ INTERMEDIATE = [
     *expand(
         "<results>/ablation/{model}/clean/{file}",
         model=MEASURED,
-        file=["tokens.parquet", "selected.parquet", "means.safetensors"],
+        file=["selected.parquet", "means.safetensors"],
     ),
-    *(
-        path
-        for ablation in ABLATIONS
-        for path in expand(
-            "<results>/ablation/{model}/{ablation}/{table}-{shard}.parquet",
-            model=SETTINGS.measured(ablation),
-            ablation=ablation,
-            table=["tokens", "sums"],
-            shard=range(SHARDS),
-        )
+    *MEASUREMENTS.values(),
+    *expand(
+        "<results>/ablation/{of}/tokens-{shard}.parquet",
+        of=dict.fromkeys(f"{model}/{ablation}" for model, ablation, _ in SHARDED),
+        shard=range(SHARDS),
     ),
     *expand(
         "<results>/ablation/{model}/{table}.parquet",
         model=MODELS,
-        table=[
-            "partners",
-            "iterative/moves",
-            "iterative/additions",
-            "neurons/tokens",
-            "neurons/neurons",
-            "neurons/ranks",
-        ],
-    ),
-    *expand(
-        "<results>/analysis/{model}/{ablation}/{table}.parquet",
-        model=MODELS,
-        ablation=ABLATIONS,
-        table=["norm_histogram", "norm_check"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/resample/responders.{suffix}",
-        model=SETTINGS.as_published,
-        suffix=["parquet", "csv"],
-    ),
-    *expand(
-        "<results>/analysis/{model}/iterative/{table}.parquet",
-        model=MODELS,
-        table=["moving", "simulated", "repression"],
+        table=["iterative/moves", "neurons/neurons", "neurons/ranks"],
     ),
     "<results>/paper/macros.tex",
 ]
@@ -122,9 +56,9 @@ INPUTS = sorted(
 rule record_costs:
     """What the jobs of each rule took, as the report shows it."""
     input:
-        code=code("record_costs", "analyse"),
-        record="<results>/report/run.json",
-        benchmarks=rules.write_report.input.benchmarks,
+        code=code("analyse", "analyse", "report.costs:costs_of_files"),
+        run_record="<results>/report/run.json",
+        benchmarks=BENCHMARKS,
     output:
         "<results>/report/costs.csv",
     log:
@@ -133,12 +67,11 @@ rule record_costs:
         "<benchmarks>/record_costs.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=5,
+    params:
+        inputs=arguments(["run_record", "benchmarks"]),
     shell:
-        "python {input.code[0]:q} --run-record {input.record:q} --benchmarks {input.benchmarks:q} --output {output:q} "
-        "2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --function report.costs:costs_of_files --inputs {params.inputs:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
 
 
 rule record_crate:
@@ -148,7 +81,7 @@ rule record_crate:
         files=[
             *DELIVERABLES,
             *INTERMEDIATE,
-            *rules.write_report.input.benchmarks,
+            *BENCHMARKS,
             "<results>/report/costs.csv",
         ],
         sources=INPUTS,
@@ -161,12 +94,11 @@ rule record_crate:
     conda:
         "../../envs/analyse.yaml"
     resources:
-        mem_mb=1000,
         runtime=20,
     params:
         run=subpath(output[0], parent=True),
         listed=listed,
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
     shell:
-        "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} @{params.listed:q} "
+        "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --listed {params.listed:q} "
         "2>&1 | tee {log:q}"

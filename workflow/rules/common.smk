@@ -1,5 +1,6 @@
 # What all rules share: the checked configuration, names of models and files, the environment of every command.
 
+import json
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SETTINGS = read_settings(config, workflow.overwrite_configfiles or ["config/demo
 MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations
 SHARDS = SETTINGS.shards
+RESULTS = SETTINGS.results
 # With the second measurements, in the authors' units, and the ablation of all of them in shards.
 MEASURED = [*MODELS, *SETTINGS.as_published]
 SHARDED = [
@@ -33,37 +35,8 @@ SHARDED = [
     for model in SETTINGS.measured(ablation)
     for shard in range(SHARDS)
 ]
-SHARD_JOBS = [f"{model}.{ablation}.{shard}" for model, ablation, shard in SHARDED]
-SHARD_FILES = [f"{model}/{ablation}/sums-{shard}" for model, ablation, shard in SHARDED]
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
-NEURON_FIGURES = [
-    "neuron_sparsity",
-    "neuron_cumulative",
-    "erasure_scatter",
-    "neuron_histograms",
-    "neuron_frequency",
-]
-FIGURES = [
-    *expand("self_repair_by_depth.{ablation}", ablation=ABLATIONS),
-    *expand("effect_scatter.{model}.{ablation}", model=MODELS, ablation=ABLATIONS),
-    *expand("repair_split.{ablation}", ablation=ABLATIONS),
-    *expand("repair_share.{ablation}", ablation=ABLATIONS),
-    *expand("responders.{ablation}", ablation=ABLATIONS),
-    *expand("repair_by_depth.{ablation}", ablation=ABLATIONS),
-    *expand("repair_breakdown.{ablation}", ablation=ABLATIONS),
-    *expand("norm_scale.{model}", model=MODELS),
-    *expand("ablation_types.{model}", model=MODELS),
-    *expand("noise.{model}", model=MODELS),
-    "noise_components",
-    *expand("{figure}.{model}", figure=NEURON_FIGURES, model=MODELS),
-    *(["training_loss"] if TRAINING_LOGS else []),
-    "layer_moving",
-    "self_repression",
-    *(["as_published"] if SETTINGS.as_published else []),
-]
-if SETTINGS.reference:
-    FIGURES.append("reference_scatter")
 REFERENCE = (
     [
         *expand("<results>/analysis/reference/{t}.parquet", t=["heads", "agreement"]),
@@ -78,7 +51,6 @@ REFERENCE = (
     if SETTINGS.reference
     else []
 )
-TABLES = ["models", "layers", "heads", "norm", "claims", "erasure_neurons"]
 REPORT = [
     "<results>/report/report.html",
     "<results>/report/explorer.html",
@@ -107,6 +79,18 @@ onsuccess:
     print(where_results_are(SETTINGS))
 
 
+OF_MODEL = f"{RESULTS}/analysis/{{model}}"
+OF_ABLATION = f"{OF_MODEL}/{{ablation}}"
+TOKEN_FILES = f"{RESULTS}/ablation/{{model}}/{{ablation}}/tokens-{{shard}}.parquet"
+# What a job that holds a model asks for.
+MEASURING = {
+    "mem_mb": lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
+    "gpu": SETTINGS.gpus,
+    "device": config["device"],
+    "memory": config["memory"],
+}
+
+
 def arguments(tables, texts=()):
     """Function that gives a program's arguments, as `name=value`: files of a rule by the name of their input, and texts."""
 
@@ -126,9 +110,45 @@ def arguments(tables, texts=()):
     return of
 
 
+def arguments_of_each(target, tables, texts=()):
+    """Arguments of every figure of a kind, as `figure:argument=value`, and the files among them."""
+    named, files = {}, {}
+    for model in MODELS:
+        for ablation in ABLATIONS:
+            of = {"model": model, "ablation": ablation}
+            name = target.format(**of)
+            for text in texts:
+                named[f"{name}:{text.format(**of)}"] = None
+            for argument, paths in tables.items():
+                for path in [paths] if isinstance(paths, str) else paths:
+                    file = path.format(**of)
+                    named[f"{name}:{argument}={file}"] = files[file] = None
+    return list(named), list(files)
+
+
+def every(files):
+    """Files with wildcards, of all models and ablations."""
+    return list(dict.fromkeys(expand(files, model=MODELS, ablation=ABLATIONS)))
+
+
 def listed(wildcards, input):
-    """File with the arguments of record_crate: of a large run they are more than a command line may hold."""
-    path = Path(".snakemake") / f"recorded.{config['run']}.txt"
-    lines = ["--files", *input.files, "--inputs", *input.sources]
-    path.write_text("\n".join(lines) + "\n")
+    """File with the paths for record_crate: of a large run they are more than a command line may hold."""
+    path = Path(".snakemake") / f"recorded.{config['run']}.json"
+    path.write_text(
+        json.dumps({"files": list(input.files), "inputs": list(input.sources)})
+    )
     return path
+
+
+def of_models(file, models=MODELS):
+    return expand(f"{OF_MODEL}/{file}", model=models, allow_missing=True)
+
+
+def of_ablations(file):
+    return expand(f"{OF_ABLATION}/{file}", ablation=ABLATIONS, allow_missing=True)
+
+
+def token_rows(ablations):
+    return expand(
+        TOKEN_FILES, ablation=ablations, shard=range(SHARDS), allow_missing=True
+    )

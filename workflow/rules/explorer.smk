@@ -30,7 +30,6 @@ rule explorer_data:
         "../../envs/measure.yaml"
     resources:
         mem_mb=4000,
-        runtime=30,
     params:
         measure=config["ablation"]["measure"],
         tokens=lambda wildcards, input: [
@@ -79,7 +78,6 @@ rule write_explorer:
         "../../envs/draw.yaml"
     resources:
         mem_mb=2000,
-        runtime=10,
     params:
         run=subpath(input.models, ancestor=2),
     shell:

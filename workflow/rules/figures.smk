@@ -1,191 +1,162 @@
-# One rule for each figure: what draws it, and the arguments of that. A file is `table(...)`; all other text is itself.
-# The names of the files that a figure is written to may hold the wildcards `model` and `ablation`.
-NEURONS = "<results>/analysis/{model}/neurons"
-RESAMPLE = "<results>/analysis/{model}/resample"
-ABLATED = "<results>/analysis/{model}/{{ablation}}"
-TOKEN_FILES = "<results>/ablation/{{model}}/{ablation}/tokens-{shard}.parquet"
-SUMMARIES = {
-    table: expand(f"{ABLATED}/{table}.parquet", model=MODELS)
-    for table in ["heads", "layers", "responders"]
-}
-AUTHORS_UNITS = {
-    table: expand(f"{RESAMPLE}/{table}.parquet", model=SETTINGS.as_published)
-    for table in ["heads", "layers"]
-}
+# Each figure: what draws it, the name of its files, its arguments that are tables, and those that are text. A rule draws
+# the figure of every model and ablation, and an edit of what draws it redraws it alone.
 FIGURE_RULES = {
     "self_repair_by_depth": (
-        "figures.self_repair_by_depth:self_repair_by_depth",
+        "self_repair_by_depth:self_repair_by_depth",
         "self_repair_by_depth.{ablation}",
-        {table: SUMMARIES[table] for table in ["heads", "layers"]},
-    ),
-    "as_published": (
-        "figures.self_repair_by_depth:self_repair_by_depth",
-        "as_published",
-        AUTHORS_UNITS,
+        {
+            table: of_models(f"{{ablation}}/{table}.parquet")
+            for table in ["heads", "layers"]
+        },
     ),
     "effect_scatter": (
-        "figures.effect_scatter:effect_scatter",
+        "effect_scatter:effect_scatter",
         "effect_scatter.{model}.{ablation}",
-        {"heads": "<results>/analysis/{model}/{ablation}/heads.parquet"},
+        {"heads": f"{OF_ABLATION}/heads.parquet"},
     ),
-    "repair_split": (
-        "figures.repair_split:repair_split",
-        "repair_split.{ablation}",
-        {"layers": SUMMARIES["layers"]},
+    **{
+        figure: (
+            f"{module}:{figure}",
+            f"{figure}.{{ablation}}",
+            {table: of_models(f"{{ablation}}/{file}.parquet")},
+        )
+        for figure, module, table, file in [
+            ("repair_split", "repair_split", "layers", "layers"),
+            ("repair_share", "repair_split", "layers", "layers"),
+            ("responders", "responders", "table", "responders"),
+            ("repair_by_depth", "repair_by_depth", "layers", "layers"),
+            ("repair_breakdown", "repair_breakdown", "layers", "layers"),
+        ]
+    },
+    "norm_scale": (
+        "norm_scale:norm_scale_of_heads",
+        "norm_scale.{model}",
+        {
+            "norm": of_ablations("norm.parquet"),
+            "histogram": of_ablations("norm_histogram.parquet"),
+            "heads": f"{OF_MODEL}/resample/heads.parquet",
+            "chosen": f"{OF_MODEL}/chosen_heads.csv",
+        },
     ),
-    "repair_share": (
-        "figures.repair_split:repair_share",
-        "repair_share.{ablation}",
-        {"layers": SUMMARIES["layers"]},
+    "ablation_types": (
+        "ablation_types:ablation_types_of_head",
+        "ablation_types.{model}",
+        {
+            "tokens": token_rows(ABLATIONS),
+            "heads": f"{OF_MODEL}/resample/heads.parquet",
+        },
+        ["model={model}"],
     ),
-    "repair_by_depth": (
-        "figures.repair_by_depth:repair_by_depth",
-        "repair_by_depth.{ablation}",
-        {"layers": SUMMARIES["layers"]},
+    "noise": (
+        "noise:noise_of_heads",
+        "noise.{model}",
+        {
+            "tokens": token_rows(["resample"]),
+            "chosen": f"{OF_MODEL}/chosen_heads.csv",
+            "rates": f"{OF_MODEL}/noise.parquet",
+        },
+        ["model={model}"],
     ),
-    "repair_breakdown": (
-        "figures.repair_breakdown:repair_breakdown",
-        "repair_breakdown.{ablation}",
-        {"layers": SUMMARIES["layers"]},
+    "noise_components": (
+        "noise:noise_components",
+        "noise_components",
+        {"table": of_models("noise.parquet")},
     ),
-    "responders": (
-        "figures.responders:responders",
-        "responders.{ablation}",
-        {"table": SUMMARIES["responders"]},
+    **{
+        f"neuron_{table}": (
+            f"neuron_{table}:neuron_{table}",
+            f"neuron_{table}.{{model}}",
+            {table: f"{OF_MODEL}/neurons/{table}.parquet"},
+        )
+        for table in ["sparsity", "cumulative"]
+    },
+    "erasure_scatter": (
+        "erasure_scatter:erasure_scatter",
+        "erasure_scatter.{model}",
+        {
+            "tokens": f"{RESULTS}/ablation/{{model}}/neurons/tokens.parquet",
+            "shares": f"{OF_MODEL}/neurons/shares.parquet",
+        },
     ),
+    **{
+        f"neuron_{table}": (
+            f"neuron_{table}:neuron_{table}",
+            f"neuron_{table}.{{model}}",
+            {table: f"{OF_MODEL}/neurons/{table}.parquet"},
+        )
+        for table in ["histograms", "frequency"]
+    },
     "training_loss": (
-        "figures.training_loss:training_loss_of_models",
+        "training_loss:training_loss_of_models",
         "training_loss",
         {
             "logs": list(TRAINING_LOGS.values()),
             "summaries": list(TRAINING_SUMMARIES.values()),
         },
+        [f"models={name}" for name in TRAINING_LOGS],
     ),
     "layer_moving": (
-        "figures.iterative:layer_moving",
+        "iterative:layer_moving",
         "layer_moving",
-        {
-            "moving": expand(
-                "<results>/analysis/{model}/iterative/moving.parquet", model=MODELS
-            )
-        },
+        {"moving": of_models("iterative/moving.parquet")},
     ),
     "self_repression": (
-        "figures.iterative:self_repression",
+        "iterative:self_repression",
         "self_repression",
+        {"repression": of_models("iterative/repression.parquet")},
+    ),
+    "as_published": (
+        "self_repair_by_depth:self_repair_by_depth",
+        "as_published",
         {
-            "repression": expand(
-                "<results>/analysis/{model}/iterative/repression.parquet", model=MODELS
-            )
+            table: of_models(f"resample/{table}.parquet", SETTINGS.as_published)
+            for table in ["heads", "layers"]
         },
-    ),
-    "norm_scale": (
-        "figures.norm_scale:norm_scale_of_heads",
-        "norm_scale.{model}",
-        {
-            "norm": expand(
-                "<results>/analysis/{{model}}/{ablation}/norm.parquet",
-                ablation=ABLATIONS,
-            ),
-            "histogram": expand(
-                "<results>/analysis/{{model}}/{ablation}/norm_histogram.parquet",
-                ablation=ABLATIONS,
-            ),
-            "heads": f"{RESAMPLE}/heads.parquet",
-            "chosen": "<results>/analysis/{model}/chosen_heads.csv",
-        },
-    ),
-    "ablation_types": (
-        "figures.ablation_types:ablation_types_of_head",
-        "ablation_types.{model}",
-        {
-            "tokens": expand(TOKEN_FILES, ablation=ABLATIONS, shard=range(SHARDS)),
-            "heads": f"{RESAMPLE}/heads.parquet",
-        },
-    ),
-    "noise": (
-        "figures.noise:noise_of_heads",
-        "noise.{model}",
-        {
-            "tokens": expand(TOKEN_FILES, ablation="resample", shard=range(SHARDS)),
-            "chosen": "<results>/analysis/{model}/chosen_heads.csv",
-            "rates": "<results>/analysis/{model}/noise.parquet",
-        },
-    ),
-    "noise_components": (
-        "figures.noise:noise_components",
-        "noise_components",
-        {"table": expand("<results>/analysis/{model}/noise.parquet", model=MODELS)},
-    ),
-    "neuron_sparsity": (
-        "figures.neuron_sparsity:neuron_sparsity",
-        "neuron_sparsity.{model}",
-        {"sparsity": f"{NEURONS}/sparsity.parquet"},
-    ),
-    "neuron_cumulative": (
-        "figures.neuron_cumulative:neuron_cumulative",
-        "neuron_cumulative.{model}",
-        {"cumulative": f"{NEURONS}/cumulative.parquet"},
-    ),
-    "neuron_histograms": (
-        "figures.neuron_histograms:neuron_histograms",
-        "neuron_histograms.{model}",
-        {"histograms": f"{NEURONS}/histograms.parquet"},
-    ),
-    "neuron_frequency": (
-        "figures.neuron_frequency:neuron_frequency",
-        "neuron_frequency.{model}",
-        {"frequency": f"{NEURONS}/frequency.parquet"},
-    ),
-    "erasure_scatter": (
-        "figures.erasure_scatter:erasure_scatter",
-        "erasure_scatter.{model}",
-        {
-            "tokens": "<results>/ablation/{model}/neurons/tokens.parquet",
-            "shares": f"{NEURONS}/shares.parquet",
-        },
+        ["unit=not logits: mixed, as published"],
     ),
     "reference_scatter": (
-        "figures.reference_scatter:reference_scatter",
+        "reference_scatter:reference_scatter",
         "reference_scatter",
         {
-            "heads": "<results>/analysis/reference/heads.parquet",
-            "agreement": "<results>/analysis/reference/agreement.parquet",
-            "models": "<results>/analysis/reference/models.csv",
+            table.split(".")[0]: f"{RESULTS}/analysis/reference/{table}"
+            for table in ["heads.parquet", "agreement.parquet", "models.csv"]
         },
     ),
 }
-# Arguments that are no files; `{model}` is the figure's.
-TEXTS = {
-    "as_published": ["unit=not logits: mixed, as published"],
-    "training_loss": [f"models={name}" for name in TRAINING_LOGS],
-    "noise": ["model={model}"],
-    "ablation_types": ["model={model}"],
-}
+# Those that this run has something to show in.
+if not TRAINING_LOGS:
+    del FIGURE_RULES["training_loss"]
+if not SETTINGS.as_published:
+    del FIGURE_RULES["as_published"]
+if not SETTINGS.reference:
+    del FIGURE_RULES["reference_scatter"]
+FIGURES = []
 
-for figure, (function, target, tables) in FIGURE_RULES.items():
+for figure, (function, target, tables, *texts) in FIGURE_RULES.items():
+    named, files = arguments_of_each(target, tables, *texts)
+    drawn = list(dict.fromkeys(argument.split(":")[0] for argument in named))
+    FIGURES += drawn
 
     rule:
         """Draw a figure; `workflow/report/captions.yaml` says of each what it shows."""
         name:
             f"figure_{figure}"
         input:
-            **tables,
-            code=code("figure", "draw", function),
+            tables=files,
+            code=code("figure", "draw", f"figures.{function}"),
         output:
-            figure_files(target),
+            [file for name in drawn for file in figure_files(name)],
         log:
-            f"<logs>/figure_{target}.log",
+            f"<logs>/figure_{figure}.log",
         benchmark:
-            f"<benchmarks>/figure_{target}.tsv"
+            f"<benchmarks>/figure_{figure}.tsv"
         conda:
             "../../envs/draw.yaml"
         resources:
             mem_mb=1500,
-            runtime=10,
         params:
-            function=function,
-            inputs=arguments(tables, TEXTS.get(figure, [])),
+            function=f"figures.{function}",
+            inputs=named,
         shell:
-            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --output {output:q} "
+            "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
             "2>&1 | tee {log:q}"

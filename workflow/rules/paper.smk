@@ -18,9 +18,6 @@ rule write_macros:
         "<benchmarks>/write_macros.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
         "--layers {input.layers:q} --claims {input.claims:q} --costs {input.costs:q} --output {output:q} 2>&1 | tee {log:q}"
@@ -43,9 +40,6 @@ rule paper_source:
         "<benchmarks>/paper_source.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python {input.code[0]:q} --main {input.main:q} --bibliography {input.bibliography:q} --macros {input.macros:q} "
         "--tables {input.tables:q} --figures {input.figures:q} --output {output:q} 2>&1 | tee {log:q}"
@@ -66,8 +60,5 @@ rule typeset_paper:
         "<benchmarks>/typeset_paper.tsv"
     conda:
         "../../envs/typeset.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python {input.code[0]:q} --source {input.source:q} --output {output:q} 2>&1 | tee {log:q}"

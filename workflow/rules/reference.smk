@@ -20,9 +20,6 @@ rule compare_reference:
         "<benchmarks>/compare_reference.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         top_fraction=config["analysis"]["top_fraction"],
         folder=subpath(output.heads, parent=True),

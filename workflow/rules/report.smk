@@ -1,4 +1,22 @@
 RETRAINED = [name for name in MODELS if SETTINGS.retrained(name)]
+# Jobs whose costs the report shows.
+BENCHMARKS = expand(
+    "<benchmarks>/{job}.tsv",
+    job=[
+        *(["train_tokenizer"] if RETRAINED else []),
+        *expand("train_model.{model}", model=RETRAINED),
+        *expand("{rule}.{model}", rule=["sample_tokens", "fold_model"], model=MEASURED),
+        *MEASUREMENTS,
+        *ANALYSIS_JOBS,
+        *expand("figure_{figure}", figure=FIGURE_RULES),
+        "record_run",
+        *expand("table_{table}", table=TABLE_RULES),
+        "check_claims",
+        *expand("explorer_data.{model}", model=MODELS),
+        "write_explorer",
+        *(["compare_reference"] if SETTINGS.reference else []),
+    ],
+)
 
 
 rule check_claims:
@@ -31,9 +49,6 @@ rule check_claims:
         "<benchmarks>/check_claims.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     params:
         analyses=lambda wildcards, input: [
             f"{Path(input.models).parent}/{model}" for model in MODELS
@@ -72,50 +87,7 @@ rule write_report:
                 else []
             ),
         ],
-        benchmarks=[
-            *(["<benchmarks>/train_tokenizer.tsv"] if RETRAINED else []),
-            *expand("<benchmarks>/train_model.{model}.tsv", model=RETRAINED),
-            *expand("<benchmarks>/sample_tokens.{model}.tsv", model=MEASURED),
-            *expand("<benchmarks>/fold_model.{model}.tsv", model=MEASURED),
-            *expand("<benchmarks>/measure_clean.{model}.tsv", model=MEASURED),
-            *expand("<benchmarks>/measure_iterative.{model}.tsv", model=MODELS),
-            *expand("<benchmarks>/summarise_iterative.{model}.tsv", model=MODELS),
-            *expand("<benchmarks>/ablate_heads.{job}.tsv", job=SHARD_JOBS),
-            *(
-                f"<benchmarks>/summarise_heads.{model}.{ablation}.tsv"
-                for ablation in ABLATIONS
-                for model in SETTINGS.measured(ablation)
-            ),
-            *expand(
-                "<benchmarks>/{rule}.{model}.{ablation}.tsv",
-                rule=["summarise_norm", "check_norm"],
-                model=MODELS,
-                ablation=ABLATIONS,
-            ),
-            *expand(
-                "<benchmarks>/{rule}.{model}.tsv",
-                rule=[
-                    "bootstrap_statistics",
-                    "choose_heads",
-                    "measure_partners",
-                    "summarise_noise",
-                    "measure_neurons",
-                    "summarise_neurons",
-                ],
-                model=MODELS,
-            ),
-            *expand("<benchmarks>/figure_{figure}.tsv", figure=FIGURES),
-            "<benchmarks>/record_run.tsv",
-            "<benchmarks>/model_overview.tsv",
-            *expand(
-                "<benchmarks>/table_{table}.tsv",
-                table=["models", "layers", "heads", "norm", "erasure_neurons"],
-            ),
-            "<benchmarks>/check_claims.tsv",
-            *expand("<benchmarks>/explorer_data.{model}.tsv", model=MODELS),
-            "<benchmarks>/write_explorer.tsv",
-            *(["<benchmarks>/compare_reference.tsv"] if SETTINGS.reference else []),
-        ],
+        benchmarks=BENCHMARKS,
     output:
         report(
             "<results>/report/report.html",
@@ -128,9 +100,6 @@ rule write_report:
         "<benchmarks>/write_report.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --claims {input.claims:q} "
         "--captions {input.captions:q} --figures {input.figures:q} --tables {input.tables:q} "

@@ -1,45 +1,26 @@
 TABLE_RULES = {
-    "models": (
-        "report.tables:table_of_models",
-        {"models_csv": "<results>/analysis/models.csv"},
-    ),
+    "models": ("tables:table_of_models", "models_csv", "models.csv"),
     "layers": (
-        "report.tables:table_of_layers",
-        {
-            "layers_of_models": expand(
-                "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
-            )
-        },
+        "tables:table_of_layers",
+        "layers_of_models",
+        "{model}/resample/layers.parquet",
     ),
     "heads": (
-        "report.tables:table_of_heads",
-        {
-            "heads_of_models": expand(
-                "<results>/analysis/{model}/resample/heads.parquet", model=MODELS
-            )
-        },
+        "tables:table_of_heads",
+        "heads_of_models",
+        "{model}/resample/heads.parquet",
     ),
-    "norm": (
-        "report.norm_table:norm",
-        {
-            "table_of_models": expand(
-                "<results>/analysis/{model}/{ablation}/norm.parquet",
-                model=MODELS,
-                ablation=ABLATIONS,
-            )
-        },
-    ),
+    "norm": ("norm_table:norm", "table_of_models", "{model}/{ablation}/norm.parquet"),
     "erasure_neurons": (
-        "report.tables:erasure_neurons",
-        {
-            "erasure": expand(
-                "<results>/analysis/{model}/neurons/erasure.parquet", model=MODELS
-            )
-        },
+        "tables:erasure_neurons",
+        "erasure",
+        "{model}/neurons/erasure.parquet",
     ),
 }
+TABLES = [*TABLE_RULES, "claims"]
 
-for table, (function, tables) in TABLE_RULES.items():
+for table, (function, argument, file) in TABLE_RULES.items():
+    tables = {argument: every(f"<results>/analysis/{file}")}
 
     rule:
         """Write a table as LaTeX and CSV; `workflow/report/captions.yaml` says of each what it shows."""
@@ -47,7 +28,7 @@ for table, (function, tables) in TABLE_RULES.items():
             f"table_{table}"
         input:
             **tables,
-            code=code("table", "analyse", function),
+            code=code("table", "analyse", f"report.{function}"),
         output:
             tex=f"<results>/tables/{table}.tex",
             csv=shown(f"<results>/tables/{table}.csv"),
@@ -57,12 +38,9 @@ for table, (function, tables) in TABLE_RULES.items():
             f"<benchmarks>/table_{table}.tsv"
         conda:
             "../../envs/analyse.yaml"
-        resources:
-            mem_mb=1000,
-            runtime=10,
         params:
-            function=function,
+            function=f"report.{function}",
             inputs=arguments(tables),
         shell:
-            "python {input.code[0]:q} --function {params.function} --inputs {params.inputs:q} --tex {output.tex:q} "
+            "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --tex {output.tex:q} "
             "--csv {output.csv:q} 2>&1 | tee {log:q}"

@@ -10,9 +10,6 @@ rule build_corpus:
         "results/built/benchmarks/build_corpus.tsv"
     conda:
         "../../envs/train.yaml"
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python {input.code[0]} --output {output} 2>&1 | tee {log}"
 

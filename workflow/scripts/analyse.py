@@ -1,12 +1,9 @@
 """Turn tables of a measurement into tidy ones."""
 
-from dataclasses import is_dataclass
 from pathlib import Path
 
-import polars as pl
-import tyro
-
-from selfrepair.core.by_name import call
+from selfrepair.core.by_name import call, tables_of
+from selfrepair.core.program import program
 from selfrepair.core.tables import write_table
 
 
@@ -18,13 +15,8 @@ def main(function: str, inputs: list[str], output: list[Path]) -> None:
         inputs: its arguments, as argument=value; tables are Parquet or CSV files.
         output: Parquet and CSV files to write; of several tables each is named after its own.
     """
-    result = call(function, inputs)
-    tables = vars(result) if is_dataclass(result) else {path.stem: result for path in output}
-    for path in output:
-        table = tables[path.stem]
-        assert isinstance(table, pl.DataFrame)
+    for path, table in tables_of(call(function, inputs), output).items():
         write_table(table, path)
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
+program(main)

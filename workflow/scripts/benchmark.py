@@ -1,19 +1,27 @@
-"""Write the page of the benchmark, and the README's table, from the benchmark's CSV files."""
+"""Measure a table of the benchmark."""
 
-import argparse
 from pathlib import Path
 
-from selfrepair.benchmark.page import page, readme_with_block
-from selfrepair.benchmark.schema import read_tables
+import torch
+
+from selfrepair.benchmark.schema import write_table
+from selfrepair.core.by_name import call, tables_of
 from selfrepair.core.files import write_atomically
+from selfrepair.core.program import program
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--tables", type=Path, required=True, help="folder of the CSV files")
-parser.add_argument("--page", type=Path, required=True, help="Markdown file to write")
-parser.add_argument("--readme", type=Path, required=True, help="README whose table is written anew")
-args = parser.parse_args()
 
-tables = read_tables(args.tables)
-readme = readme_with_block(args.readme.read_text(), tables)
-write_atomically(args.page, lambda path: path.write_text(page(tables)))
-write_atomically(args.readme, lambda path: path.write_text(readme))
+def main(function: str, threads: int, output: list[Path], inputs: list[str] = []) -> None:  # noqa: B006
+    """Measure a table of the benchmark.
+
+    Args:
+        function: what measures it, such as `benchmark.growth:growth`; returns one table, or an object with several.
+        threads: CPU threads.
+        output: CSV files to write; of several tables each is named after its own.
+        inputs: arguments of the function, as argument=value.
+    """
+    torch.set_num_threads(threads)
+    for path, table in tables_of(call(function, inputs), output).items():
+        write_atomically(path, lambda temporary, table=table: write_table(table, temporary))
+
+
+program(main)

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import cast
 
 import polars as pl
-import tyro
 
 from selfrepair.core.by_name import call
-from selfrepair.core.files import write_atomically
+from selfrepair.core.files import write_text
+from selfrepair.core.program import program
 from selfrepair.core.tables import write_table
 
 
@@ -21,9 +21,8 @@ def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
         csv: CSV file to write.
     """
     rows, latex = cast(tuple[pl.DataFrame, str], call(function, inputs))
-    write_atomically(tex, lambda temporary: temporary.write_text(latex))
+    write_text(tex, latex)
     write_table(rows, csv)
 
 
-if __name__ == "__main__":
-    tyro.cli(main)
+program(main)

@@ -1,26 +1,6 @@
-"""Typeset the paper with latexmk or tectonic, whichever is there."""
+"""Typeset the paper."""
 
-import sys
-from pathlib import Path
+from selfrepair.core.program import program
+from selfrepair.report.typeset import TypesetError, typeset_source
 
-import tyro
-
-from selfrepair.core.files import write_atomically
-from selfrepair.report.typeset import TypesetError, typeset
-
-
-def main(source: Path, output: Path) -> None:
-    """Typeset the paper with latexmk or tectonic, whichever is there.
-
-    Args:
-        source: ZIP archive of paper_source.
-        output: PDF file to write.
-    """
-    try:
-        write_atomically(output, lambda temporary: typeset(source, temporary))
-    except TypesetError as error:
-        sys.exit(f"typeset_paper: {error}")
-
-
-if __name__ == "__main__":
-    tyro.cli(main)
+program(typeset_source, TypesetError)

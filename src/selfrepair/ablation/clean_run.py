@@ -1,18 +1,22 @@
 """The clean pass over all tokens of a run: exact top tokens of every head, control sample, mean activations."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_passes
+from selfrepair.ablation.program import Machine
 from selfrepair.ablation.schema import CLEAN_TOKENS, SELECTED
-from selfrepair.ablation.selection import TopTokens, control_sample, top_count
+from selfrepair.ablation.selection import Measured, TopTokens, control_sample, top_count
+from selfrepair.core.files import write_atomically
 from selfrepair.core.progress import Progress
-from selfrepair.core.tables import frame
+from selfrepair.core.tables import frame, write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
 
@@ -67,6 +71,40 @@ def run_clean(
         selected=_selected_table(top, model.n_heads, length),
         means=(z_sum / n_tokens).float().cpu(),
     )
+
+
+def read_clean(folder: Path) -> CleanRun:
+    """Read what `measure_clean` wrote."""
+    tokens, selected = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "selected"))
+    return CleanRun(tokens, selected, load_file(folder / "means.safetensors")["z"])
+
+
+def measure_clean(
+    model: Path,
+    tokens: Path,
+    top_fraction: float,
+    control: int,
+    seed: int,
+    output: Path,
+    measure: Measured = "all",
+    machine: Machine = Machine(),
+) -> None:
+    """Run a model once over all tokens: select every head's top tokens exactly, draw the control sample, average z.
+
+    Args:
+        model: folder of the folded model.
+        tokens: tokens.parquet.
+        top_fraction: share of tokens selected for each head.
+        control: tokens of the control sample.
+        seed: seed of the control sample.
+        output: folder for tokens, selected and means.
+        measure: selected: a control sample of whole rows.
+    """
+    folded, record = machine.load(model)
+    clean = run_clean(folded, pl.read_parquet(tokens), top_fraction, control, seed, measure == "selected")
+    write_parquet(clean.tokens, output / "tokens.parquet", record)
+    write_parquet(clean.selected, output / "selected.parquet")
+    write_atomically(output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))
 
 
 def _clean_table(

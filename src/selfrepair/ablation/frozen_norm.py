@@ -6,15 +6,21 @@ scale or by the clean one. The difference of the two logits is repair_norm.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor
 
+from selfrepair.ablation.chosen_heads import READ, most_repaired
+from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import NORM_CHECK
+from selfrepair.core.files import write_atomically
+from selfrepair.core.tables import write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
 
@@ -92,17 +98,7 @@ def _final_stream(
     return resid, of_head
 
 
-def most_repaired(heads: pl.DataFrame, count: int) -> list[tuple[int, int]]:
-    """The heads with the largest mean self-repair on top tokens.
-
-    Args:
-        heads: `STATISTICS` of a model's heads.
-    """
-    repair = heads.filter(tokens="top", statistic="mean", quantity="self_repair")
-    return repair.sort("value", descending=True, maintain_order=True).head(count).select("layer", "head").rows()
-
-
-def check_norm(
+def compare_freezing(
     model: FoldedModel,
     tokens: pl.DataFrame,
     rows: pl.DataFrame,
@@ -151,3 +147,36 @@ def check_norm(
         found.append((*values, deviation, largest))
     types = {name: column.dtype for name, column in NORM_CHECK.items()}
     return pl.DataFrame(found, schema=types, orient="row")
+
+
+def check_norm(
+    model: Path,
+    sampled: Path,
+    means: Path,
+    measured: list[Path],
+    ablation: Ablation,
+    count: int,
+    rows: int,
+    output: Path,
+    machine: Machine = Machine(),
+) -> None:
+    """Check the final norm's part of self-repair: ablate heads with the final scale kept at its clean value.
+
+    Args:
+        model: folder of the folded model.
+        sampled: folder with tokens.parquet and rows.parquet.
+        means: means.safetensors of the clean pass.
+        measured: token rows of all shards; heads are checked in rows of the first.
+        ablation: what a head's output is replaced by.
+        count: heads to check: those with the largest self-repair on top tokens.
+        rows: rows to run anew for each head.
+        output: norm_check.parquet; as CSV, too.
+    """
+    folded, record = machine.load(model)
+    kept = pl.read_parquet(measured[0], columns=[*READ, "row", "pos", "repair_norm"])
+    heads = most_repaired(pl.read_parquet(measured, columns=READ), count)
+    checked = compare_freezing(folded, *read_sampled(sampled), kept, ablation, heads, rows, load_file(means)["z"])
+    write_parquet(checked, output, record)
+    # Deviations are far below the six decimals of other tables.
+    write_atomically(output.with_suffix(".csv"), lambda temporary: checked.write_csv(temporary, float_precision=9))
+    print(f"{len(checked)} heads, largest deviation: {checked['largest_deviation'].max() or 0:.1e} logits", flush=True)

@@ -1,5 +1,7 @@
 """The iterative-inference experiments over the tokens of a run (experiments.md a.15): sums and token rows."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import torch
@@ -9,10 +11,12 @@ from torch import Tensor
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.interventions import Additions, Moves, add_to_stream, move_layers
 from selfrepair.ablation.memory import chunk_tokens
+from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.schema import ADDITIONS, MOVES
 from selfrepair.ablation.selection import selected_tokens
 from selfrepair.core.progress import Progress
-from selfrepair.core.tables import empty, frame
+from selfrepair.core.tables import empty, frame, write_parquet
+from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
 
@@ -152,3 +156,36 @@ def _additions_table(found: Additions, wanted: pl.DataFrame, strengths: list[flo
         "new_direct_effect_perturbed": found.perturbed_scale.float().flatten().cpu().numpy(),
     }
     return frame(columns, ADDITIONS)
+
+
+def measure_iterative(
+    model: Path,
+    sampled: Path,
+    clean: Path,
+    heads: list[str],
+    strengths: list[float],
+    count: int,
+    seed: int,
+    output: Path,
+    machine: Machine = Machine(),
+) -> None:
+    """Skip layers, and add heads' own outputs to what they read: the iterative-inference experiments, exploratory.
+
+    Args:
+        model: folder of the folded model.
+        sampled: folder with tokens.parquet and rows.parquet.
+        clean: folder of the clean pass.
+        heads: repress none but these, written as L9H11; any if none.
+        strengths: factors of what is added.
+        count: top tokens of each head at which something is added.
+        seed: seed of tokens, other heads and random directions.
+        output: folder for moves and additions.
+    """
+    folded, record = machine.load(model)
+    tokens, rows = read_sampled(sampled)
+    clean_tokens, selected = (pl.read_parquet(clean / f"{name}.parquet") for name in ("tokens", "selected"))
+    allowed = set(map(parse_head, heads))
+    receivers = [head for head in strongest_heads(selected) if not allowed or head in allowed][:RECEIVERS]
+    write_parquet(measure_moves(folded, tokens, rows, selected), output / "moves.parquet", record)
+    additions = measure_repression(folded, tokens, clean_tokens, selected, receivers, strengths, count, seed)
+    write_parquet(additions, output / "additions.parquet", record)

@@ -7,21 +7,25 @@ as many with the largest repair by all MLPs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import polars as pl
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from selfrepair.ablation.chosen_heads import distinct, read_chosen
 from selfrepair.ablation.effects import TOLERANCE, DecompositionError, TokenEffects
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
 from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neuron_tables import SETS, NeuronTables
+from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.selection import TopTokens, selected_tokens, top_count
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
+from selfrepair.core.tables import write_parquet
 from selfrepair.models.folded import FoldedModel
 
 
@@ -45,7 +49,7 @@ def neuron_layers(layers: list[int], n_layers: int) -> list[int]:
     return sorted({layer % n_layers for layer in layers})
 
 
-def measure_neurons(
+def ablate_with_neurons(
     model: FoldedModel,
     tokens: pl.DataFrame,
     rows: pl.DataFrame,
@@ -66,7 +70,7 @@ def measure_neurons(
         heads: (layer, head) of each head, ascending.
         layers: see `neuron_layers`.
         top_fraction: share of all tokens that the set `outcome` holds.
-        memory_mb, limit_mb: as in `ablation.ablate_heads`.
+        memory_mb, limit_mb: as in `shard.ablate_shard`.
 
     Raises:
         DecompositionError: on some token the neurons do not sum to their MLP, or the split of self-repair fails.
@@ -101,6 +105,34 @@ def measure_neurons(
                 tables.add(m, layer, effects, tuple(index[effects.token] for index in at))
             progress.advance(part.n_tokens)
     return NeuronRun(tables.tokens(), tables.neurons(), tables.ranks())
+
+
+def measure_neurons(
+    model: Path,
+    sampled: Path,
+    selected: Path,
+    chosen: Path,
+    layers: list[int],
+    top_fraction: float,
+    output: Path,
+    machine: Machine = Machine(),
+) -> None:
+    """Measure the neurons of some MLPs while the chosen heads of a model are ablated by resampling.
+
+    Args:
+        model: folder of the folded model.
+        sampled: folder with tokens.parquet and rows.parquet.
+        selected: selected.parquet of the clean pass.
+        chosen: chosen_heads.csv.
+        layers: layers of the MLPs; -1 is the last.
+        top_fraction: share of tokens in the set `outcome`.
+        output: folder for tokens, neurons and ranks.
+    """
+    folded, record = machine.load(model)
+    inputs = (*read_sampled(sampled), pl.read_parquet(selected), distinct(read_chosen(chosen)))
+    tables = ablate_with_neurons(folded, *inputs, layers, top_fraction, machine.memory_mb, machine.limit)
+    for name in ("tokens", "neurons", "ranks"):
+        write_parquet(getattr(tables, name), output / f"{name}.parquet", record)
 
 
 def top_outcomes(

@@ -1,19 +1,23 @@
 """Ablate chosen heads with several resample partners: how much of a token's self-repair is the partner's doing."""
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from selfrepair.ablation.chosen_heads import distinct, read_chosen
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.schema import PARTNERS
 from selfrepair.ablation.selection import selected_tokens
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
-from selfrepair.core.tables import empty, frame
+from selfrepair.core.tables import empty, frame, write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import derange
 
@@ -38,7 +42,7 @@ def spread_rows(n_rows: int, count: int) -> Int[Tensor, " row"]:
     return torch.from_numpy(np.unique(np.linspace(0, n_rows - 1, min(count, n_rows)).round().astype(np.int64)))
 
 
-def measure_partners(
+def ablate_with_partners(
     model: FoldedModel,
     tokens: pl.DataFrame,
     rows: pl.DataFrame,
@@ -54,7 +58,7 @@ def measure_partners(
 
     Args:
         tokens, rows, selected: tables of `TOKENS`, `ROWS` and `SELECTED`.
-        memory_mb, limit_mb: as in `ablation.ablate_heads`.
+        memory_mb, limit_mb: as in `shard.ablate_shard`.
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -91,3 +95,32 @@ def measure_partners(
             tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, PARTNERS))
             progress.advance(batch.n_tokens)
     return pl.concat(tables)
+
+
+def measure_partners(
+    model: Path,
+    sampled: Path,
+    selected: Path,
+    heads: Path,
+    partners: int,
+    rows: int,
+    seed: int,
+    output: Path,
+    machine: Machine = Machine(),
+) -> None:
+    """Ablate the chosen heads of a model in some rows, once with each of several resample partners.
+
+    Args:
+        model: folder of the folded model.
+        sampled: folder with tokens.parquet and rows.parquet.
+        selected: selected.parquet of the clean pass.
+        heads: chosen_heads.csv.
+        partners: partners of each row, the run's own included.
+        rows: rows to measure, spread over the run's.
+        seed: seed of the run.
+        output: Parquet file to write.
+    """
+    folded, record = machine.load(model)
+    inputs = (*read_sampled(sampled), pl.read_parquet(selected), distinct(read_chosen(heads)))
+    table = ablate_with_partners(folded, *inputs, partners, rows, seed, machine.memory_mb, machine.limit)
+    write_parquet(table, output, record)

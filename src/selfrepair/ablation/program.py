@@ -5,9 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import torch
-from safetensors.torch import load_file
 
-from selfrepair.ablation.clean_run import CleanRun
 from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
@@ -45,9 +43,3 @@ class Machine:
 def read_sampled(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read `TOKENS` and `ROWS` from their folder."""
     return pl.read_parquet(folder / "tokens.parquet"), pl.read_parquet(folder / "rows.parquet")
-
-
-def read_clean(folder: Path) -> CleanRun:
-    """Read what `measure_clean` wrote."""
-    tokens, selected = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "selected"))
-    return CleanRun(tokens, selected, load_file(folder / "means.safetensors")["z"])

@@ -1,6 +1,7 @@
 """Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -8,17 +9,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from selfrepair.ablation.clean_run import CleanRun
+from selfrepair.ablation.clean_run import CleanRun, read_clean
 from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import CLIPPED, EFFECTS, ablated_tokens, by_layer, document_sums
 from selfrepair.ablation.selection import Measured, selected_tokens
-from selfrepair.ablation.sweep import sweep
+from selfrepair.ablation.sweep import all_heads, sweep
 from selfrepair.core.progress import Progress
-from selfrepair.core.tables import empty, frame
+from selfrepair.core.tables import empty, frame, write_parquet
+from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 
 
@@ -27,7 +30,7 @@ def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
     return torch.from_numpy(np.array_split(np.arange(n_rows), shards)[shard])
 
 
-def ablate_heads(
+def ablate_shard(
     model: FoldedModel,
     tokens: pl.DataFrame,
     rows: pl.DataFrame,
@@ -76,6 +79,41 @@ def ablate_heads(
         recorder.add(m, values, at)
         progress.advance(batch.n_tokens)
     return pl.concat(recorder.tables), sums.table(recorder.heads)
+
+
+def ablate_heads(
+    model: Path,
+    sampled: Path,
+    clean: Path,
+    ablation: Ablation,
+    heads: list[str],
+    shard: int,
+    shards: int,
+    tokens_output: Path,
+    sums_output: Path,
+    measure: Measured = "all",
+    machine: Machine = Machine(),
+) -> None:
+    """Ablate every head of a model, one at a time, in a shard of the rows.
+
+    Args:
+        model: folder of the folded model.
+        sampled: folder with tokens.parquet and rows.parquet.
+        clean: folder of the clean pass.
+        ablation: what a head's output is replaced by.
+        heads: only these heads, written as L9H11; all if none.
+        shard: index of the shard, from 0.
+        shards: how many shards there are.
+        tokens_output: Parquet file for the kept token rows.
+        sums_output: Parquet file for the sums over all tokens.
+        measure: all tokens, or selected and control tokens.
+    """
+    folded, record = machine.load(model)
+    named = list(map(parse_head, heads)) or all_heads(folded)
+    inputs, limits = (*read_sampled(sampled), read_clean(clean)), (machine.memory_mb, machine.limit)
+    kept, sums = ablate_shard(folded, *inputs, ablation, named, shard, shards, measure, *limits)
+    write_parquet(kept, tokens_output)
+    write_parquet(sums, sums_output, record)
 
 
 def _quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from selfrepair.artifact.crate import METADATA, Crate
+from selfrepair.artifact.crate import METADATA, Crate, read_crate
 from selfrepair.artifact.verify import check_files
-from selfrepair.core.files import git, modifications, write_atomically
+from selfrepair.core.files import git, modifications, sha256, write_atomically
 from selfrepair.core.progress import Progress
 
 HUB_RECORDS = "results/hub/records/"  # of what was fetched: small, and inputs of the record
@@ -161,3 +161,20 @@ class _Watched:
         data = self.file.read(size)
         self.progress.advance(len(data))
         return data
+
+
+def pack(run: Path, output: Path) -> None:
+    """Pack a finished run for a journal: results, record, and the code at the commit; the same bytes every time.
+
+    Args:
+        run: folder of the run, such as results/demo.
+        output: archive to write, .tar.gz.
+
+    Raises:
+        CrateError, ArchiveError: there is no record, the code is not at its commit, or a file lies elsewhere.
+    """
+    packed = archive_run(read_crate(run), output)
+    for name in packed.left_out:
+        print(f"not packed, only its SHA-256 is recorded: {name}")
+    print(f"{packed.code} files of code and {packed.results} of results")
+    print(f"{output}: {output.stat().st_size:,} bytes, SHA-256 {sha256(output)}")

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 import polars as pl
 
-from selfrepair.core.files import sha256
+from selfrepair.core.files import sha256, write_text
 from selfrepair.report.costs import COSTS
 from selfrepair.report.html import flatten
 
@@ -274,3 +274,20 @@ def _relative(path: Path, root: Path) -> str:
 
 def _local(name: str) -> str:
     return f"#{quote(name)}"
+
+
+def record_crate(run: Path, models: list[str], listed: Path) -> None:
+    """Write the record of a run as an RO-Crate: results and inputs with SHA-256, code, configuration, machine, costs.
+
+    Args:
+        run: folder of the run, into which the record is written.
+        models: directory of each measured model, as name=directory.
+        listed: JSON file with the paths of what the run made, `files`, and of what it read, `inputs`; of a
+            directory every file counts.
+    """
+    paths = {name: list(map(Path, of_kind)) for name, of_kind in json.loads(listed.read_text()).items()}
+    inputs = [file for path in paths["inputs"] for file in files_in(path)]
+    folders = {name: Path(folder) for name, _, folder in (model.partition("=") for model in models)}
+    record, costs = json.loads((run / "report/run.json").read_text()), pl.read_csv(run / "report/costs.csv")
+    crate = run_crate(run, record, paths["files"], Sources(inputs, folders), costs)
+    write_text(run / METADATA, json.dumps(crate, indent=1) + "\n")

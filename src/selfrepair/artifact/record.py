@@ -1,5 +1,6 @@
 """What a run was made with, and checksums."""
 
+import json
 import os
 import platform
 import re
@@ -9,7 +10,31 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair import __version__
-from selfrepair.core.files import git, modifications
+from selfrepair.core.files import git, modifications, write_text
+from selfrepair.core.tables import read_made_with
+
+
+def record_run(
+    config: str,
+    jobs: list[str],
+    measured: list[Path],
+    snakemake: str,
+    output: Path,
+    fetched: list[Path] = [],  # noqa: B006
+) -> None:
+    """Record what a run was made with: configuration, seeds, versions, devices, machine, code.
+
+    Args:
+        config: configuration as JSON.
+        jobs: names of the measuring jobs.
+        measured: a Parquet file of each of them.
+        snakemake: version of Snakemake.
+        output: JSON file to write.
+        fetched: records of what was fetched from a hub.
+    """
+    made_with = {job: read_made_with(path) for job, path in zip(jobs, measured, strict=True)}
+    records = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in fetched}
+    write_text(output, json.dumps(run_record(json.loads(config), made_with, records, snakemake), indent=2) + "\n")
 
 
 def run_record(

@@ -4,6 +4,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,10 +17,10 @@ from torch import Tensor
 from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.effects import Effects, boot_bridge, effects_of
 from selfrepair.benchmark.flops import sweep_flops
-from selfrepair.benchmark.machine import mm_rate
+from selfrepair.benchmark.machine import describe_machine, mm_rate
 from selfrepair.benchmark.memory import PATCHING, peak_memory
-from selfrepair.benchmark.random_model import Shape, random_rows, row_before, save_random_model
-from selfrepair.benchmark.schema import METHODS, QUANTITIES
+from selfrepair.benchmark.random_model import SHAPES, Shape, random_rows, row_before, save_random_model
+from selfrepair.benchmark.schema import MACHINE, METHODS, QUANTITIES
 from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.load import load_model
@@ -29,6 +30,26 @@ Heads = list[tuple[int, int]]
 # From tokens and sources to seconds per head, as if every head of the model followed, and effects of some heads.
 Method = Callable[[Int[Tensor, "row pos"], Int[Tensor, " row"]], tuple[float, list[Effects]]]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Tables of `METHODS` and of the `MACHINE` that they were measured on."""
+
+    methods: pl.DataFrame
+    machine: pl.DataFrame
+
+
+def compare_models(models: list[str], rows: int, row_length: int, heads: int, rounds: int) -> Compared:
+    """Time the sweep beside patching one head at a time, on models of the paper's sizes with random weights.
+
+    Args:
+        models: whose sizes are taken (`SHAPES`).
+        heads: heads that the slow methods ablate.
+        rounds: of which times are the median.
+    """
+    methods = pl.concat(compare_methods(name, SHAPES[name], rows, row_length, heads, rounds) for name in models)
+    return Compared(methods, frame({name: [value] for name, value in describe_machine().items()}, MACHINE))
 
 
 def compare_methods(name: str, shape: Shape, rows: int, length: int, n_compared: int, rounds: int) -> pl.DataFrame:

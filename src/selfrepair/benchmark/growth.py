@@ -89,3 +89,8 @@ def _seconds(point: Point) -> float:
     for batch in tokens.split(point.batch_rows):
         measure(model, batch, row_before(len(batch)), batch_rows=point.batch_rows)
     return time.perf_counter() - start
+
+
+def growth(rounds: int) -> pl.DataFrame:
+    """Time the sweep as layers, heads, tokens and the length of rows grow (`GROWTH`)."""
+    return measure_growth(points(), rounds)

@@ -4,16 +4,28 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import polars as pl
 import torch
 from safetensors.torch import save_file
 
 from selfrepair.benchmark.random_model import DEVIATION, Shape
+from selfrepair.benchmark.schema import LOADING
+from selfrepair.core.tables import frame
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
 from selfrepair.models.precision import Precision
+
+LARGE = Shape("llama", 24, 16, 2048, 5504, 32000, max_positions=2048)
+
+
+def loading(shape: Shape = LARGE) -> pl.DataFrame:
+    """Measure memory and time of folding a random Llama and of loading it, in float32 and bfloat16 (`LOADING`)."""
+    with tempfile.TemporaryDirectory() as folder:
+        return frame(pl.DataFrame(measure_loading(shape, ["float32", "bfloat16"], Path(folder))).to_dict(), LOADING)
 
 
 def measure_loading(shape: Shape, precisions: list[Precision], folder: Path) -> list[dict[str, str | float]]:

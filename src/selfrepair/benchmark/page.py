@@ -1,10 +1,12 @@
 """The benchmark as Markdown: a page of its own, and the table of the README."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 
-from selfrepair.benchmark.schema import QUANTITIES, TABLES
+from selfrepair.benchmark.schema import QUANTITIES, TABLES, read_tables
+from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
 
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
@@ -16,6 +18,20 @@ LABELS = {
 ACCURATE = 0.01  # largest share of the effect that an error of self-repair may be for a precision to be recommended
 AXES = {"layers": "Layers", "heads": "Heads of a layer", "tokens": "Tokens", "row_length": "Length of a row"}
 Format = Callable[[float | None], str]
+
+
+def write_pages(tables: Path, output: Path, readme: Path) -> None:
+    """Write the page of the benchmark, and the README's table, from the benchmark's CSV files.
+
+    Args:
+        tables: folder of the CSV files.
+        output: Markdown file to write.
+        readme: README whose table is written anew.
+    """
+    read = read_tables(tables)
+    of_readme = readme_with_block(readme.read_text(), read)
+    write_text(output, page(read))
+    write_text(readme, of_readme)
 
 
 def readme_with_block(readme: str, tables: dict[str, pl.DataFrame]) -> str:

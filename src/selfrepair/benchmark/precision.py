@@ -1,19 +1,44 @@
 """How far lower precision moves the results: errors per quantity against the size of the effect."""
 
+from pathlib import Path
+
 import polars as pl
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.sweep import measure
+from selfrepair.benchmark.random_model import SHAPES, random_folded, random_rows, row_before
 from selfrepair.benchmark.schema import PRECISION
 from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
+from selfrepair.models.folded_files import load_folded
+from selfrepair.tokens.rows import token_matrix
 
 REFERENCE = "float64"
 COMPARED = ("float32", "tf32", "bfloat16")
 QUANTITIES = ("direct_effect", "self_repair", "repair_norm", "repair_attention", "repair_mlp")
 TOP_FRACTION = 0.02
+
+
+def precisions(models: list[Path], tokens: list[Path], rows: int, random: str, drawn_rows: int) -> pl.DataFrame:
+    """Compare number formats on trained models, and on one of random weights (`PRECISION`).
+
+    Args:
+        models: folded models.
+        tokens: tokens.parquet for each of them.
+        rows: rows of tokens for the trained models.
+        random: size of the model with random weights (`SHAPES`).
+        drawn_rows: rows of tokens for it.
+    """
+    tables = []
+    for folder, file in zip(models, tokens, strict=True):
+        matrix = torch.from_numpy(token_matrix(pl.read_parquet(file)))[:rows]
+        tables.append(compare_precisions(load_folded(folder), matrix, row_before(len(matrix)), "trained"))
+    drawn = random_rows(SHAPES[random].d_vocab, drawn_rows, matrix.shape[1])
+    model = random_folded(random, SHAPES[random])
+    return pl.concat([*tables, compare_precisions(model, drawn, row_before(len(drawn)), "random")])
 
 
 def compare_precisions(

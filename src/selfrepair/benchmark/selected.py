@@ -2,18 +2,38 @@
 
 import statistics
 import time
+from pathlib import Path
 
 import polars as pl
 import torch
 
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.selection import MEASURED
-from selfrepair.ablation.shard import ShardRecorder, ablate_heads, shard_rows
+from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
 from selfrepair.ablation.sweep import all_heads
+from selfrepair.benchmark.schema import SELECTED
+from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
+from selfrepair.models.folded_files import load_folded
 from selfrepair.tokens.rows import token_matrix
 
 KEY = ["layer", "head", "row", "pos"]
+
+
+def selected_gains(
+    models: list[Path], tokens: list[Path], top_fraction: float, control: int, seed: int, shards: int, rounds: int
+) -> pl.DataFrame:
+    """Time the measurement of selected tokens beside that of all tokens, on a run's tokens and models (`SELECTED`).
+
+    Args:
+        models: folded models.
+        tokens: tokens.parquet for each, beside which lies rows.parquet.
+    """
+    gains = []
+    for folder, file in zip(models, tokens, strict=True):
+        tables = (pl.read_parquet(file.with_stem(name)) for name in ("tokens", "rows"))
+        gains.append(selected_gain(load_folded(folder), *tables, top_fraction, control, seed, shards, rounds))
+    return frame(pl.DataFrame(gains).to_dict(), SELECTED)
 
 
 def selected_gain(
@@ -47,7 +67,7 @@ def selected_gain(
     for _ in range(rounds):
         for mode, taken in seconds.items():
             start = time.perf_counter()
-            kept[mode], _ = ablate_heads(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
+            kept[mode], _ = ablate_shard(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
             taken.append(time.perf_counter() - start)
     whole, part = (kept[mode].sort(KEY) for mode in MEASURED)
     if not whole.select(KEY).equals(part.select(KEY)):

@@ -3,6 +3,7 @@
 All figures share one program and all tables another; which function, and what it reads, stands in the rules.
 """
 
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -32,6 +33,12 @@ def call(function: str, inputs: list[str]) -> object:
             raise ValueError(f"{function} takes {', '.join(types)}, not {argument}")
         values.setdefault(argument, []).append(value)
     return target(**{argument: _converted(types[argument], given) for argument, given in values.items()})
+
+
+def tables_of(result: object, paths: list[Path]) -> dict[Path, pl.DataFrame]:
+    """The table that each file takes: the only one, or of an object with several the one of the file's name."""
+    tables = vars(result) if is_dataclass(result) else {path.stem: result for path in paths}
+    return {path: tables[path.stem] for path in paths}
 
 
 def _converted(kind: Any, values: list[str]) -> object:

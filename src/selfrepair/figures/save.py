@@ -1,6 +1,7 @@
 """Write a chart as specification, print graphic, picture or web page."""
 
 import json
+import re
 from pathlib import Path
 from string import Template
 
@@ -61,5 +62,12 @@ def _render(spec: dict, form: str) -> bytes:
     if form == "pdf":
         return vl_convert.vegalite_to_pdf(spec, vl_version=version)
     if form == "svg":
-        return vl_convert.vegalite_to_svg(spec, vl_version=version).encode()
+        return _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=version)).encode()
     return vl_convert.vegalite_to_png(spec, vl_version=version, scale=DOTS_PER_INCH / PX_PER_INCH)
+
+
+def _renumbered(svg: str) -> str:
+    """Number the ids from 0: Vega counts on from figure to figure of a process, and files shall not depend on that."""
+    ids = dict.fromkeys(re.findall(r'\bid="((?:clip|gradient_)\d+)"', svg))
+    renamed = {old: old.rstrip("0123456789") + str(index) for index, old in enumerate(ids)}
+    return re.sub(r"\b(?:clip|gradient_)\d+\b", lambda match: renamed.get(match[0], match[0]), svg)

@@ -1,5 +1,6 @@
 """Load a model from a directory or a pinned hub revision, folded and checked against Hugging Face."""
 
+import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from selfrepair.core.files import sha256
+from selfrepair.core.files import sha256, write_text
 from selfrepair.models.directory import count_parameters, weight_files
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
@@ -79,6 +80,26 @@ def fold_to_disk(
     folding = Folding(folder, name, as_published)
     model = save_folded(folding.rest, folding.layers(), output, precision)
     return model_facts(model, folder, folding.error) | {"folded_sha256": checksums(output)}
+
+
+def fold_model(
+    directory: Path, name: str, output: Path, facts: Path, precision: Precision = "float32", as_published: bool = False
+) -> None:
+    """Load a model, fold it into the canonical form, check it against Hugging Face, and save it.
+
+    Args:
+        directory: Hugging Face model directory.
+        name: how results call the model.
+        output: folder to write.
+        facts: JSON file to write: size, checksums, error of the check.
+        precision: in which the model is computed.
+        as_published: direct effects in the units of the authors' Llama.
+
+    Raises:
+        ModelDirectoryError, ValueError: as `load_model`.
+    """
+    folded = fold_to_disk(directory, name, output, precision, as_published)
+    write_text(facts, json.dumps(folded, indent=2) + "\n")
 
 
 def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, object]:

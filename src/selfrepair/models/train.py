@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from selfrepair.tokens.corpora import read_corpus
 from selfrepair.tokens.tokenizer import END_OF_TEXT, save_tokenizer
 
 LOG_EVERY = 100
@@ -278,3 +279,23 @@ def _finish(
         "torch": torch.__version__,
     }
     (output / "training.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def train_model(corpus: Path, tokenizer: Path, training: str, output: Path, threads: int = 1) -> None:
+    """Train a small language model from scratch, resuming where an interrupted training left its checkpoint.
+
+    Args:
+        corpus: corpus with the columns split and text.
+        tokenizer: tokenizer.json.
+        training: JSON of the fields of `Training`.
+        output: model directory to write.
+        threads: CPU threads.
+    """
+    torch.set_num_threads(threads)
+    bpe = Tokenizer.from_file(str(tokenizer))
+    streams = [
+        token_stream(read_corpus(corpus, "text", split, kinds=[])["text"].to_list(), bpe)
+        for split in ("train", "held_out")
+    ]
+    state = output.with_name(f"{output.name}.state")
+    train(Training(**json.loads(training)), bpe, *streams, output, state, log=lambda line: print(line, flush=True))

@@ -1,11 +1,13 @@
 """What the jobs of each rule of a run took, as a table: the figures of the report's page in a file."""
 
+import json
 from dataclasses import astuple
+from pathlib import Path
 
 import polars as pl
 
 from selfrepair.core.tables import Column, frame
-from selfrepair.report.html import Cost
+from selfrepair.report.html import Cost, costs
 
 COSTS = {
     "rule": Column(pl.String, "", "name of the rule"),
@@ -15,6 +17,15 @@ COSTS = {
     "gpu_time": Column(pl.Float64, "s", "how long they held a GPU, added up"),
     "memory": Column(pl.Float64, "MiB", "resident memory of the largest job; 0 for jobs too short to be sampled"),
 }
+
+
+def costs_of_files(run_record: Path, benchmarks: list[Path]) -> pl.DataFrame:
+    """What the jobs of each rule took (`COSTS`), by Snakemake's benchmark files.
+
+    Args:
+        run_record: run.json of record_run.
+    """
+    return cost_table(costs(benchmarks, json.loads(run_record.read_text())["jobs"]))
 
 
 def cost_table(spent: list[Cost]) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Documentation that is made from the code, so that the two can't disagree."""
 
+from selfrepair.ablation.chosen_heads import CHOSEN_HEADS
 from selfrepair.ablation.schema import (
     ADDITIONS,
     CLEAN_TOKENS,
@@ -14,7 +15,6 @@ from selfrepair.ablation.schema import (
     document_sums,
 )
 from selfrepair.analysis import overview
-from selfrepair.analysis.chosen_heads import CHOSEN_HEADS
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
     HEAD_STATISTICS,

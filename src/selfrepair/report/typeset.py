@@ -7,6 +7,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from selfrepair.core.files import write_atomically
+
 ENGINES = {  # by program, in order of preference
     "latexmk": ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "main.tex"],
     "tectonic": ["tectonic", "main.tex"],
@@ -71,3 +73,32 @@ def errors(log: str, context: int = 4) -> str:
     places = [place for place, line in enumerate(lines) if line.startswith(("!", "error:"))]
     kept = sorted({line for place in places for line in range(place, min(len(lines), place + context))})
     return "\n".join([lines[line] for line in kept] or lines[-20:])
+
+
+def typeset_source(source: Path, output: Path) -> None:
+    """Typeset the paper with latexmk or tectonic, whichever is there.
+
+    Args:
+        source: ZIP archive of paper_source.
+        output: PDF file to write.
+
+    Raises:
+        TypesetError: as `typeset`.
+    """
+    write_atomically(output, lambda temporary: typeset(source, temporary))
+
+
+def archive_source(
+    main: Path, bibliography: Path, macros: Path, tables: list[Path], figures: list[Path], output: Path
+) -> None:
+    """Archive the sources of the paper, ready to compile.
+
+    Args:
+        main: main.tex.
+        bibliography: references.bib.
+        macros: macros.tex of write_macros.
+        tables: LaTeX tables.
+        figures: figures as PDF.
+        output: ZIP archive to write.
+    """
+    write_atomically(output, lambda temporary: write_source(temporary, main, bibliography, macros, tables, figures))

@@ -7,12 +7,15 @@ docstrings is code, so no sentence stands in it twice.
 
 import ast
 import hashlib
+import sysconfig
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import polars as pl
+
+from selfrepair.core.tables import write_parquet
 
 CORPUS_SCHEMA = {"document": pl.String, "kind": pl.String, "split": pl.String, "text": pl.String}
 HELD_OUT_SHARE = 1 / 7
@@ -115,3 +118,14 @@ def _without_docstrings(tree: ast.Module, source: str) -> str:
             stand_in = None if alone and not needed else before + "pass" + ("" if alone else after)
             lines[first.lineno - 1 : first.end_lineno] = [stand_in] + [None] * (first.end_lineno - first.lineno)
     return "\n".join(line for line in lines if line is not None).strip() + "\n"
+
+
+def build_corpus(output: Path) -> None:
+    """Build the corpus of CPython's standard library from the Python that runs this.
+
+    Args:
+        output: Parquet file to write.
+    """
+    corpus = build_python_corpus(Path(sysconfig.get_path("stdlib")), standard_library_topics())
+    write_parquet(corpus, output)
+    print(corpus.group_by("split", "kind").len().sort("split", "kind"))

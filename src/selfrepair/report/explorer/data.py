@@ -3,13 +3,16 @@
 import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import polars as pl
 
+from selfrepair.core.files import write_text
 from selfrepair.report.explorer.text import PLACE, contexts, strongest, window
 from selfrepair.tokens.contexts import Decode, context
 from selfrepair.tokens.rows import token_matrix
+from selfrepair.tokens.tokenizer import decoder
 
 DRAWN = 150  # tokens of either kind in a head's scatter
 NEURONS = 10  # of each MLP whose neurons were measured
@@ -212,3 +215,48 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return value
+
+
+def write_data(
+    facts: Path,
+    measure: Literal["all", "selected"],
+    heads: list[Path],
+    responders: list[Path],
+    tokens: list[str],
+    sampled: Path,
+    selected: Path,
+    neurons: Path,
+    tokenizer: Path,
+    seed: int,
+    output: Path,
+) -> None:
+    """Gather what the explorer shows of one model, as JSON.
+
+    Args:
+        facts: model.json of fold_model.
+        measure: which tokens were measured.
+        heads: heads.parquet of each kind of ablation.
+        responders: responders.parquet of each kind.
+        tokens: token rows of all shards, written as KIND=FILE.
+        sampled: tokens.parquet of the run.
+        selected: selected.parquet of the clean pass.
+        neurons: folder with the neurons' frequency and erasure.
+        tokenizer: directory of the model's tokenizer.
+        seed: seed of the tokens drawn.
+        output: JSON file to write.
+    """
+    files: dict[str, list[str]] = {}
+    for kind, file in (pair.split("=", 1) for pair in tokens):
+        files.setdefault(kind, []).append(file)
+    tables = Tables(
+        facts=json.loads(facts.read_text()),
+        measure=measure,
+        heads=pl.read_parquet(heads),
+        responders=pl.read_parquet(responders),
+        tokens={kind: pl.read_parquet(paths, columns=READ) for kind, paths in files.items()},
+        sampled=pl.read_parquet(sampled),
+        selected=pl.read_parquet(selected),
+        frequency=pl.read_parquet(neurons / "frequency.parquet"),
+        erasure=pl.read_parquet(neurons / "erasure.parquet"),
+    )
+    write_text(output, to_json(model_data(tables, decoder(tokenizer), seed)))

@@ -10,6 +10,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selfrepair.analysis.overview import read_models
+from selfrepair.core.files import write_text
 from selfrepair.report.explorer.charts import charts, words
 
 DATA = "explorer.json"  # within a model's folder under analysis
@@ -76,3 +77,17 @@ def page(runs: list[Run]) -> str:
 def inert(text: str) -> str:
     """JSON that can stand in a script element: no tag can end it or begin within it."""
     return text.replace("<", "\\u003c")
+
+
+def write_page(runs: list[Path], output: Path) -> None:
+    """Write the explorer of one or several runs as one HTML file that needs no network.
+
+    Args:
+        runs: folders of results, such as results/demo.
+        output: HTML file to write.
+
+    Raises:
+        FileNotFoundError: a folder holds no finished run.
+        ValueError: two runs have the same name.
+    """
+    write_text(output, page([read_run(folder) for folder in runs]))

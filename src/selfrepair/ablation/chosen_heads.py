@@ -7,7 +7,6 @@ from pathlib import Path
 
 import polars as pl
 
-from selfrepair.analysis.wide import wide
 from selfrepair.core.tables import Column, frame
 from selfrepair.models.directory import parse_head
 
@@ -20,6 +19,7 @@ REASONS = {
     "least_noise": "smallest noise, of the same heads",
     "largest_direct_effect": "largest mean direct effect on top tokens, logits",
 }
+READ = ["layer", "head", "selected", "control", "direct_effect", "self_repair"]
 CHOSEN_HEADS = {
     "model": Column(pl.String, "", "name of the model"),
     "layer": Column(pl.Int64, "index", "layer of the head, from 0"),
@@ -29,52 +29,61 @@ CHOSEN_HEADS = {
 }
 
 
-def chosen_of_files(model: str, heads: pl.DataFrame, tokens: list[Path], study: list[str], count: int) -> pl.DataFrame:
+def chosen_of_files(model: str, tokens: list[Path], highlight: list[str], count: int) -> pl.DataFrame:
     """`choose_heads` of the Parquet files of token rows; only the columns needed are read.
 
     Args:
-        study: heads to take in any case, written as L9H11.
+        highlight: heads to take in any case, written as L9H11.
     """
-    rows = pl.read_parquet(tokens, columns=["layer", "head", "control", "direct_effect", "self_repair"])
-    return choose_heads(model, heads, rows, [parse_head(name) for name in study], count)
+    return choose_heads(model, pl.read_parquet(tokens, columns=READ), list(map(parse_head, highlight)), count)
 
 
-def choose_heads(
-    model: str, heads: pl.DataFrame, tokens: pl.DataFrame, configured: list[tuple[int, int]], count: int
-) -> pl.DataFrame:
+def choose_heads(model: str, tokens: pl.DataFrame, configured: list[tuple[int, int]], count: int) -> pl.DataFrame:
     """Choose heads of a model (`CHOSEN_HEADS`), reason by reason; a head may be there for several.
 
     Args:
-        heads: `STATISTICS` of the model's heads.
-        tokens: token rows (`ablated_tokens`); the control tokens are read.
+        tokens: token rows (`ablated_tokens`) of top and of control tokens.
         configured: heads to take in any case, in their order.
         count: heads to take for their self-repair; of every other reason there is one.
 
     Raises:
         ValueError: a configured head was not measured.
     """
-    top = wide(heads, "top")
-    of_head = top.select("layer", "head", effect=pl.col("mean_direct_effect"), repair=pl.col("mean_self_repair")).join(
-        _noise(tokens), on=["layer", "head"], how="left", maintain_order="left"
-    )
-    unknown = sorted(set(configured) - set(of_head.select("layer", "head").rows()))
-    if unknown:
+    of_head = top_means(tokens).join(_noise(tokens), on=["layer", "head"], how="left", maintain_order="left")
+    if unknown := sorted(set(configured) - set(of_head.select("layer", "head").rows())):
         named = ", ".join(f"L{layer}H{head}" for layer, head in unknown)
         raise ValueError(f"{model}: {named} under `study` was not measured; add it to `heads`, or remove it")
-    order = pl.DataFrame(configured, schema=["layer", "head"], orient="row")
-    order = order.cast({"layer": of_head.schema["layer"], "head": of_head.schema["head"]})
-    strong = of_head.filter(pl.col("effect") >= pl.col("effect").median())
-    found = {
-        "configured": order.join(of_head, on=["layer", "head"], maintain_order="left").with_columns(value="repair"),
-        "most_self_repair": _first(of_head.filter(pl.col("effect") > 0), "repair", count),
+    order = pl.DataFrame(configured, schema={name: of_head.schema[name] for name in ("layer", "head")}, orient="row")
+    strong = of_head.filter(pl.col("direct_effect") >= pl.col("direct_effect").median())
+    by_reason = {
+        "configured": order.join(of_head, on=["layer", "head"], maintain_order="left").with_columns(
+            value="self_repair"
+        ),
+        "most_self_repair": _first(of_head.filter(pl.col("direct_effect") > 0), "self_repair", count),
         "most_noise": _first(strong, "noise", 1),
         "least_noise": _first(strong, "noise", 1, smallest=True),
-        "largest_direct_effect": _first(of_head, "effect", 1),
+        "largest_direct_effect": _first(of_head, "direct_effect", 1),
     }
     rows = pl.concat(
-        [table.select("layer", "head", pl.lit(reason).alias("reason"), "value") for reason, table in found.items()]
+        [table.select("layer", "head", pl.lit(reason).alias("reason"), "value") for reason, table in by_reason.items()]
     )
     return frame(rows.with_columns(model=pl.lit(model)).to_dict(), CHOSEN_HEADS)
+
+
+def top_means(tokens: pl.DataFrame) -> pl.DataFrame:
+    """Mean direct effect and self-repair on top tokens (logits), by head; heads in their order.
+
+    Args:
+        tokens: token rows (`ablated_tokens`).
+    """
+    means = pl.col("direct_effect", "self_repair").cast(pl.Float64).mean()
+    return tokens.lazy().filter("selected").group_by("layer", "head").agg(means).sort("layer", "head").collect()
+
+
+def most_repaired(tokens: pl.DataFrame, count: int) -> list[tuple[int, int]]:
+    """(layer, head) of the heads with the largest mean self-repair on top tokens; of equals the earlier."""
+    means = top_means(tokens).sort("self_repair", descending=True, maintain_order=True)
+    return means.head(count).select("layer", "head").rows()
 
 
 def distinct(chosen: pl.DataFrame) -> list[tuple[int, int]]:
