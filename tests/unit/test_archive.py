@@ -11,11 +11,11 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 import pytest
-from small_run import RUN, make_record, make_run
 
 from selfrepair.artifact.archive import ArchiveError, archive_run
 from selfrepair.artifact.crate import METADATA, read_crate
 from selfrepair.artifact.verify import check_files
+from tests.helpers.small_run import RUN, make_record, make_run
 
 GIT = ["git", "-c", "user.name=n", "-c", "user.email=n@example.org"]
 

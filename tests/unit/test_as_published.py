@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from jaxtyping import Int
-from oracle import attention_projections
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_pass
@@ -17,6 +16,7 @@ from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
+from tests.helpers.oracle import attention_projections
 
 LLAMAS = ["llama_mha", "llama_gqa", "mistral"]
 

@@ -10,11 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from small_run import CONFIG, RUN, make_record, make_run
 
 from selfrepair import __version__
 from selfrepair.artifact.crate import METADATA, CrateError, _values, files_in, read_crate
 from selfrepair.report.costs import COSTS
+from tests.helpers.small_run import CONFIG, RUN, make_record, make_run
 
 DAY = timedelta(days=1)
 

@@ -14,6 +14,7 @@ import selfrepair
 from selfrepair.claims.statistics import STATISTICS, Tables, measure
 from selfrepair.claims.verdicts import Claim
 from selfrepair.report import claims_page
+from tests.helpers.workflow_rules import workflow_rules
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -28,16 +29,7 @@ DOCUMENTS = sorted(
 CODE = sorted([*ROOT.glob("src/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("workflow/**/*.py")])
 FOLDERS = ("src", "workflow", "config", "docs", "tests", "envs", "profiles", "paper", ".ci")
 USERS_OWN = {"config/mine.yaml"}  # documents tell readers to write it
-RULES = {
-    name
-    for path in (ROOT / "workflow/rules").glob("*.smk")
-    for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
-} | {
-    f"{group}_{name}"
-    for group in ("figure", "table")
-    for name in re.findall(r'^    "(\w+)": \($', (ROOT / f"workflow/rules/{group}s.smk").read_text(), re.MULTILINE)
-}
-RULES |= set(re.findall(r'^    "(\w+)": dict\($', (ROOT / "workflow/rules/analysis.smk").read_text(), re.MULTILINE))
+RULES = {rule.name for rule in workflow_rules()} | {"all"}
 EXPERIMENTS, METHOD = ((ROOT / f"docs/{name}.md").read_text() for name in ("experiments", "method"))
 
 

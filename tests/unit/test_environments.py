@@ -1,7 +1,6 @@
 """Lock, conda environments and imports agree: an environment holds what the programs of its rules import, no more."""
 
 import ast
-import re
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -12,13 +11,10 @@ from closure import closure
 from packaging.requirements import Requirement
 from pin_environments import KINDS, PIP, PYTHON, brought_along, canonical, environment, locked_versions
 
+from tests.helpers.workflow_rules import workflow_rules
+
 ROOT = Path(__file__).parents[2]
 LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "envs/torch.txt")
-RULES = [
-    (path.name, name, body)
-    for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
-    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
-]
 OF_TORCH = {"triton"}  # imported, but it comes with torch where it is of use
 # What no program imports by name, and why it is needed.
 UNNAMED = {"measure": {"pyarrow": "datasets reads Parquet with it"}}
@@ -30,26 +26,6 @@ def specification(kind: str) -> dict:
 
 def pins(kind: str) -> dict[str, str]:
     return dict(pin.split("==") for pin in specification(kind)["dependencies"][-1]["pip"])
-
-
-def program(body: str) -> tuple[list[Path], str]:
-    """A rule's program, and the kind of its environment."""
-    script, kind = re.search(r'code\("(\w+)", "(\w+)"\)', body).groups()
-    return [Path(f"workflow/scripts/{script}.py")], kind
-
-
-def programs() -> list[tuple[list[Path], str]]:
-    """Programs of all rules, those made in loops with the modules that they call by name."""
-    rules = {file: Path(f"workflow/rules/{file}.smk").read_text() for file in ("figures", "tables", "analysis")}
-    called = [("figure", name, "draw") for name in set(re.findall(r'"([a-z_.]+):[a-z]\w+"', rules["figures"]))]
-    called += [("table", name, "analyse") for name in set(re.findall(r'"([a-z_.]+):[a-z]\w+"', rules["tables"]))]
-    entries = re.findall(r'function="([a-z_.]+):\w+",\n(?:\s+kind="(\w+)")?', rules["analysis"])
-    called += [("analyse", name, kind or "analyse") for name, kind in entries]
-    made = [
-        ([Path(f"workflow/scripts/{script}.py"), Path("src/selfrepair", *name.split(".")).with_suffix(".py")], kind)
-        for script, name, kind in called
-    ]
-    return made + [program(body) for _, _, body in RULES]
 
 
 def imports(paths: list[Path]) -> dict[str, Path]:
@@ -94,22 +70,23 @@ def test_environments_are_made_from_the_lock(kind: str) -> None:
     assert (ROOT / f"envs/{kind}.yaml").read_text() == made, "run workflow/lib/pin_environments.py"
 
 
-@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_the_environment_of_a_rule_is_its_input(file: str, name: str, body: str) -> None:
-    assert f"envs/{program(body)[1]}.yaml" in body
+def test_the_environment_of_a_rule_is_its_input() -> None:
+    assert [rule.name for rule in workflow_rules() if f"envs/{rule.environment}.yaml" not in rule.inputs] == []
 
 
 def test_environments_have_what_the_programs_of_their_rules_import() -> None:
     distributions = packages_distributions()
-    for paths, kind in programs():
-        for package, source in imports(paths).items():
+    for rule in workflow_rules():
+        for package, source in imports(rule.programs).items():
             available = {canonical(d) for d in distributions[package]}
-            assert available & set(pins(kind)), f"{source} imports {package}, which envs/{kind}.yaml lacks"
+            assert available & set(pins(rule.environment)), (
+                f"{source}: {package} is not in envs/{rule.environment}.yaml"
+            )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_environment_is_for_nothing_that_its_rules_do_not_import(kind: str) -> None:
-    packages = {package for paths, of in programs() if of == kind for package in imports(paths)}
+    packages = {p for rule in workflow_rules() if rule.environment == kind for p in imports(rule.programs)}
     distributions = packages_distributions()
     needed = {canonical(d) for package in packages for d in distributions[package]} | set(UNNAMED.get(kind, {}))
     assert set(map(canonical, KINDS[kind].split())) <= needed

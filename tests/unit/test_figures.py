@@ -5,7 +5,15 @@ import re
 
 import polars as pl
 import pytest
-from drawings import (
+
+from selfrepair.figures import theme
+from selfrepair.figures.effect_scatter import effect_scatter
+from selfrepair.figures.repair_split import repair_share, repair_split
+from selfrepair.figures.responders import responders
+from selfrepair.figures.save import save_chart
+from selfrepair.figures.self_repair_by_depth import self_repair_by_depth
+from selfrepair.figures.training_loss import training_loss
+from tests.helpers.drawings import (
     FIGURES,
     HEADS,
     LAYERS,
@@ -21,14 +29,6 @@ from drawings import (
     training_tables,
     views,
 )
-
-from selfrepair.figures import theme
-from selfrepair.figures.effect_scatter import effect_scatter
-from selfrepair.figures.repair_split import repair_share, repair_split
-from selfrepair.figures.responders import responders
-from selfrepair.figures.save import save_chart
-from selfrepair.figures.self_repair_by_depth import self_repair_by_depth
-from selfrepair.figures.training_loss import training_loss
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -4,9 +4,9 @@ import json
 
 import polars as pl
 import pytest
-from drawings import MODELS, close, expected, moving_table, repression_table, shown, views
 
 from selfrepair.figures.iterative import layer_moving, self_repression
+from tests.helpers.drawings import MODELS, close, expected, moving_table, repression_table, shown, views
 
 CHANGES = {"x": "change_moving", "y": "change_ablating"}
 

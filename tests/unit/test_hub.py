@@ -12,10 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from hub_double import Hub, serving
 
 from selfrepair.models import fetch as hub_module
 from selfrepair.models.hub_lock import NOT_FETCHED, HubError, Locked, agreed_revision, read_lock, render_lock
+from tests.helpers.hub_double import Hub, serving
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "workflow/resources/models/tiny-gpt2"

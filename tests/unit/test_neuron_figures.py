@@ -6,7 +6,6 @@ import re
 import numpy as np
 import polars as pl
 import pytest
-from drawings import close, drawn, expected, number, shown, views
 
 from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_TOKENS
 from selfrepair.analysis.schema import (
@@ -26,6 +25,7 @@ from selfrepair.figures.neuron_panels import NOTHING
 from selfrepair.figures.neuron_panels import SETS as WORDS
 from selfrepair.figures.neuron_sparsity import neuron_sparsity
 from selfrepair.report.tables import erasure_neurons
+from tests.helpers.drawings import close, drawn, expected, number, shown, views
 
 HEADS = [(0, 1, 1), (0, 1, 2), (1, 0, 2)]  # layer, head, layer of the MLP
 SETS = ["direct_effect", "outcome"]

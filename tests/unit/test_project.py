@@ -12,7 +12,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from pin_environments import canonical, locked_versions
-from test_environments import LOCKED, RULES
+from test_environments import LOCKED
 
 from selfrepair.models.directory import read_model_info
 from selfrepair.report.documentation import results_readme
@@ -26,13 +26,6 @@ MODELS = sorted(path for path in (RESOURCES / "models").iterdir() if path.is_dir
 @pytest.fixture(autouse=True)
 def in_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-
-
-@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_rules_are_documented_and_record_what_they_do(file: str, name: str, body: str) -> None:
-    assert body.lstrip().startswith('"""')
-    for directive in ("log:", "benchmark:", "conda:"):
-        assert directive in body
 
 
 def test_what_the_lock_pins_is_within_the_ranges_of_direct_dependencies() -> None:

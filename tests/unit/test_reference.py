@@ -6,7 +6,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from drawings import drawn, statistics
 
 from selfrepair.claims.published import (
     COLUMNS,
@@ -19,6 +18,7 @@ from selfrepair.claims.published import (
 )
 from selfrepair.figures.reference_scatter import TITLES, reference_scatter
 from selfrepair.report.tables import norm_share
+from tests.helpers.drawings import drawn, statistics
 
 ROOT = Path(__file__).parents[2]
 CLAIMS = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]

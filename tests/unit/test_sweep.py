@@ -5,7 +5,6 @@ from functools import cache
 
 import pytest
 import torch
-from oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
 from selfrepair.ablation import memory
 from selfrepair.ablation.clean import clean_pass, mean_z
@@ -13,6 +12,7 @@ from selfrepair.ablation.effects import DecompositionError, Measurement, TokenEf
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
 from selfrepair.models.folded import FoldedModel
+from tests.helpers.oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
 FIELDS = [field.name for field in fields(Measurement)]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32

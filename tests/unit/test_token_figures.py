@@ -2,8 +2,13 @@
 
 import polars as pl
 import pytest
-from drawings import HEADS, LAYERS, MODELS, N_LAYERS, close, drawn, expected, shown, views
-from token_drawings import (
+
+from selfrepair.analysis.schema import RATIO_BIN
+from selfrepair.figures import ablation_types, noise, norm_scale, theme, token_scatter
+from selfrepair.figures.repair_breakdown import BARS, repair_breakdown
+from selfrepair.figures.repair_by_depth import PARTS, WAYS, repair_by_depth
+from tests.helpers.drawings import HEADS, LAYERS, MODELS, N_LAYERS, close, drawn, expected, shown, views
+from tests.helpers.token_drawings import (
     ABLATIONS,
     HEADS_SHOWN,
     OF_HEADS,
@@ -13,11 +18,6 @@ from token_drawings import (
     noise_table,
     token_table,
 )
-
-from selfrepair.analysis.schema import RATIO_BIN
-from selfrepair.figures import ablation_types, noise, norm_scale, theme, token_scatter
-from selfrepair.figures.repair_breakdown import BARS, repair_breakdown
-from selfrepair.figures.repair_by_depth import PARTS, WAYS, repair_by_depth
 
 
 def panel(spec: dict, start: str) -> dict:

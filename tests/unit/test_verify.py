@@ -12,7 +12,6 @@ import numpy as np
 import polars as pl
 import pytest
 from safetensors.torch import load_file, save_file
-from small_run import CONFIG, RUN, make_record, make_results, make_run
 
 from selfrepair.ablation import clean
 from selfrepair.artifact import verify_rows
@@ -23,6 +22,7 @@ from selfrepair.artifact.verify_sample import TOLERANCES
 from selfrepair.artifact.verify_tables import check_tables
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
+from tests.helpers.small_run import CONFIG, RUN, make_record, make_results, make_run
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "workflow/scripts/verify_run.py"

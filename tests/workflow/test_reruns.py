@@ -12,8 +12,8 @@ from tests.workflow.conftest import CONFIG, Clone, fresh_clone
 BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
 MEASURING = BEFORE_ABLATION | {
     *("ablate_heads", "measure_neurons", "measure_partners", "measure_iterative", "check_norm"),
-    *("summarise_heads", "summarise_neurons"),
 }
+SUMMARIES = {"summarise_heads", "summarise_neurons"}
 CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}
 
 
@@ -24,7 +24,7 @@ def append(text: str) -> str:
 def test_editing_a_figure_reruns_that_figure_and_what_cites_it(finished: Clone) -> None:
     finished.edit("src/selfrepair/figures/responders.py", append)
     plan = finished.plan()
-    assert plan["figure_responders"] == 2
+    assert plan["figure_responders"] == 1
     assert set(plan) <= {"figure_responders"} | CITING
 
 
@@ -49,7 +49,14 @@ def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -
 def test_an_edit_of_a_later_stage_measures_nothing_again(finished: Clone, file: str) -> None:
     finished.edit(file, append)
     plan = finished.plan()
-    assert plan and not MEASURING & set(plan)
+    assert plan and not (MEASURING | SUMMARIES) & set(plan)
+
+
+@pytest.mark.parametrize("file", ["heads.py", "estimates.py", "schema.py"])
+def test_an_edit_of_a_statistic_or_a_column_measures_nothing_again(finished: Clone, file: str) -> None:
+    finished.edit(f"src/selfrepair/analysis/{file}", append)
+    plan = finished.plan()
+    assert "summarise_heads" in plan and not MEASURING & set(plan)
 
 
 def test_a_release_reruns_nothing(finished: Clone) -> None:
@@ -63,7 +70,7 @@ def test_device_memory_and_the_order_of_heads_measure_nothing_again(finished: Cl
         config["models"]["tiny-pythia"]["heads"].reverse()
 
     plan = finished.plan(finished.configure("elsewhere.yaml", change))
-    assert "record_run" in plan and not MEASURING & set(plan)
+    assert "record_run" in plan and not (MEASURING | SUMMARIES) & set(plan)
 
 
 def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> None:
@@ -79,8 +86,7 @@ def test_adding_a_model_runs_that_model_and_what_spans_models(finished: Clone) -
     plan = finished.plan(config)
     for rule in ("sample_tokens", "fold_model", "measure_clean"):
         assert plan[rule] == 1
-    assert plan["ablate_heads"] == 4 and plan["figure_effect_scatter"] == 2
-    assert plan["figure_self_repair_by_depth"] == 2
+    assert plan["ablate_heads"] == 4 and plan["figure_self_repair_by_depth"] == 1
 
 
 def test_touching_everything_reruns_nothing(finished: Clone) -> None:
@@ -138,7 +144,7 @@ def test_a_corpus_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:
 
 def test_a_deleted_figure_is_made_again(finished: Clone) -> None:
     shutil.rmtree(finished.root / "results/test/figures")
-    assert finished.plan()["figure_responders"] == 2
+    assert finished.plan()["figure_responders"] == 1
 
 
 def test_a_deleted_table_is_made_again(finished: Clone) -> None:

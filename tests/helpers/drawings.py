@@ -3,7 +3,6 @@
 import altair as alt
 import polars as pl
 import pytest
-from token_drawings import TOKEN_FIGURES
 
 from selfrepair.analysis.schema import MOVING, REPRESSION, RESPONDERS, STATISTICS
 from selfrepair.figures.effect_scatter import effect_scatter
@@ -14,6 +13,7 @@ from selfrepair.figures.repair_split import repair_share, repair_split
 from selfrepair.figures.responders import responders
 from selfrepair.figures.self_repair_by_depth import self_repair_by_depth
 from selfrepair.figures.training_loss import training_loss
+from tests.helpers.token_drawings import TOKEN_FIGURES
 
 N_LAYERS, N_HEADS = 3, 2
 QUANTITIES = [

@@ -1,0 +1,48 @@
+"""The workflow's rules as Snakemake sees them, each with its programs and its environment."""
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+ROOT = Path(__file__).parents[2]
+# A configuration in which every rule exists: models with a training, second measurements, published results.
+CONFIG = {"reference": "config/claims.yaml", "models": {"tiny-llama": {"as_published": True}}}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: its name, its script and the module that the script calls by name, its environment and its inputs."""
+
+    name: str
+    programs: list[Path]
+    environment: str
+    inputs: list[str]
+
+
+@cache
+def workflow_rules() -> list[Rule]:
+    """All rules but `all`, of the default configuration and what `CONFIG` adds."""
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            workflow = api.workflow(
+                resource_settings=ResourceSettings(cores=1),
+                config_settings=ConfigSettings(config=CONFIG),
+                snakefile=Path("Snakefile"),
+            )
+            return [_rule(rule) for rule in workflow._workflow.rules if rule.name != "all"]
+    finally:
+        os.chdir(before)
+
+
+def _rule(rule) -> Rule:
+    inputs = [str(file) for file in rule.input if not callable(file)]
+    programs = [Path(next(file for file in inputs if file.startswith("workflow/scripts/")))]
+    if function := getattr(rule.params, "function", None):
+        programs.append(Path("src/selfrepair", *function.split(":")[0].split(".")).with_suffix(".py"))
+    return Rule(rule.name, programs, Path(rule.conda_env).stem, inputs)
