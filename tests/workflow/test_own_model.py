@@ -159,7 +159,7 @@ def test_the_experiment_that_contributing_adds_runs(finished: Clone) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
     plan = finished.plan()
-    assert plan["figure_position"] == 2 and plan["write_report"] == plan["paper_source"] == 1
+    assert plan["figure_position"] == 1 and plan["write_report"] == plan["paper_source"] == 1
     assert not {"ablate_heads", "summarise_heads", "figure_responders"} & set(plan)
     figure = "results/test/figures/position.tiny-gpt2.svg"
     done = finished.run(figure)

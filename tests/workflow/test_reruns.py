@@ -52,7 +52,7 @@ def test_an_edit_of_a_later_stage_measures_nothing_again(finished: Clone, file: 
     assert plan and not (MEASURING | SUMMARIES) & set(plan)
 
 
-@pytest.mark.parametrize("file", ["heads.py", "estimates.py", "schema.py"])
+@pytest.mark.parametrize("file", ["heads.py", "head_estimates.py", "schema.py"])
 def test_an_edit_of_a_statistic_or_a_column_measures_nothing_again(finished: Clone, file: str) -> None:
     finished.edit(f"src/selfrepair/analysis/{file}", append)
     plan = finished.plan()
