@@ -160,7 +160,7 @@ def _neurons(
 
     rows = []
     for layer, head in heads:
-        for token_set in ("direct_effect", "outcome"):
+        for token_set in ("direct_effect", "top_mlp_repair"):
             for mlp_layer in (1, 2):
                 for place in range(12):
                     known = {"model": name, "layer": layer, "head": head, "mlp_layer": mlp_layer}

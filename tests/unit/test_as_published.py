@@ -1,4 +1,4 @@
-"""Llama measured as the paper's code did (experiments.md a.3, P1), against their procedure on Hugging Face's model."""
+"""Llama measured as the paper's code did (experiments.md a.3, pitfall:llama-norm), against their procedure."""
 
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ LLAMAS = ["llama_mha", "llama_gqa", "mistral"]
 
 def as_published(zoo, architecture: str, folder: Path) -> FoldedModel:
     """The tiny models have norm gains far from one, so that leaving the gain out changes much."""
-    fold_to_disk(zoo.folder(architecture), architecture, folder / "folded", "float32", as_published=True)
+    fold_to_disk(zoo.folder(architecture), architecture, folder / "folded", "float32", authors_units=True)
     return load_folded(folder / "folded")
 
 
@@ -87,7 +87,7 @@ def authors(
                 "heads": attention.sum(0) - delta_own,
                 "mlp": mlp.sum(0),
                 "norm": delta_logit - attention.sum(0) - mlp.sum(0),  # what is left over
-                "norm_by_formula": delta_logit - direct(ablated["resid"] - clean["resid"]),  # P1
+                "norm_by_formula": delta_logit - direct(ablated["resid"] - clean["resid"]),  # pitfall:llama-norm
             }
             for name, value in values.items():
                 fields.setdefault(name, []).append(value)
@@ -139,7 +139,7 @@ def test_models_with_layer_norm_are_refused(zoo, tmp_path):
     with pytest.raises(
         ModelDirectoryError, match=r"`as_published` applies to models with RMSNorm only .* not to `gpt2`"
     ):
-        fold_to_disk(zoo.folder("gpt2"), "gpt2", tmp_path / "folded", "float32", as_published=True)
+        fold_to_disk(zoo.folder("gpt2"), "gpt2", tmp_path / "folded", "float32", authors_units=True)
     assert not (tmp_path / "folded").exists()
 
 

@@ -65,5 +65,5 @@ def test_a_head_without_direct_effect_has_no_noise():
 
 
 def test_a_configured_head_that_was_not_measured_is_refused():
-    with pytest.raises(ValueError, match="m: L2H1 under `study` was not measured"):
+    with pytest.raises(ValueError, match="m: L2H1 under `highlight_heads` was not measured"):
         choose_heads("m", tokens(), [(2, 1)], 1)

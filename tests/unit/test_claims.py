@@ -73,7 +73,7 @@ OTHERS = {
     "neurons/shares": [
         (OF_NEURONS, (2, 0, 3, "direct_effect", "first_anti_erasing"), 0.8),
         (OF_NEURONS, (3, 1, 3, "direct_effect", "first_anti_erasing"), 0.6),
-        (OF_NEURONS, (2, 0, 3, "outcome", "first_anti_erasing"), 0.1),
+        (OF_NEURONS, (2, 0, 3, "top_mlp_repair", "first_anti_erasing"), 0.1),
         (OF_NEURONS, (2, 0, 2, "direct_effect", "first_anti_erasing"), 0.2),
         (OF_NEURONS, (2, 0, 3, "direct_effect", "top_percent_share"), 0.35),
     ],
@@ -81,7 +81,7 @@ OTHERS = {
         (FREQUENCY, (2, 0, 3, "direct_effect", 0), 0.6),
         (FREQUENCY, (2, 0, 3, "direct_effect", 1), 0.3),
         (FREQUENCY, (3, 1, 3, "direct_effect", 0), 0.2),
-        (FREQUENCY, (2, 0, 3, "outcome", 0), 0.9),
+        (FREQUENCY, (2, 0, 3, "top_mlp_repair", 0), 0.9),
         (FREQUENCY, (2, 0, 1, "direct_effect", 0), 0.9),
     ],
     "iterative/moving": [
@@ -170,7 +170,7 @@ def run() -> dict[str, Tables]:
         ("clipped_norm_share", 0.35),
         ("last_layer_responders", 0.06),
         ("unfiltered_repair", -0.1),
-        ("loss_exceeds_drop", 4 / 8),
+        ("logit_falls_less_than_direct_effect", 4 / 8),
         ("heavy_tail", 7 / 16),
         ("spread_exceeds_mean", 2 / 4),  # 1.4 against 1.5, 0.4 against 0.3, 0.31 against 0.3, 0 against 0.1
         ("scale_falls", 0.7),

@@ -164,7 +164,7 @@ def test_the_same_run_is_described_in_the_same_way(root: Path) -> None:
     assert (RUN / METADATA).read_bytes() == before
 
 
-def test_a_run_without_a_readable_record_is_refused_with_the_way_out(made: Path, tmp_path: Path) -> None:
+def test_a_run_without_a_readable_record_is_refused_with_the_how_to_restore(made: Path, tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(made / "results", results)
     with pytest.raises(CrateError, match="other does not exist; runs with a record here: small"):

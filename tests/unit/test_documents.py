@@ -70,7 +70,7 @@ def test_cited_sections_exist() -> None:
     sections = set(re.findall(r"^### (a\.\d+) ", EXPERIMENTS, re.MULTILINE))
     letters = set(re.findall(r"^## ([a-e])\. ", EXPERIMENTS, re.MULTILINE))
     numbers = set(re.findall(r"^\| (\d+[a-d]?) \|", part(EXPERIMENTS, "## c. Published numbers"), re.MULTILINE))
-    pitfalls = set(re.findall(r"</a>(P\d+) \|", EXPERIMENTS))
+    pitfalls = set(re.findall(r'<a id="(pitfall-[\w-]+)">', EXPERIMENTS))
     steps = set(re.findall(r"^## (\d)\. ", METHOD, re.MULTILINE))
     cited = 0
     for path in CODE:
@@ -79,16 +79,16 @@ def test_cited_sections_exist() -> None:
             found = re.findall(r"\ba\.\d+", cite), re.findall(r"(?<![\w.])\(?([b-e])\b(?!\.\d)", cite)
             assert set(found[0]) <= sections and set(found[1]) <= letters, f"{path.name}: {cite}"
             if in_c := re.search(r"(?:\(c\) |c\.)(\d.*)", cite):
-                assert set(re.findall(r"\d+[a-d]?", in_c[1].split(", P")[0])) <= numbers, f"{path.name}: {cite}"
+                assert set(re.findall(r"\d+[a-d]?", in_c[1].split(", pitfall")[0])) <= numbers, f"{path.name}: {cite}"
             cited += 1
-        assert set(re.findall(r"\bP\d{1,2}\b", text)) <= pitfalls, path.name
+        assert {f"pitfall-{name}" for name in re.findall(r"\bpitfall:([\w-]+)", text)} <= pitfalls, path.name
         assert set(re.findall(r"method\.md section (\d)", text)) <= steps, path.name
     assert cited > 20
 
 
 def test_every_pitfall_is_decided() -> None:
-    rows = re.findall(r'^\| <a id="p(\d+)"></a>P(\d+) \| (.+) \| (.+) \|$', EXPERIMENTS, re.MULTILINE)
-    assert [(a, b) for a, b, *_ in rows] == [(str(number), str(number)) for number in range(1, 23)]
+    rows = re.findall(r'^\| <a id="pitfall-([\w-]+)"></a>`([\w-]+)` \| (.+) \| (.+) \|$', EXPERIMENTS, re.MULTILINE)
+    assert len(rows) == 22 and all(anchor == name for anchor, name, *_ in rows)
 
 
 def test_every_figure_has_its_place_beside_the_papers() -> None:

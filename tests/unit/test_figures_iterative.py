@@ -70,7 +70,7 @@ def close_rows(rows: list[dict], table: pl.DataFrame, columns: tuple[str, ...]) 
 def test_repression_names_the_scales_and_the_heads_without_a_change():
     spec = self_repression(repression_table()).to_dict()
     assert [panel.get("title") for panel in spec["concat"]] == [
-        "Scale of the perturbed run (the original)",
+        "Scale of the perturbed pass (the original)",
         "Clean scale",
         None,
         None,

@@ -139,7 +139,7 @@ def test_simulated_attention_is_compared_token_by_token_and_head_by_head(found):
         assert only(found.simulated, **key, head=None, quantity="kept")["value"] == pytest.approx(expected)
     summary = only(found.iterative_summary, statistic="simulated_kept.all")
     assert summary["value"] == pytest.approx((x * y).sum() / (x**2).sum())
-    assert summary["speaks"] == "for"
+    assert summary["supports"] == "for"
 
 
 @pytest.mark.parametrize(
@@ -164,18 +164,18 @@ def test_repression_is_the_ratio_of_new_to_old(found, scale, column):
 
 
 @pytest.mark.parametrize(
-    ("own", "random", "speaks"),
+    ("own", "random", "supports"),
     [(0.5, 0.8, "for"), (0.8, 0.5, "against"), (1.2, 1.5, "against"), (0.8, 0.8, "neither")],
 )
-def test_repression_is_judged_against_one_and_a_random_direction(own, random, speaks):
+def test_repression_is_judged_against_one_and_a_random_direction(own, random, supports):
     keeps = {"own": own, "other": 0.7, "random": random}
     summary = summarise("m", moves()[0], additions(keeps), replicates=200, seed=1).iterative_summary
-    assert only(summary, statistic="repression_ratio.clean_scale.x1")["speaks"] == speaks
+    assert only(summary, statistic="repression_ratio.clean_scale.x1")["supports"] == supports
 
 
-@pytest.mark.parametrize(("sign", "speaks"), [(1, "for"), (-1, "against")])
-def test_a_correlation_is_judged_against_zero(sign, speaks):
+@pytest.mark.parametrize(("sign", "supports"), [(1, "for"), (-1, "against")])
+def test_a_correlation_is_judged_against_zero(sign, supports):
     """Heads that lose by skipping lose by ablating, or gain by it."""
     summary = summarise("m", moves(sign)[0], additions(), replicates=200, seed=1).iterative_summary
     row = only(summary, statistic="moving_correlation.all_layers.all")
-    assert row["value"] == pytest.approx(sign) and row["speaks"] == speaks
+    assert row["value"] == pytest.approx(sign) and row["supports"] == supports

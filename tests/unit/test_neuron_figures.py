@@ -28,7 +28,7 @@ from selfrepair.report.tables import erasure_neurons
 from tests.helpers.drawings import close, drawn, expected, number, shown, views
 
 HEADS = [(0, 1, 1), (0, 1, 2), (1, 0, 2)]  # layer, head, layer of the MLP
-SETS = ["direct_effect", "outcome"]
+SETS = ["direct_effect", "top_mlp_repair"]
 
 
 def table(schema: dict, **inner: list) -> pl.DataFrame:
@@ -76,7 +76,7 @@ def token_rows(count: int) -> pl.DataFrame:
         for index in range(count):
             values = {name: number(name, layer, head, mlp, index) for name in NEURON_TOKENS}
             row = values | {"layer": layer, "head": head, "mlp_layer": mlp, "row": index // 10, "pos": index % 10}
-            row |= {"by_direct_effect": index % 2 == 0, "by_outcome": index % 3 == 0, "document": index // 20}
+            row |= {"by_direct_effect": index % 2 == 0, "by_mlp_repair": index % 3 == 0, "document": index // 20}
             for name in ("neuron_direct_effect", "neuron_change"):
                 row[name] = [number(name, layer, head, mlp, index, rank) for rank in range(LISTED_NEURONS)]
             rows.append(row | {"neuron": list(range(index, index + LISTED_NEURONS))})
@@ -157,7 +157,7 @@ def test_panels_show_the_values_of_their_head_and_mlp(key):
 
 def test_histograms_are_of_the_last_mlp_and_of_both_sets_of_tokens():
     spec = neuron_histograms(HISTOGRAMS).to_dict()
-    for mark, words in (("rect", WORDS["direct_effect"]), ("circle", WORDS["outcome"])):
+    for mark, words in (("rect", WORDS["direct_effect"]), ("circle", WORDS["top_mlp_repair"])):
         layers = [v for v in views(spec) if v["mark"]["type"] == mark]
         wanted = [
             (key, quantity) for key in HEADS[1:] for quantity in ("mlp_share", "top_5_share", "top_percent_share")

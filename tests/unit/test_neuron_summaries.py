@@ -43,7 +43,7 @@ def measured(zoo):
 
 def groups(measured):
     found, _, _ = measured
-    for name in ("direct_effect", "outcome"):
+    for name in ("direct_effect", "top_mlp_repair"):
         for key, rows in found.tokens.filter(f"by_{name}").group_by(KEYS, maintain_order=True):
             yield dict(zip(KEYS, key, strict=True)) | {"token_set": name}, rows.to_dicts()
 

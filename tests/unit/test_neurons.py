@@ -1,4 +1,4 @@
-"""Direct effects of single neurons are those of a plain patched run, and sum to their MLP's."""
+"""Direct effects of single neurons are those of a plain patched pass, and sum to their MLP's."""
 
 import pytest
 import torch

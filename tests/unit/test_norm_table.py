@@ -46,7 +46,7 @@ def test_norm_table_has_a_row_for_each_accounting_of_groups_of_heads() -> None:
 
 def erasure_rows() -> pl.DataFrame:
     rows = []
-    for token_set in ("direct_effect", "outcome"):
+    for token_set in ("direct_effect", "top_mlp_repair"):
         for place in range(tables.ERASURE_SHOWN + 2):
             texts = (f"{token_set} a_b >> c{place}", None, None)
             numbers = (place, 100 + place, -0.5, -0.25, 0.75, 0.4, *texts, 0.3, 0.5, 20, 5)
@@ -59,6 +59,6 @@ def test_erasure_table_shows_the_first_of_the_top_tokens_in_latex_and_all_in_the
     rows, tex = tables.erasure_neurons(table)
     assert rows.equals(table)
     lines = [line for line in tex.splitlines() if r"\texttt{L2H1}" in line]
-    assert len(lines) == tables.ERASURE_SHOWN and "outcome" not in tex
+    assert len(lines) == tables.ERASURE_SHOWN and "top_mlp_repair" not in tex
     assert r"\texttt{3.100}" in lines[0] and "$-0.500$ & $-0.250$ & $40$ & [$30$, $50$] & $75$" in lines[0]
     assert r"a\_b" in lines[0] and r"\textbf{\texttt{\footnotesize c0}}" in lines[0]

@@ -50,9 +50,9 @@ def test_every_column_of_every_family_is_found_again(zoo, architecture, rows, so
 
 @pytest.mark.parametrize("architecture", ["llama_mha", "llama_gqa", "mistral"])
 def test_so_are_those_in_the_authors_units(zoo, rows, source, tmp_path, architecture):
-    fold_to_disk(zoo.folder(architecture), architecture, tmp_path / "folded", "float32", as_published=True)
+    fold_to_disk(zoo.folder(architecture), architecture, tmp_path / "folded", "float32", authors_units=True)
     m = measure(load_folded(tmp_path / "folded"), rows, source)
-    assert_agree(Recomputation(zoo.folder(architecture), as_published=True), m, rows, source, "resample")
+    assert_agree(Recomputation(zoo.folder(architecture), authors_units=True), m, rows, source, "resample")
 
 
 def test_nothing_stays_hooked_to_the_model(zoo, rows):

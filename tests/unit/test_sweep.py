@@ -153,14 +153,14 @@ def test_only_the_norm_repairs_the_last_layer_of_parallel_blocks(zoo, rows, sour
 
 
 def test_the_same_first_token_carries_no_effect(zoo, rows, source, architecture):
-    """experiments.md P3: rows share their first token, so resampling leaves position 0 as it was."""
+    """pitfall:first-position: rows share their first token, so resampling leaves position 0 as it was."""
     m = measure(zoo.folded(architecture), rows, source)
     assert m.delta_logit[..., 0].abs().max() < PRECISION * m.logit.abs().max()
     assert m.delta_logit[..., 1:].abs().max() > 0.1
 
 
 def test_resampling_from_itself_changes_nothing(zoo, rows, architecture):
-    """Otherwise the ablated run differs from the clean one by more than the ablation."""
+    """Otherwise the ablated pass differs from the clean one by more than the ablation."""
     m = measure(zoo.folded(architecture), rows, torch.arange(len(rows)))
     for name in ("delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm"):
         close(getattr(m, name), torch.zeros_like(getattr(m, name)), m, name)
@@ -210,7 +210,7 @@ def test_results_do_not_depend_on_how_many_runs_pass_together(zoo, rows, source,
 
 
 def test_some_heads_alone_are_as_among_all(zoo, rows, source):
-    """Otherwise one ablated run leaks into another."""
+    """Otherwise one ablated pass leaks into another."""
     model = zoo.folded("mistral")
     jobs = AblationJobs.all_pairs([(0, 3), (1, 0), (1, 2)], torch.arange(len(rows)), 11)
     equals_measurement(swept(model, rows, source, jobs), measure(model, rows, source))

@@ -84,7 +84,7 @@ def test_rows_spread_over_the_corpus():
 
 
 def test_sources_share_no_document_with_their_rows():
-    """experiments.md P4: a source from the same text would leave the ablated information in place."""
+    """experiments.md pitfall:paired-rows: a source from the same text would leave the ablated information in place."""
     sampled = sample(encoded(80), n_rows=60, row_length=12)
     document = token_matrix(sampled.tokens, "document")[:, 1:]
     source = sampled.rows.sort("row")["source"].to_numpy()

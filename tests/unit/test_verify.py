@@ -309,7 +309,7 @@ def test_runs_of_selected_tokens_and_some_heads_only_are_checked_alike(zoo, tmp_
 
 def test_a_second_measurement_is_checked_in_its_own_units(zoo, run: Path, tmp_path: Path) -> None:
     shutil.copytree(zoo.folder("llama_mha"), "models/n")
-    fold_to_disk(Path("models/n"), "n", tmp_path / "n", "float32", as_published=True)
+    fold_to_disk(Path("models/n"), "n", tmp_path / "n", "float32", authors_units=True)
     make_results(load_folded(tmp_path / "n"), "n-as-published", ("resample",))
     fold_to_disk(Path("models/n"), "n", tmp_path / "centred", "float32")
     make_results(load_folded(tmp_path / "centred"), "n")

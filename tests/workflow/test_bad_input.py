@@ -62,7 +62,7 @@ CONFIGS = {
     "revision and resolve": (add_model(hub="a/b", revision="0" * 40, resolve="main"), ["models.broken", "`resolve`"]),
     "missing reference": (lambda c: c.update(reference="no.csv"), ["reference: no.csv does not exist"]),
     "as published, with LayerNorm": (
-        lambda c: c["models"]["tiny-gpt2"].update(as_published=True),
+        lambda c: c["models"]["tiny-gpt2"].update(authors_units=True),
         ["models.tiny-gpt2", "RMSNorm only", "`gpt2`"],
     ),
     "short revision": (add_model(hub="a/b", revision="main"), ["models.broken", "revision"]),
@@ -70,13 +70,13 @@ CONFIGS = {
         lambda c: c["models"]["tiny-gpt2"].update(heads=["L6H0"]),
         ["models.tiny-gpt2.heads", "L6H0 is out of range", "0 to 5"],
     ),
-    "head to study out of range": (
-        lambda c: c["models"]["tiny-gpt2"].update(study=["L0H8"]),
-        ["models.tiny-gpt2.study", "L0H8 is out of range"],
+    "head to highlight out of range": (
+        lambda c: c["models"]["tiny-gpt2"].update(highlight_heads=["L0H8"]),
+        ["models.tiny-gpt2.highlight_heads", "L0H8 is out of range"],
     ),
-    "head to study that is not measured": (
-        lambda c: c["models"]["tiny-pythia"].update(study=["L2H1", "L0H0"]),
-        ["models.tiny-pythia.study", "L0H0 must be among `heads`"],
+    "head to highlight that is not measured": (
+        lambda c: c["models"]["tiny-pythia"].update(highlight_heads=["L2H1", "L0H0"]),
+        ["models.tiny-pythia.highlight_heads", "L0H0 must be among `heads`"],
     ),
     "neurons of a layer that is not there": (
         lambda c: c["experiments"].update(neuron_layers=[-1, 6]),
@@ -164,7 +164,7 @@ def test_the_papers_models_are_planned_without_any_of_them_here(project: Clone, 
 def with_llama(project: Clone) -> str:
     """`paper.yaml` with the model that has to be brought."""
     text = (project.root / "config/paper.yaml").read_text()
-    lines = ("llama-7b:", "  path: path/to/llama-7b", "  study: [L30H8]", "  as_published: true")
+    lines = ("llama-7b:", "  path: path/to/llama-7b", "  highlight_heads: [L30H8]", "  as_published: true")
     for line in lines:
         assert f"  # {line}\n" in text
         text = text.replace(f"  # {line}\n", f"  {line}\n")

@@ -15,7 +15,7 @@ import yaml
 from settings import HUB_LOCK, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.models.directory import check_as_published, check_heads, model_info, read_model_info
+from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
@@ -23,6 +23,7 @@ SCHEMA = Path("workflow/schemas/config.schema.yaml")
 RENAMED = {
     "model": "list models under `models`, by name",
     "n_tokens": "write `tokens.rows` (rows of `tokens.row_length` tokens)",
+    "study": "write `highlight_heads`",
     "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
     "batch_size": "batches are chosen to fit `memory`; shards by `ablation.tokens_per_shard`",
 }
@@ -74,12 +75,13 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
             info = read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
         if model.get("as_published"):
-            check_as_published(info.family)
-        check_heads(info, model.get("study", []), name, "study")
+            check_authors_units(info.family)
+        check_heads(info, model.get("highlight_heads", []), name, "highlight_heads")
     except ValueError as error:
         raise WorkflowError(f"models.{name}: {error}") from None
-    if missing := sorted(set(model.get("study", [])) - set(model.get("heads", model.get("study", [])))):
-        raise WorkflowError(f"models.{name}.study: {', '.join(missing)} must be among `heads`, or leave `heads` out")
+    highlighted = set(model.get("highlight_heads", []))
+    if missing := ", ".join(sorted(highlighted - set(model.get("heads", highlighted)))):
+        raise WorkflowError(f"models.{name}.highlight_heads: {missing} must be among `heads`, or leave `heads` out")
     if info.n_layers == 1:
         raise WorkflowError(f"models.{name}: it has a single layer, so there are no later ones to repair; remove it")
     layers = settings.config["experiments"]["neuron_layers"]

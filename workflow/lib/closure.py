@@ -28,14 +28,14 @@ def code(script: str, environment: str, function: str | None = None) -> list[str
 @cache
 def closure(path: Path) -> frozenset[Path]:
     """Files of the package that a Python file imports, directly or not (the file itself left out)."""
-    found: set[Path] = set()
+    modules: set[Path] = set()
     waiting = [path]
     while waiting:
         for module in _imports(waiting.pop()):
-            if module not in found:
-                found.add(module)
+            if module not in modules:
+                modules.add(module)
                 waiting.append(module)
-    return frozenset(found - {path})
+    return frozenset(modules - {path})
 
 
 def _imports(path: Path) -> set[Path]:

@@ -20,6 +20,9 @@ def command_prefix(base: str) -> str:
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        # glibc would give large tensors back to the system at once, and fault their pages in again.
+        "MALLOC_MMAP_THRESHOLD_": str(2**30),
+        "MALLOC_TRIM_THRESHOLD_": str(2**31),
     }
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return f"set -euo pipefail; export {exports}; "

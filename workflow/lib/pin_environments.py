@@ -39,19 +39,19 @@ def locked_versions(*files: Path) -> dict[str, set[str]]:
 
 def brought_along(packages: list[str], known: dict[str, set[str]]) -> dict[str, str]:
     """Installed version of packages and of everything they need here, as far as it is locked."""
-    found: dict[str, str] = {}
+    pinned_versions: dict[str, str] = {}
     waiting = [canonical(package) for package in packages]
     while waiting:
         package = waiting.pop()
-        if package in found or package not in known:
+        if package in pinned_versions or package not in known:
             continue
         try:
-            found[package] = version(package).split("+")[0]
+            pinned_versions[package] = version(package).split("+")[0]
         except PackageNotFoundError:
             continue  # needed on other systems only
         needed = [re.match(r"[A-Za-z0-9._-]+", line)[0] for line in requires(package) or [] if "extra ==" not in line]
         waiting += map(canonical, needed)
-    return dict(sorted(found.items()))
+    return dict(sorted(pinned_versions.items()))
 
 
 def environment(kind: str, pins: dict[str, str]) -> str:

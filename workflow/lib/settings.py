@@ -71,9 +71,9 @@ class Settings:
         """Heads to measure, in the order of the model; none named means all."""
         return sorted(self._entry(name).get("heads", []), key=parse_head)
 
-    def study(self, name: str) -> list[str]:
+    def highlight_heads(self, name: str) -> list[str]:
         """Heads that single-head experiments look at in any case."""
-        return self._entry(name).get("study", [])
+        return self._entry(name).get("highlight_heads", [])
 
     @property
     def gpus(self) -> int:
@@ -108,7 +108,7 @@ class Settings:
 
     def variant(self, name: str) -> str:
         """Flag of a model that is folded in another way."""
-        return "--as-published" if name in self.as_published else ""
+        return "--authors-units" if name in self.as_published else ""
 
     def _base(self, name: str) -> str:
         """The configured model behind a name."""

@@ -11,7 +11,7 @@ from selfrepair.core.tables import Column, frame
 from selfrepair.models.directory import parse_head
 
 REASONS = {
-    "configured": "named under `study` in the configuration; value: mean self-repair on top tokens, logits",
+    "configured": "named under `highlight_heads` in the configuration; value: mean self-repair on top tokens, logits",
     "most_self_repair": "largest mean self-repair on top tokens, of heads whose mean direct effect there is positive, "
     "logits",
     "most_noise": "largest noise: standard deviation of self-repair over the control tokens divided by the root mean "
@@ -52,7 +52,7 @@ def choose_heads(model: str, tokens: pl.DataFrame, configured: list[tuple[int, i
     of_head = top_means(tokens).join(_noise(tokens), on=["layer", "head"], how="left", maintain_order="left")
     if unknown := sorted(set(configured) - set(of_head.select("layer", "head").rows())):
         named = ", ".join(f"L{layer}H{head}" for layer, head in unknown)
-        raise ValueError(f"{model}: {named} under `study` was not measured; add it to `heads`, or remove it")
+        raise ValueError(f"{model}: {named} under `highlight_heads` was not measured; add it to `heads`, or remove it")
     order = pl.DataFrame(configured, schema={name: of_head.schema[name] for name in ("layer", "head")}, orient="row")
     strong = of_head.filter(pl.col("direct_effect") >= pl.col("direct_effect").median())
     by_reason = {

@@ -15,7 +15,7 @@ from selfrepair.models.precision import linear
 
 @dataclass(frozen=True)
 class CleanPass:
-    """Direct effects per token in the clean run, in logits (experiments.md a.6); `pos` is the predicting position.
+    """Direct effects per token in the clean pass, in logits (experiments.md a.6); `pos` is the predicting position.
 
     Attributes:
         logit: of the correct next token, centred over the vocabulary.

@@ -54,7 +54,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TokenEffects:
-    """The same for the tokens of any jobs, which lie one job after the other.
+    """Effects of any ablation jobs, per token (fields as in `Measurement`); the jobs' tokens follow each other.
 
     Attributes:
         jobs: ablation jobs, in the order of their tokens.

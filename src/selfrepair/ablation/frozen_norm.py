@@ -25,7 +25,7 @@ from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
 
 TOLERANCE = 1e-4  # of the largest logit of the rows
-EXACT = ("float32", "float64")  # in other formats two runs of different shape differ by more than that
+EXACT = ("float32", "float64")  # in other formats two passes of different shape differ by more than that
 
 
 class NormCheckError(ArithmeticError):
@@ -122,7 +122,7 @@ def compare_freezing(
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
-    found = []
+    checked = []
     for layer, head in heads:
         of_head = measured.filter(layer=layer, head=head)
         if of_head.is_empty():
@@ -144,9 +144,9 @@ def compare_freezing(
                 "of it)"
             )
         values = (model.name, ablation, layer, head, len(here), freezing.mean().item(), repair.mean().item())
-        found.append((*values, deviation, largest))
+        checked.append((*values, deviation, largest))
     types = {name: column.dtype for name, column in NORM_CHECK.items()}
-    return pl.DataFrame(found, schema=types, orient="row")
+    return pl.DataFrame(checked, schema=types, orient="row")
 
 
 def check_norm(

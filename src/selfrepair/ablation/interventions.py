@@ -43,7 +43,7 @@ class Additions:
         directions: what was added, names of `DIRECTIONS`.
         direct_effect: clean.
         clean_scale: after the addition, with the clean scale of the final norm.
-        perturbed_scale: after the addition, with the scale of the perturbed run.
+        perturbed_scale: after the addition, with the scale of the perturbed pass.
     """
 
     directions: tuple[str, ...]
@@ -113,7 +113,7 @@ def add_to_stream(
     """Add a multiple of a vector to what a head's layer reads, at one position; measure the head at that position.
 
     Each token is a run of its own with one perturbed position. Earlier positions do not see it and later ones are not
-    asked for, so of the perturbed run only that position is computed, against the clean keys and values before it. The
+    asked for, so of the perturbed pass only that position is computed, against the clean keys and values before it. The
     vectors are the head's own output at the position (without biases), that of another head of its layer as it is, and
     a random direction of the own output's norm.
 

@@ -58,9 +58,9 @@ def measure_moves(model: FoldedModel, tokens: pl.DataFrame, rows: pl.DataFrame, 
     progress = Progress(f"{model.name}: moving layers", n_rows * length)
     # Each row brings the row that its replacements come from.
     for batch in torch.arange(n_rows).split(max(1, chunk_tokens(model) // (2 * length))):
-        found = move_layers(model, inputs.tokens, inputs.source, batch, ablated)
-        layer_effect += found.direct_effect.double().sum((1, 2, 3)).cpu()
-        values, at = _moments(found), document[batch].flatten()
+        effects = move_layers(model, inputs.tokens, inputs.source, batch, ablated)
+        layer_effect += effects.direct_effect.double().sum((1, 2, 3)).cpu()
+        values, at = _moments(effects), document[batch].flatten()
         sums["all"].index_add_(2, at, values)
         sums["top"].index_add_(2, at, values * top[:, None, batch].flatten(2)[..., None])
         progress.advance(len(batch) * length)
@@ -108,15 +108,15 @@ def measure_repression(
         row, pos = (wanted[name].to_torch().long() for name in ("row", "pos"))
         for part in torch.arange(len(wanted)).split(max(1, chunk_tokens(model) // longest)):
             beside = None if other is None else other[part]
-            found = add_to_stream(model, matrix[row[part]], pos[part], layer, head, beside, noise[part], strengths)
-            tables.append(_additions_table(found, wanted[part.numpy()], strengths))
+            effects = add_to_stream(model, matrix[row[part]], pos[part], layer, head, beside, noise[part], strengths)
+            tables.append(_additions_table(effects, wanted[part.numpy()], strengths))
             progress.advance(len(part))
     return pl.concat(tables)
 
 
-def _moments(found: Moves) -> Float[Tensor, "later_layer head token moment"]:
+def _moments(effects: Moves) -> Float[Tensor, "later_layer head token moment"]:
     clean, moved, ablated = (
-        part.flatten(2).double().cpu() for part in (found.direct_effect[1:], found.moved, found.ablated)
+        part.flatten(2).double().cpu() for part in (effects.direct_effect[1:], effects.moved, effects.ablated)
     )
     parts = (torch.ones_like(clean), clean, moved, ablated, clean.square(), moved.square(), clean * moved)
     return torch.stack(parts, -1)
@@ -144,16 +144,16 @@ def _moves_table(
     return frame(columns, MOVES)
 
 
-def _additions_table(found: Additions, wanted: pl.DataFrame, strengths: list[float]) -> pl.DataFrame:
+def _additions_table(effects: Additions, wanted: pl.DataFrame, strengths: list[float]) -> pl.DataFrame:
     """Token rows of what was measured at some tokens, in the order of direction, strength, token."""
-    repeats = len(found.directions) * len(strengths)
+    repeats = len(effects.directions) * len(strengths)
     columns = {name: np.tile(wanted[name].to_numpy(), repeats) for name in ("layer", "head", "row", "pos", "document")}
     columns |= {
-        "direction": np.repeat(found.directions, len(strengths) * len(wanted)),
-        "strength": np.tile(np.repeat(np.array(strengths, dtype=float), len(wanted)), len(found.directions)),
-        "direct_effect": np.tile(found.direct_effect.float().cpu().numpy(), repeats),
-        "new_direct_effect": found.clean_scale.float().flatten().cpu().numpy(),
-        "new_direct_effect_perturbed": found.perturbed_scale.float().flatten().cpu().numpy(),
+        "direction": np.repeat(effects.directions, len(strengths) * len(wanted)),
+        "strength": np.tile(np.repeat(np.array(strengths, dtype=float), len(wanted)), len(effects.directions)),
+        "direct_effect": np.tile(effects.direct_effect.float().cpu().numpy(), repeats),
+        "new_direct_effect": effects.clean_scale.float().flatten().cpu().numpy(),
+        "new_direct_effect_perturbed": effects.perturbed_scale.float().flatten().cpu().numpy(),
     }
     return frame(columns, ADDITIONS)
 

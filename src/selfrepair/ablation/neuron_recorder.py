@@ -77,12 +77,12 @@ class NeuronRecorder:
         Args:
             scale: clean scale, as the sweep returned it.
         """
-        found = {}
+        of_layer = {}
         for index, parts in self._seen.items():
             if parts:
                 token, direct, change, bias, place = (torch.cat(part) for part in zip(*parts, strict=True))
                 by_scale = scale.flatten()[place]
-                found[index] = NeuronEffects(
+                of_layer[index] = NeuronEffects(
                     token.cpu(), direct / by_scale[:, None], change / by_scale[:, None], bias / by_scale
                 )
-        return found
+        return of_layer

@@ -17,7 +17,7 @@ from selfrepair.ablation.neuron_recorder import NeuronEffects
 from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
 from selfrepair.core.tables import Column, empty, frame
 
-SETS = ("direct_effect", "outcome")
+SETS = ("direct_effect", "top_mlp_repair")
 MEDIAN_TOKENS = 2000  # of a set at most, spread evenly over it: medians need all values at once
 FREQUENT_RANKS = 10  # a neuron counts as frequent by the tokens on which it is among so many
 SUMS = ("direct_effect", "change", "top_10", "first", "erasing", "anti_erasing")
@@ -116,7 +116,7 @@ class NeuronTables:
             "pos": pos,
             "document": self.documents[row, pos],
             "by_direct_effect": self.sets["direct_effect"][at],
-            "by_outcome": self.sets["outcome"][at],
+            "by_mlp_repair": self.sets["top_mlp_repair"][at],
             "direct_effect": m.direct_effect[token],
             "self_repair": m.self_repair[token],
             "repair_mlp": m.repair_mlp[token].sum(1),
@@ -162,7 +162,7 @@ class _SetSums:
         direct, change, d_mlp = effects.direct_effect[here], effects.change[here], order.shape[1]
         often = order[here, :FREQUENT_RANKS]
         erasing = direct < 0
-        found = {
+        sums = {
             "direct_effect": direct.double().sum(0),
             "change": change.double().sum(0),
             "top_10": torch.bincount(often.flatten(), minlength=d_mlp),
@@ -170,7 +170,7 @@ class _SetSums:
             "erasing": erasing.sum(0),
             "anti_erasing": (erasing & (change > 0)).sum(0),
         }
-        for name, total in found.items():
+        for name, total in sums.items():
             self.sums[name] += total
         changed = here & (sizes[:, -1] > 0)
         self.cumulative += (sizes[changed] / sizes[changed, -1:]).double().sum(0)
@@ -179,8 +179,8 @@ class _SetSums:
         self.sampled.append(ranked[sampled & (sizes[:, -1] > 0)].float().cpu())
 
     def means(self) -> dict[str, Float[np.ndarray, " d_mlp"] | list[int]]:
-        found = {name: (total / self.n).cpu().numpy() for name, total in self.sums.items()}
-        return found | {"n_tokens": [self.n] * len(self.cumulative)}
+        sums = {name: (total / self.n).cpu().numpy() for name, total in self.sums.items()}
+        return sums | {"n_tokens": [self.n] * len(self.cumulative)}
 
     def profile(self) -> dict[str, Float[np.ndarray, " d_mlp"] | list[int]]:
         sampled = torch.cat(self.sampled)

@@ -1,8 +1,8 @@
 """Stream the neurons of some MLPs while single heads are ablated (experiments.md a.12), resample ablation.
 
-The original scores the neurons of the last MLP alone (P10), on tokens that it selects partly by the outcome (P8). Here
-the layers are given, and each head is measured on two sets of tokens: those with its largest clean direct effects, and
-as many with the largest repair by all MLPs.
+The original scores the neurons of the last MLP alone (pitfall:last-mlp-only), on tokens that it selects partly by the
+outcome (pitfall:outcome-selection). Here the layers are given, and each head is measured on two sets of tokens: those
+with its largest clean direct effects, and as many with the largest repair by all MLPs.
 """
 
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def ablate_with_neurons(
         selected: `SELECTED`.
         heads: (layer, head) of each head, ascending.
         layers: see `neuron_layers`.
-        top_fraction: share of all tokens that the set `outcome` holds.
+        top_fraction: share of all tokens that the set `top_mlp_repair` holds.
         memory_mb, limit_mb: as in `shard.ablate_shard`.
 
     Raises:
@@ -84,7 +84,7 @@ def ablate_with_neurons(
     count = top_count(documents.numel(), top_fraction)
     sets = {
         "direct_effect": selected_tokens(selected, heads, torch.arange(n_rows), length),
-        "outcome": top_outcomes(model, matrix, source, heads, count, room),
+        "top_mlp_repair": top_mlp_repairs(model, matrix, source, heads, count, room),
     }
     for chosen in sets.values():
         chosen[:, :, 0] = False  # rows share their first token, so resampling changes nothing there
@@ -125,7 +125,7 @@ def measure_neurons(
         selected: selected.parquet of the clean pass.
         chosen: chosen_heads.csv.
         layers: layers of the MLPs; -1 is the last.
-        top_fraction: share of tokens in the set `outcome`.
+        top_fraction: share of tokens in the set `top_mlp_repair`.
         output: folder for tokens, neurons and ranks.
     """
     folded, record = machine.load(model)
@@ -135,7 +135,7 @@ def measure_neurons(
         write_parquet(getattr(tables, name), output / f"{name}.parquet", record)
 
 
-def top_outcomes(
+def top_mlp_repairs(
     model: FoldedModel,
     matrix: Int[Tensor, "row pos"],
     source: Int[Tensor, " row"],

@@ -25,8 +25,8 @@ SELECTED = (
     }
 )
 EFFECTS = {
-    "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean run, clean scale"),
-    "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated run, clean scale"),
+    "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean pass, clean scale"),
+    "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated pass, clean scale"),
     "delta_logit": Column(pl.Float32, "logits", "ablated minus clean logit of the correct next token"),
     "self_repair": Column(pl.Float32, "logits", "delta_logit minus the change of the head's own direct effect"),
     "repair_norm": Column(pl.Float32, "logits", "part of self_repair made by the final norm's scale"),
@@ -60,9 +60,9 @@ def ablated_tokens(n_layers: int) -> dict[str, Column]:
             "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
             "control": Column(pl.Boolean, "", "in the uniform control sample"),
             "logit": Column(pl.Float32, "logits", "clean logit of the correct next token, centred over the vocabulary"),
-            "ablated_logit": Column(pl.Float32, "logits", "the same in the ablated run"),
+            "ablated_logit": Column(pl.Float32, "logits", "the same in the ablated pass"),
             "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),
-            "ablated_scale": Column(pl.Float32, "ratio", "the same in the ablated run"),
+            "ablated_scale": Column(pl.Float32, "ratio", "the same in the ablated pass"),
             "own_scale": Column(pl.Float32, "ratio", "the same if only the head's own output changed"),
         }
         | EFFECTS
@@ -121,15 +121,15 @@ ADDITIONS = (
         "strength": Column(pl.Float32, "ratio", "factor of what is added"),
         "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
         "new_direct_effect": Column(pl.Float32, "logits", "after the addition, with the clean scale"),
-        "new_direct_effect_perturbed": Column(pl.Float32, "logits", "the same with the scale of the perturbed run"),
+        "new_direct_effect_perturbed": Column(pl.Float32, "logits", "the same with the scale of the perturbed pass"),
     }
 )
 LISTED_NEURONS = 50  # neurons that a token row names
 TOKEN_SET = Column(
     pl.String,
     "",
-    "direct_effect: the head's top tokens by clean direct effect; outcome: as many tokens with the largest repair_mlp, "
-    "selected by what is measured, as the original does; both without position 0, where nothing can change",
+    "direct_effect: the head's top tokens by clean direct effect; top_mlp_repair: as many tokens with the largest "
+    "repair_mlp, selected by what is measured, as the original does; both without position 0, where nothing can change",
 )
 MLP_OF_HEAD = HEAD | {"mlp_layer": Column(pl.Int16, "index", "layer of the MLP whose neurons are looked at")}
 NEURON_TOKENS = (
@@ -138,7 +138,7 @@ NEURON_TOKENS = (
     | {
         "document": Column(pl.Int32, "index", "document of the correct next token"),
         "by_direct_effect": Column(pl.Boolean, "", "in the token set direct_effect"),
-        "by_outcome": Column(pl.Boolean, "", "in the token set outcome"),
+        "by_mlp_repair": Column(pl.Boolean, "", "in the token set top_mlp_repair"),
         "direct_effect": EFFECTS["direct_effect"],
         "self_repair": EFFECTS["self_repair"],
         "repair_mlp": Column(pl.Float32, "logits", "part of self_repair made by all MLPs together"),

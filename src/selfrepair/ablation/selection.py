@@ -72,10 +72,10 @@ def selected_tokens(
         rows: ascending; tokens of other rows do not count.
         length: predicting positions of a row.
     """
-    found = torch.zeros(len(heads), len(rows), length, dtype=torch.bool)
+    chosen = torch.zeros(len(heads), len(rows), length, dtype=torch.bool)
     by_head = selected.filter(pl.col("row").is_in(rows.tolist())).partition_by("layer", "head", as_dict=True)
     for index, head in enumerate(heads):
         if head in by_head:
             row, pos = (by_head[head][name].to_torch().long() for name in ("row", "pos"))
-            found[index, torch.searchsorted(rows, row), pos] = True
-    return found
+            chosen[index, torch.searchsorted(rows, row), pos] = True
+    return chosen

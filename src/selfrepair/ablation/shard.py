@@ -173,7 +173,7 @@ class ShardRecorder:
         return AblationJobs.covering(self.selected | self.control, self.heads, self.rows)
 
     def where(self, jobs: AblationJobs) -> TokenIndex:
-        """Where the tokens of the runs are in this shard."""
+        """Where the tokens of the jobs are in this shard."""
         head = jobs.heads_among(self.heads)
         return TokenIndex(jobs.per_token(head), jobs.per_token(torch.searchsorted(self.rows, jobs.row)), jobs.pos)
 

@@ -267,7 +267,7 @@ def _close(
     v: Float[Tensor, "place d_model"],
     b: Float[Tensor, "row pos"],
 ) -> TokenEffects:
-    """Divide by the clean scale and add the part of the final norm, or what takes its place as published (P1)."""
+    """Divide by the clean scale and add the part of the final norm, or what the authors' units have in its place."""
     resid = clean.flatten(0, 1)
     clean_scale = model.scale(resid)
     clean_unbiased = (resid * v).sum(-1) / clean_scale

@@ -60,7 +60,8 @@ def median(
     """Median over tokens (the lower of two middle ones); in a replicate a token counts as often as its document."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    weights = draws[:, documents[order]].cumsum(1)
-    middle = (weights * 2 >= weights[:, -1:]).argmax(1)
-    replicates = np.where(weights[:, -1] > 0, ordered[middle], np.nan)
+    # Replicates lie innermost, so that sums over tokens run over whole rows of memory.
+    weights = np.ascontiguousarray(draws.T, dtype=np.int32)[documents[order]].cumsum(0, dtype=np.int32)
+    middle = (weights * 2 < weights[-1]).sum(0)
+    replicates = np.where(weights[-1] > 0, ordered[np.minimum(middle, len(ordered) - 1)], np.nan)
     return Estimate(np.asarray(ordered[(len(ordered) - 1) // 2]), replicates)

@@ -60,8 +60,8 @@ def sum_by_document(
         np.searchsorted(documents, summed["document"].to_numpy()),
         np.array([place[head] for head in summed.select("layer", "head").rows()], dtype=int),
     )
-    found = {}
+    sums_by_document = {}
     for name in ("n", *columns):
-        found[name] = np.zeros((len(documents), len(heads)))
-        found[name][at] = summed[name].to_numpy()
-    return found
+        sums_by_document[name] = np.zeros((len(documents), len(heads)))
+        sums_by_document[name][at] = summed[name].to_numpy()
+    return sums_by_document

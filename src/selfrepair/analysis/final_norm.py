@@ -1,7 +1,8 @@
 """How the final norm repairs: its scale before and after an ablation, and the logit's change split in other orders.
 
-Definitions: experiments.md a.9, a.13 and P7; method.md section 2. With s, s' and s_own the scales of the clean stream,
-of the ablated one and of the clean one with only the head changed, u = logit - bias, and primes for the ablated run:
+Definitions: experiments.md a.9, a.13, pitfall:split-order; method.md section 2. With s, s' and s_own the scales of the
+clean stream, of the ablated one and of the clean one with only the head changed, u = logit - bias, and primes for the
+ablated pass:
 
     clean scale     delta_logit = own + attention + mlp + u' (1 - s'/s)        parts are r.v/s, the norm acts last
     ablated scale   delta_logit = (own + attention + mlp) s/s' + u (s/s' - 1)  parts are r.v/s', the norm acts first

@@ -93,7 +93,7 @@ def estimates_of_heads(
 def estimates_of_layers(
     sums: HeadSums, draws: Int[np.ndarray, "replicate document"], of_heads: dict[str, Described]
 ) -> dict[str, Described]:
-    """The same of each layer: unweighted means over its heads, but for a share, which is the ratio of their sums."""
+    """Statistics of each layer: unweighted means over its heads; a share is the ratio of the heads' sums."""
     members = [[index for index, (at, _) in enumerate(sums.heads) if at == layer] for layer in sums.layers]
 
     def averaged(described: Described) -> Described:

@@ -1,7 +1,7 @@
 """Self-repair per head and per layer (experiments.md a.8 to a.11; figure 1 and the per-head scatter).
 
 Shares are reported both as the ratio of sums and as the paper's per-token mean clipped to [0, 1]; they disagree,
-since clipping turns noise into repair (experiments.md P6).
+since clipping turns noise into repair (experiments.md pitfall:clipped-shares).
 """
 
 from dataclasses import dataclass
@@ -74,9 +74,9 @@ def _medians(tokens: pl.DataFrame, sums: HeadSums, draws: Int[np.ndarray, "repli
         rows = by_head[head]
         documents = np.searchsorted(sums.documents, rows["document"].to_numpy())
         np.add.at(counts, (documents, index), 1)
-        found = [median(rows[name].to_numpy(), documents, draws) for name in EFFECTS]
-        values.append([m.value for m in found])
-        replicates.append([m.replicates for m in found])
+        medians = [median(rows[name].to_numpy(), documents, draws) for name in EFFECTS]
+        values.append([m.value for m in medians])
+        replicates.append([m.replicates for m in medians])
     return Described(EFFECTS, Estimate(np.array(values), np.moveaxis(np.array(replicates), -1, 0)), counts)
 
 

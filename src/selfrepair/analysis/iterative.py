@@ -1,4 +1,4 @@
-"""The iterative-inference hypothesis (experiments.md a.15, c.15, P22): exploratory, as the paper calls its section.
+"""The iterative-inference hypothesis (experiments.md a.15, c.15, pitfall:perturbed-scale): exploratory, as there.
 
 Three questions: does skipping a layer change the next layer's heads as ablating the layer's strongest head does; does
 attention do its work already a layer earlier; does a head write less when its own output is already in the stream.
@@ -48,20 +48,20 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
     """
     documents = np.sort(moves["document"].unique().to_numpy())
     draws = bootstrap_draws(len(documents), replicates, seed)
-    found: dict[str, list[Row]] = {"moving": [], "simulated": [], "iterative_summary": []}
+    rows_of: dict[str, list[Row]] = {"moving": [], "simulated": [], "iterative_summary": []}
     for tokens in SETS:
         of_set = _Moves(moves.filter(tokens=tokens), documents, draws)
         moving, correlations = _moving(tokens, of_set)
         simulated, kept = _simulated(tokens, of_set)
-        found["moving"] += moving
-        found["simulated"] += simulated
-        found["iterative_summary"] += [
+        rows_of["moving"] += moving
+        rows_of["simulated"] += simulated
+        rows_of["iterative_summary"] += [
             _verdict(f"moving_correlation.{name}.{tokens}", e, 0.0) for name, e in correlations.items()
         ]
-        found["iterative_summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
+        rows_of["iterative_summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
     repression, judged = _repression(additions, documents, draws)
-    found["repression"] = repression
-    found["iterative_summary"] += judged
+    rows_of["repression"] = repression
+    rows_of["iterative_summary"] += judged
     n_layers = int(moves["layer"].max()) + 1
     labels = {"model": model, "n_layers": n_layers}
     expected = {
@@ -70,7 +70,7 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
         "repression": REPRESSION,
         "iterative_summary": ITERATIVE_SUMMARY,
     }
-    return Iterative(**{name: _frame(rows, labels, expected[name]) for name, rows in found.items()})
+    return Iterative(**{name: _frame(rows, labels, expected[name]) for name, rows in rows_of.items()})
 
 
 class _Moves:
@@ -217,8 +217,8 @@ def _repressed(name: str, own: Estimate, beyond_random: Estimate) -> Row:
     Both must hold with their whole interval: the ratio against 1, its difference to the control's against 0.
     """
     (value, low, high), (_, below, above) = _numbers(own)[0], _numbers(beyond_random)[0]
-    speaks = "for" if high < 1 and above < 0 else "against" if low > 1 or below > 0 else "neither"
-    return name, value, low, high, speaks
+    supports = "for" if high < 1 and above < 0 else "against" if low > 1 or below > 0 else "neither"
+    return name, value, low, high, supports
 
 
 def _verdict(name: str, estimate: Estimate, bound: float) -> Row:

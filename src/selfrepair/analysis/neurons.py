@@ -1,8 +1,8 @@
-"""Which neurons repair: how few, how large a part, and whether by erasing less (experiments.md a.12, P10 to P13).
+"""Which neurons repair: how few, how large a part, and whether by erasing less (experiments.md a.12).
 
 Denominators are named: `repair_mlp` sums all MLPs, as the original's does though it scores the last MLP's neurons alone
-(P10); `mlp_change` is of the one MLP whose neurons are looked at. Counts are of the tokens themselves (P13), and the
-clean direct effect of an MLP is called clean (P12).
+(pitfall:last-mlp-only); `mlp_change` is of the one MLP whose neurons are looked at. Counts are of the tokens themselves
+(pitfall:top-count), and the clean direct effect of an MLP is called clean (pitfall:colour-label).
 """
 
 from dataclasses import dataclass
@@ -150,9 +150,9 @@ def summarise_neurons(
                 group = _Tokens(labels, rows, document, draws)
                 of_mlp = key | {"mlp_layer": mlp_layer}
                 tables["sparsity"].append(_sparsity(group))
-                found = [_histogram(group, share) for share in SHARES]
-                tables["histograms"] += [histogram for histogram, _ in found]
-                tables["shares"] += [mean for _, mean in found] + _first_ranked(group)
+                per_share = [_histogram(group, share) for share in SHARES]
+                tables["histograms"] += [histogram for histogram, _ in per_share]
+                tables["shares"] += [mean for _, mean in per_share] + _first_ranked(group)
                 tables["cumulative"].append(_cumulative(group, ranks.filter(**of_mlp)))
                 frequencies.append((group, neurons.filter(**of_mlp)))
                 tables["frequency"].append(_frequency(*frequencies[-1]))
@@ -191,8 +191,8 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     direct, change = group["neuron_direct_effect"][:, 0], group["neuron_change"][:, 0]
     shares = {"first_erasing": direct < 0, "first_anti_erasing": (direct < 0) & (change > 0)}
     tables = [
-        group.table(NEURON_SHARES, group.mean(found[:, None].astype(float)), quantity=[name])
-        for name, found in shares.items()
+        group.table(NEURON_SHARES, group.mean(ranked_first[:, None].astype(float)), quantity=[name])
+        for name, ranked_first in shares.items()
     ]
     net = group.where(group["mlp_change"] != 0)
     ratio = net["positive_change"].astype(float) / net["mlp_change"]

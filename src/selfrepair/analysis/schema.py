@@ -217,7 +217,9 @@ REPRESSION = (
         "head": Column(pl.Int16, "index", "head; null for all heads together"),
         "direction": ADDITIONS["direction"],
         "strength": ADDITIONS["strength"],
-        "scale": Column(pl.String, "", "scale of the new direct effect: clean, or of the perturbed run (the original)"),
+        "scale": Column(
+            pl.String, "", "scale of the new direct effect: clean, or of the perturbed pass (the original)"
+        ),
         "statistic": Column(
             pl.String,
             "",
@@ -232,12 +234,12 @@ ITERATIVE_SUMMARY = (
     {"model": MODEL_COLUMNS["model"], "statistic": Column(pl.String, "", "what it is, of which variant")}
     | INTERVAL
     | {
-        "speaks": Column(
+        "supports": Column(
             pl.String,
             "",
             "for or against iterative inference, or neither. Correlations: interval above or below 0; simulated_kept: "
             "above or below 0.5; repression_ratio: ratio below 1 and below a random direction's, or above 1 or above "
-            "it, with the whole interval; with the perturbed run's scale a larger divisor counts as repression",
+            "it, with the whole interval; with the perturbed pass's scale a larger divisor counts as repression",
         ),
     }
 )
@@ -304,7 +306,7 @@ ERASURE_NEURONS = (
     | {
         "place": Column(pl.Int32, "index", "0 for the neuron with the largest mean change, of those that erase"),
         **{name: NEURONS[name] for name in ("neuron", "direct_effect")},
-        "ablated_direct_effect": Column(pl.Float64, "logits", "mean direct effect in the ablated run, clean scale"),
+        "ablated_direct_effect": Column(pl.Float64, "logits", "mean direct effect in the ablated pass, clean scale"),
         "anti_erasing": NEURONS["anti_erasing"],
         "value": NEURONS["top_10"],
         **{

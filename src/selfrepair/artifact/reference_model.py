@@ -29,7 +29,7 @@ Replace = tuple[int, int, Float[Tensor, "pos d_head"]]  # layer, head, what its 
 
 
 @dataclass(frozen=True)
-class Seen:
+class ForwardPass:
     """What a forward pass of a row showed; `pos` is the predicting position.
 
     Attributes:
@@ -50,15 +50,15 @@ class Recomputation:
     """A model of a Hugging Face directory, run row by row.
 
     Args:
-        as_published: direct effects and logits in the units of the authors' Llama (experiments.md P1).
+        authors_units: direct effects and logits in the units of the authors' Llama (experiments.md pitfall:llama-norm).
     """
 
     @torch.no_grad()
-    def __init__(self, folder: Path, as_published: bool = False) -> None:
+    def __init__(self, folder: Path, authors_units: bool = False) -> None:
         from transformers import AutoModelForCausalLM
 
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, local_files_only=True).eval()
-        self.as_published = as_published
+        self.authors_units = authors_units
         self.n_heads = self.model.config.num_attention_heads
         named = dict(self.model.named_modules())
         projections = [
@@ -79,7 +79,7 @@ class Recomputation:
         return isinstance(self.norm, torch.nn.LayerNorm)
 
     @torch.no_grad()
-    def run(self, tokens: Int[Tensor, " length"], replace: Replace | None = None) -> Seen:
+    def run(self, tokens: Int[Tensor, " length"], replace: Replace | None = None) -> ForwardPass:
         """Run a row, with a head's output replaced or as it is."""
         inputs, outputs, z, attention, resid = [], [], [], [], []
 
@@ -109,10 +109,10 @@ class Recomputation:
         finally:
             for handle in handles:
                 handle.remove()
-        if not self.as_published:
+        if not self.authors_units:
             logits = logits - logits.mean(-1, keepdim=True)
         wrote = torch.stack(attention)[:, :-1]
-        return Seen(
+        return ForwardPass(
             logit=logits.gather(-1, tokens[1:, None])[:, 0],
             attention=wrote,
             mlp=(torch.stack(outputs) - torch.stack(inputs))[:, :-1] - wrote,
@@ -157,7 +157,7 @@ class Recomputation:
                 new = mean_z[layer, head].expand_as(old)
         ablated = self.run(tokens, (layer, head, new))
         scale = self._scale(clean.resid)
-        v = self._reading(tokens[1:]) / (1.0 if self.as_published else scale[:, None])
+        v = self._reading(tokens[1:]) / (1.0 if self.authors_units else scale[:, None])
 
         def written(z: Float[Tensor, "pos d_head"]) -> Float[Tensor, "pos d_model"]:
             return self.head_result(layer, head, z)[:-1]
@@ -194,7 +194,7 @@ class Recomputation:
     def _reading(self, correct: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_model"]:
         """What a direct effect is a dot product with, before the division by the scale."""
         unembedding = self.model.get_output_embeddings().weight
-        if self.as_published:
+        if self.authors_units:
             return unembedding[correct]
         v = self.norm.weight * (unembedding[correct] - unembedding.mean(0))
         return v - v.mean(-1, keepdim=True) if self.centred else v

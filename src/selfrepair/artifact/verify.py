@@ -55,9 +55,9 @@ def check_files(crate: Crate) -> Iterator[Check]:
             path = crate.path(name)
             folder = name.split("/")[0] if kind == "result" else "inputs"
             if not path.is_file():
-                yield Check(name, f"this {kind} is missing; {_way_out(path, kind)}")
-            elif (found := sha256(path)) != recorded:
-                yield Check(name, f"this {kind} is not what was recorded: SHA-256 is {found}, not {recorded}")
+                yield Check(name, f"this {kind} is missing; {_how_to_restore(path, kind)}")
+            elif (actual := sha256(path)) != recorded:
+                yield Check(name, f"this {kind} is not what was recorded: SHA-256 is {actual}, not {recorded}")
             else:
                 good[folder] += 1
         for folder, count in sorted(good.items()):
@@ -72,7 +72,7 @@ def check_files(crate: Crate) -> Iterator[Check]:
         yield Check("no other results lie in the run's folder")
 
 
-def _way_out(path: Path, kind: str) -> str:
+def _how_to_restore(path: Path, kind: str) -> str:
     """What brings a missing file back."""
     if kind == "result":
         return "`snakemake --cores all`, with the configuration of the run, makes it again"

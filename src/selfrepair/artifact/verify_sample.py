@@ -71,13 +71,13 @@ class Sample:
         """Recompute rows of `ablated_tokens`; the check names the row and the column that deviate most."""
         if kept.is_empty():
             return Check(what, "there are no token rows, so none was recomputed")
-        found, logits = [], []
+        recomputed, logits = [], []
         for row in kept.iter_rows(named=True):
             effects = self.effects(row["layer"], row["head"], row["row"])
-            found.append({name: values[row["pos"]].reshape(-1).numpy() for name, values in effects.items()})
+            recomputed.append({name: values[row["pos"]].reshape(-1).numpy() for name, values in effects.items()})
             logits.append(effects["logit"].abs().max().item())
             progress.advance(1)
-        anew = {name: np.stack([token[name] for token in found]) for name in found[0]}
+        anew = {name: np.stack([token[name] for token in recomputed]) for name in recomputed[0]}
         stored = {name: kept[name].to_numpy().astype(np.float64).reshape(kept.height, -1) for name in anew}
         heads, rows = (kept.select(columns).n_unique() for columns in (["layer", "head"], ["row"]))
         what = f"{what}: {kept.height} token rows of {heads} heads in {rows} rows recomputed"

@@ -111,15 +111,15 @@ def _check_rows(tables: _Tables, count: int, rows: list[Path]) -> int:
             .select(KEPT)
             .sort(KEPT)
         )
-        found = pl.read_parquet(path, columns=KEPT).select(KEPT).sort(KEPT)
-        if not found.equals(wanted):
-            raise _Difference(f"{path.name} {_first_difference(found, wanted)}")
-        kept += found.height
+        read_back = pl.read_parquet(path, columns=KEPT).select(KEPT).sort(KEPT)
+        if not read_back.equals(wanted):
+            raise _Difference(f"{path.name} {_first_difference(read_back, wanted)}")
+        kept += read_back.height
     return kept
 
 
-def _first_difference(found: pl.DataFrame, wanted: pl.DataFrame) -> str:
-    for what, here, there in (("lacks", wanted, found), ("should not have", found, wanted)):
+def _first_difference(read_back: pl.DataFrame, wanted: pl.DataFrame) -> str:
+    for what, here, there in (("lacks", wanted, read_back), ("should not have", read_back, wanted)):
         odd = here.join(there, on=KEPT, how="anti").sort(KEPT)
         if odd.height:
             row = odd.row(0, named=True)
@@ -157,9 +157,9 @@ def _check_sums(tables: _Tables, of_control: bool, sums: list[Path]) -> None:
     summed = tables.documents.join(tables.control, on=PLACE_KEY, how="semi") if of_control else tables.documents
     wanted = tables.heads.join(summed.group_by("document").agg(n=pl.len().cast(pl.Int64)), how="cross")
     read = pl.concat(pl.read_parquet(path, columns=[*HEAD_KEY, "document", "n"]) for path in sums)
-    found = read.filter(pl.col("n") != 0).group_by(*HEAD_KEY, "document").agg(pl.col("n").sum())
+    read_back = read.filter(pl.col("n") != 0).group_by(*HEAD_KEY, "document").agg(pl.col("n").sum())
     order = [*HEAD_KEY, "document", "n"]
-    if not found.select(order).sort(order).equals(wanted.select(order).sort(order)):
+    if not read_back.select(order).sort(order).equals(wanted.select(order).sort(order)):
         raise _Difference("sums-*.parquet are not over the tokens of every head and document that are to be summed")
 
 

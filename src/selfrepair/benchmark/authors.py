@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class AuthorsProcedure:
-    """One batch of rows. `bridge` is folded and centred, without value biases; creating it does the clean run."""
+    """One batch of rows. `bridge` is folded and centred, without value biases; creating it does the clean pass."""
 
     @torch.no_grad()
     def __init__(self, bridge: torch.nn.Module, tokens: Int[Tensor, "row pos"], source: Int[Tensor, " row"]) -> None:

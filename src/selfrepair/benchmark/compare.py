@@ -56,7 +56,7 @@ def compare_methods(name: str, shape: Shape, rows: int, length: int, n_compared:
     """Run all methods side by side on a model with random weights, in rounds of one after the other.
 
     The sweep measures every head. The other methods ablate `n_compared` heads spread over the layers, as what a head
-    costs them hardly depends on it; their clean run counts for its share.
+    costs them hardly depends on it; their clean pass counts for its share.
 
     Args:
         rows: rows of tokens, all in one batch.
@@ -137,13 +137,13 @@ def spread_heads(shape: Shape, count: int) -> Heads:
     return [(layer, i % shape.n_heads) for i, layer in enumerate(layers)]
 
 
-def largest_differences(found: list[Effects], expected: list[Effects]) -> dict[str, float]:
+def largest_differences(measured: list[Effects], expected: list[Effects]) -> dict[str, float]:
     """Largest absolute difference of each quantity over heads and tokens, in logits; NaN where a value is."""
 
     def values(effects: list[Effects], quantity: str) -> Tensor:
         return torch.stack([getattr(effect, quantity) for effect in effects])
 
-    return {q: (values(found, q) - values(expected, q)).abs().max().item() for q in QUANTITIES}
+    return {q: (values(measured, q) - values(expected, q)).abs().max().item() for q in QUANTITIES}
 
 
 def check_agreement(differences: dict[str, dict[str, float]]) -> None:

@@ -15,8 +15,8 @@ class Effects:
     """Effects of ablating one head, per token, in logits (experiments.md a.6 to a.9).
 
     Attributes:
-        direct_effect: of the head, clean run, clean scale.
-        ablated_direct_effect: of the head, ablated run, clean scale.
+        direct_effect: of the head, clean pass, clean scale.
+        ablated_direct_effect: of the head, ablated pass, clean scale.
         delta_logit: ablated minus clean logit of the correct next token.
         repair_attention: change of the direct effects of all other heads together.
         repair_mlp: change of the direct effects of all MLPs together.

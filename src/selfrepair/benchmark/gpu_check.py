@@ -69,9 +69,9 @@ def check(folder: Path, device: str, cases: Sequence[Case] = CASES, small: Seque
     say(f"{describe_device(device)}, torch {torch.__version__}")
     errors: list[Row] = [row for precision in LIMITS for row in product_errors(device, precision)]
     for name in small:
-        found = [*sweep_errors(name, device, tuple(LIMITS)), *other_errors(name, device)]
-        errors += found
-        worst = {p: max(row["error"] for row in found if row["precision"] == p) for p in LIMITS}
+        of_model = [*sweep_errors(name, device, tuple(LIMITS)), *other_errors(name, device)]
+        errors += of_model
+        worst = {p: max(row["error"] for row in of_model if row["precision"] == p) for p in LIMITS}
         say(f"{name}: largest errors {', '.join(f'{precision} {error:.0e}' for precision, error in worst.items())}")
         _write(folder, errors, [])
     broken = beyond_limits(errors)

@@ -79,22 +79,22 @@ def sweep_errors(name: str, device: str, precisions: tuple[Precision, ...]) -> I
     model, tokens, source = _model(name), random_rows(1000, ROWS, LENGTH), row_before(ROWS)
     expected = patch_every_head(model.in_precision("float64"), tokens, source)
     for precision in precisions:
-        found = []
+        measured = []
         for where in (device, "cpu"):
             with asking_for_another(precision), _steps(name):
-                found.append(_errors(model.in_precision(precision).to(where), tokens, source, expected))
-        for quantity in found[0]:
+                measured.append(_errors(model.in_precision(precision).to(where), tokens, source, expected))
+        for quantity in measured[0]:
             limit = (SPLIT if quantity == "split" else LIMITS)[precision]
-            yield _row(name, precision, quantity, *(f[quantity] for f in found), 0, limit)
+            yield _row(name, precision, quantity, *(f[quantity] for f in measured), 0, limit)
 
 
 def other_errors(name: str, device: str) -> Iterator[Row]:
     """Largest errors of what else is measured, in float32, as shares of the largest value of each."""
     model = _model(name)
     with asking_for_another("float32"), _steps(name):
-        expected, *found = (_others(m) for m in (model.in_precision("float64"), model.to(device), model))
+        expected, *measured = (_others(m) for m in (model.in_precision("float64"), model.to(device), model))
     for quantity, value in expected.items():
-        errors = [((f[quantity].cpu().double() - value).abs().max() / value.abs().max()).item() for f in found]
+        errors = [((f[quantity].cpu().double() - value).abs().max() / value.abs().max()).item() for f in measured]
         yield _row(name, "float32", quantity, *errors, 0, OTHERS)
 
 
@@ -145,7 +145,7 @@ def _errors(
     cut = replace(some, length=torch.randint(1, LENGTH, (len(some),), generator=draw))
     swept = [sweep(model, tokens, source, "resample", jobs, no_means(model)) for jobs in (every, cut)]
     return {
-        quantity: max(_error(quantity, found, expected) for found in swept)
+        quantity: max(_error(quantity, measured, expected) for measured in swept)
         for quantity in (*PARTS, *SCALES, "logit", "scale", "split")
     }
 
@@ -168,23 +168,25 @@ def _others(model: FoldedModel) -> dict[str, Tensor]:
     }
 
 
-def _error(quantity: str, found: TokenEffects, expected: dict[str, Tensor]) -> float:
+def _error(quantity: str, measured: TokenEffects, expected: dict[str, Tensor]) -> float:
     size = expected["scale" if quantity in ("scale", *SCALES) else "logit"].abs().max().item()
     if quantity == "split":
-        parts = found.repair_attention.sum(1) + found.repair_mlp.sum(1) + found.repair_norm
-        return (found.self_repair - parts).abs().max().item() / size
-    difference = getattr(found, quantity).cpu().double() - _at(quantity, found, expected[quantity])
+        parts = measured.repair_attention.sum(1) + measured.repair_mlp.sum(1) + measured.repair_norm
+        return (measured.self_repair - parts).abs().max().item() / size
+    difference = getattr(measured, quantity).cpu().double() - _at(quantity, measured, expected[quantity])
     return difference.abs().max().item() / size
 
 
-def _at(quantity: str, found: TokenEffects, expected: Tensor) -> Float[Tensor, "..."]:
+def _at(quantity: str, measured: TokenEffects, expected: Tensor) -> Float[Tensor, "..."]:
     """Values in the order of the tokens of a sweep."""
     if quantity in ("logit", "scale"):
-        return expected[found.rows]
-    layer, head, row = (found.jobs.per_token(value) for value in (found.jobs.layer, found.jobs.head, found.jobs.row))
+        return expected[measured.rows]
+    layer, head, row = (
+        measured.jobs.per_token(value) for value in (measured.jobs.layer, measured.jobs.head, measured.jobs.row)
+    )
     if quantity in ("repair_attention", "repair_mlp"):
         expected = expected.movedim(2, -1)
-    return expected[layer, head, row, found.jobs.pos]
+    return expected[layer, head, row, measured.jobs.pos]
 
 
 def _row(

@@ -1,6 +1,6 @@
-"""Patching head by head with nothing that can be spared: one clean run a batch, one patched run a head.
+"""Patching head by head with nothing that can be spared: one clean pass a batch, one patched pass a head.
 
-Nothing is cached but z of the clean run, no head's output is formed but the ablated one's, and a layer's attention and
+Nothing is cached but z of the clean pass, no head's output is formed but the ablated one's, and a layer's attention and
 MLP leave one dot product a token.
 """
 
@@ -14,7 +14,7 @@ from selfrepair.benchmark.effects import Effects
 
 
 class LeanHooks:
-    """One batch of rows. `bridge` is folded and centred, without value biases; creating it does the clean run."""
+    """One batch of rows. `bridge` is folded and centred, without value biases; creating it does the clean pass."""
 
     @torch.no_grad()
     def __init__(self, bridge: torch.nn.Module, tokens: Int[Tensor, "row pos"], source: Int[Tensor, " row"]) -> None:

@@ -12,7 +12,7 @@ from selfrepair.core.tables import Column
 BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 LABELS = {
     "sweep": "one sweep",
-    "hooks": "leanest hooks, one patched run per head",
+    "hooks": "leanest hooks, one patched pass per head",
     "authors": "the authors' procedure, four runs per head",
 }
 ACCURATE = 0.01  # largest share of the effect that an error of self-repair may be for a precision to be recommended
@@ -58,7 +58,7 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
         _methods(methods) + "\n" + _setting(tables),
         "All methods run in one process on the same tokens and threads, in rounds of one after the other; times are "
         "medians over the rounds. The sweep measures every head, the other methods some heads spread over the layers, "
-        "and their clean run counts for its share. `peak` is the rate of `torch.mm` at the shapes of a layer's four "
+        "and their clean pass counts for its share. `peak` is the rate of `torch.mm` at the shapes of a layer's four "
         "linear maps, taken between the runs; the sweep's rate is that of its minimal arithmetic "
         "(`src/selfrepair/benchmark/flops.py`) by its time. Peak memory is of the measurement in a process of its own, "
         "libraries and weights included.",

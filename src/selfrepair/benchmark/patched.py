@@ -20,7 +20,7 @@ def patch_every_head(
     v = model.W_U.T[correct].to(model.dtype)
     clean = _run(model, tokens)
     scale = model.scale(clean["resid"])[:, :-1]
-    found: dict[str, list[Tensor]] = {}
+    values_by_quantity: dict[str, list[Tensor]] = {}
     for index, layer in enumerate(model.layers):
         for head in range(model.n_heads):
             z = clean["z"][index].clone()
@@ -46,9 +46,9 @@ def patch_every_head(
                 "own_scale": model.scale(clean["resid"] + after - before)[:, :-1],
             }
             for name, value in parts.items():
-                found.setdefault(name, []).append(value)
+                values_by_quantity.setdefault(name, []).append(value)
     shape = (model.n_layers, model.n_heads)
-    fields = {name: torch.stack(values).unflatten(0, shape) for name, values in found.items()}
+    fields = {name: torch.stack(values).unflatten(0, shape) for name, values in values_by_quantity.items()}
     return fields | {"logit": _correct(clean["logits"], correct), "scale": scale}
 
 

@@ -57,9 +57,9 @@ def compare_precisions(
     rows = []
     for precision in COMPARED:
         print(f"{model.name}: {precision}", flush=True)
-        found = _quantities(measure(model.in_precision(precision), tokens, source))
+        rounded = _quantities(measure(model.in_precision(precision), tokens, source))
         for name in QUANTITIES:
-            error = found[name].double() - expected[name]
+            error = rounded[name].double() - expected[name]
             effect, rms = _rms(expected[name]), _rms(error)
             rows.append(
                 {
@@ -74,7 +74,7 @@ def compare_precisions(
                     "largest_error": error.abs().max().item(),
                     # Of the mean over the tokens of each head: what a table of heads shows.
                     "mean_error_share": _rms(error.mean((-2, -1))) / _rms(expected[name].mean((-2, -1))),
-                    "same_top_tokens": _same_top(found["direct_effect"], expected["direct_effect"]),
+                    "same_top_tokens": _same_top(rounded["direct_effect"], expected["direct_effect"]),
                 }
             )
     return frame(pl.DataFrame(rows).to_dict(), PRECISION)
@@ -90,8 +90,8 @@ def _rms(values: Tensor) -> float:
     return values.double().square().mean().sqrt().item()
 
 
-def _same_top(found: Tensor, expected: Tensor) -> float:
+def _same_top(rounded: Tensor, expected: Tensor) -> float:
     """Share of each head's top tokens that are top tokens in the other precision too."""
-    count = max(1, int(TOP_FRACTION * found[0, 0].numel()))
-    one, other = (values.flatten(2).topk(count).indices for values in (found, expected))
+    count = max(1, int(TOP_FRACTION * rounded[0, 0].numel()))
+    one, other = (values.flatten(2).topk(count).indices for values in (rounded, expected))
     return (one[..., :, None] == other[..., None, :]).any(-1).float().mean().item()

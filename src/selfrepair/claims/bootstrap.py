@@ -47,8 +47,8 @@ def head_statistics(model: str, tokens: pl.DataFrame, sums: pl.DataFrame, replic
     again = pl.DataFrame(values[1:], schema=list(OF_HEADS)).fill_nan(None)
     low, high = (again.quantile(percentile / 100, "linear").row(0) for percentile in PERCENTILES)
     same = {"model": model, "n_layers": n_layers, "heads": len(sets[0].heads)}
-    found = {"statistic": list(OF_HEADS), "value": values[0], "low": low, "high": high}
-    return frame(found | {name: [value] * len(OF_HEADS) for name, value in same.items()}, HEAD_STATISTICS)
+    rows = {"statistic": list(OF_HEADS), "value": values[0], "low": low, "high": high}
+    return frame(rows | {name: [value] * len(OF_HEADS) for name, value in same.items()}, HEAD_STATISTICS)
 
 
 def _statistics(keys: list[pl.DataFrame], columns: list[Columns], sample: int) -> list[float]:

@@ -16,7 +16,7 @@ def scale_falls(t: Tables) -> Measured:
 
 
 def overcorrected(t: Tables) -> Measured:
-    """Share of top tokens, heads of the second half, whose logit is higher in the ablated run."""
+    """Share of top tokens, heads of the second half, whose logit is higher in the ablated pass."""
     return _only(t["noise"].filter(heads="later half", tokens="top", quantity="overcorrected"))
 
 
@@ -45,7 +45,7 @@ def moving_correlation(t: Tables) -> Measured:
 
 
 def repression_ratio(t: Tables) -> Measured:
-    """New by old direct effect where a head's own output is added once, scale of the perturbed run, mean over heads."""
+    """New by old direct effect where a head's own output is added once, scale of the perturbed pass, mean of heads."""
     return _repression(t, "perturbed", "ratio")
 
 

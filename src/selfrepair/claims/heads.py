@@ -49,17 +49,17 @@ def late_self_repair_share(h: Heads) -> float:
 
 
 def late_norm_share(h: Heads) -> float:
-    """The same of the final norm's part."""
+    """Sum of the final norm's part divided by the sum of direct effects, second half of the layers."""
     return _late_share(h, "repair_norm")
 
 
 def late_attention_share(h: Heads) -> float:
-    """The same of the part of later attention."""
+    """Sum of later attention's part divided by the sum of direct effects, second half of the layers."""
     return _late_share(h, "repair_attention")
 
 
 def late_mlp_share(h: Heads) -> float:
-    """The same of the part of MLPs."""
+    """Sum of the MLPs' part divided by the sum of direct effects, second half of the layers."""
     return _late_share(h, "repair_mlp")
 
 
@@ -69,12 +69,12 @@ def penultimate_norm_share(h: Heads) -> float:
 
 
 def last_norm_share(h: Heads) -> float:
-    """The same for the last layer."""
+    """Norm's part divided by direct effect (ratio of token means) for each head of the last layer, averaged."""
     return _mean(h.of_layer(-1)["share_repair_norm"])
 
 
 def last_mlp_share(h: Heads) -> float:
-    """The same of MLPs' part."""
+    """MLPs' part divided by direct effect (ratio of token means) for each head of the last layer, averaged."""
     return _mean(h.of_layer(-1)["share_repair_mlp"])
 
 
@@ -95,7 +95,7 @@ def unfiltered_repair(h: Heads) -> float:
     return _mean(h.unfiltered["mean_self_repair"])
 
 
-def loss_exceeds_drop(h: Heads) -> float:
+def logit_falls_less_than_direct_effect(h: Heads) -> float:
     """Fraction of heads whose mean direct effect changes by more than the mean logit does, top tokens."""
     change = (h.heads["mean_ablated_direct_effect"] - h.heads["mean_direct_effect"]).abs()
     return _mean(change > h.heads["mean_delta_logit"].abs())

@@ -51,7 +51,7 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.clipped_norm_share,
         heads.last_layer_responders,
         heads.unfiltered_repair,
-        heads.loss_exceeds_drop,
+        heads.logit_falls_less_than_direct_effect,
         heads.last_mlp_share,
         heads.heavy_tail,
         heads.spread_exceeds_mean,

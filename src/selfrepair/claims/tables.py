@@ -75,7 +75,7 @@ class Tables:
         return self[HEAD_STATISTICS]["n_layers"][0]
 
     def of_head(self, layer: int, head: int) -> "Tables":
-        """The same with those tables that have rows for single heads' neurons reduced to one head."""
+        """These tables, with those of single heads' neurons reduced to one head."""
         single = {name: t.filter(layer=layer, head=head) for name, t in self.named.items() if "mlp_layer" in t.columns}
         return Tables(self.named | single)
 

@@ -146,10 +146,10 @@ def _judge(claim: Claim, run: dict[str, Tables], parallel: dict[str, bool]) -> d
     if claim.statistic is None:
         return entry | {"rule": None, "models": [], "verdict": UNMEASURED, "reason": claim.reason, "measured": None}
     fitting = [name for name in run if claim.parallel in (None, parallel[name])]
-    found = {name: measure(claim.statistic, _part(claim, name, run[name])) for name in fitting}
-    models = [_of_model(claim, name, measured) for name, measured in found.items()]
+    measured_of = {name: measure(claim.statistic, _part(claim, name, run[name])) for name in fitting}
+    models = [_of_model(claim, name, measured) for name, measured in measured_of.items()]
     entry |= {"rule": rule_in_words(claim), "models": models}
-    return entry | (_of_mean(claim, found) if claim.combine == "mean" else _of_each(claim, models))
+    return entry | (_of_mean(claim, measured_of) if claim.combine == "mean" else _of_each(claim, models))
 
 
 def _part(claim: Claim, model: str, tables: Tables) -> Tables:
@@ -159,9 +159,9 @@ def _part(claim: Claim, model: str, tables: Tables) -> Tables:
     return tables.of_head(*parse_head(claim.head))
 
 
-def _of_mean(claim: Claim, found: dict[str, Measured]) -> dict[str, Any]:
+def _of_mean(claim: Claim, measured_of: dict[str, Measured]) -> dict[str, Any]:
     """Judge the mean over the claim's models, all of which it needs."""
-    by_name = {published_name(name): measured for name, measured in found.items()}
+    by_name = {published_name(name): measured for name, measured in measured_of.items()}
     missing = [name for name in claim.about if name not in by_name]
     if missing:
         reason = f"the mean needs all heads of all {len(claim.about)} models; not in the run: {', '.join(missing)}"

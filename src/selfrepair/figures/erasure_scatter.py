@@ -18,9 +18,9 @@ _DRAWN = ("clean", "ablated", "mlp_direct_effect")
 def erasure_scatter(tokens: pl.DataFrame, shares: pl.DataFrame) -> theme.Panel:
     """Draw ablated against clean direct effect of each token's most changing neuron, for each head's last MLP.
 
-    The original's tokens are those of the set `outcome`, on which the change is large by selection (experiments.md P8);
-    the tokens by direct effect stand beside them. Its colour is the clean direct effect of the last MLP, which its code
-    calls that on the corrupted run (P12); here it is that of the MLP of the panel.
+    The original's tokens are those of the set `top_mlp_repair`, on which the change is large by selection
+    (pitfall:outcome-selection); the tokens by direct effect stand beside them. Its colour is the clean direct effect of
+    the last MLP, which its code calls corrupted (pitfall:colour-label); here it is that of the panel's MLP.
 
     Args:
         tokens: `NEURON_TOKENS` of one model.
@@ -51,12 +51,12 @@ def erasure_scatter(tokens: pl.DataFrame, shares: pl.DataFrame) -> theme.Panel:
     return theme.themed(
         alt.vconcat(*rows, spacing=24),
         f"{WHAT}, {model}: direct effect in logits of each token's most changing neuron in the ablated against the "
-        "clean run, and histogram of the clean one. Left of 0 and above the dashed line y = x it erases less on "
+        "clean pass, and histogram of the clean one. Left of 0 and above the dashed line y = x it erases less on "
         "ablation; the share of such tokens is given with its 95 % interval.",
         [
             f"{model}; resample ablation; a dot is a token, at most {DRAWN} of a panel; histograms and percentages are "
             "of all tokens of the set,",
-            "each histogram to a scale of its own. Percentage: tokens on which the neuron erases in the clean run and "
+            "each histogram to a scale of its own. Percentage: tokens on which the neuron erases in the clean pass and "
             "changes upwards,",
             "95 % interval, bootstrap by document.",
         ],
@@ -65,8 +65,8 @@ def erasure_scatter(tokens: pl.DataFrame, shares: pl.DataFrame) -> theme.Panel:
 
 def _anti_erasing(shares: pl.DataFrame, key: tuple[int, int, int], chosen: str) -> str:
     keys = dict(zip(("layer", "head", "mlp_layer"), key, strict=True))
-    found = shares.filter(quantity="first_anti_erasing", token_set=chosen, **keys).row(0, named=True)
-    return f"{100 * found['value']:.0f} % [{100 * found['low']:.0f}, {100 * found['high']:.0f}]"
+    share = shares.filter(quantity="first_anti_erasing", token_set=chosen, **keys).row(0, named=True)
+    return f"{100 * share['value']:.0f} % [{100 * share['low']:.0f}, {100 * share['high']:.0f}]"
 
 
 def _panel(

@@ -10,7 +10,7 @@ SIDE = 190  # px of a panel of the scatter, at most
 DIRECTIONS = {"own": "its own output", "other": "another head's output", "random": "a random direction"}
 COLORS = alt.Scale(domain=list(DIRECTIONS.values()), range=[theme.BLUE, theme.ORANGE, theme.GREEN])
 DASHES = alt.Scale(domain=list(DIRECTIONS.values()), range=[[1, 0], [5, 2], [2, 2]])
-SCALES = {"perturbed": "Scale of the perturbed run (the original)", "clean": "Clean scale"}
+SCALES = {"perturbed": "Scale of the perturbed pass (the original)", "clean": "Clean scale"}
 ENDS = (("low", "95 % interval, low"), ("high", "95 % interval, high"))
 REPRESSION_WIDTH, REPRESSION_HEIGHT = 250, 150  # px
 
@@ -132,7 +132,7 @@ def self_repression(repression: pl.DataFrame) -> alt.ConcatChart:
         alt.concat(*panels, columns=len(SCALES)),
         "Self-repression, exploratory: mean direct effect of a head after a multiple of its own output, of another "
         "head's output or of a random direction was added to what its layer reads, in percent of what it was, with "
-        f"95 % intervals, with the scale of the perturbed run and with the clean scale, for {', '.join(models)}.",
+        f"95 % intervals, with the scale of the perturbed pass and with the clean scale, for {', '.join(models)}.",
         [
             "Exploratory. Top tokens of the heads of largest direct effect; one position is perturbed per run.",
             "Thick: mean over heads; bars: 95 % intervals, bootstrap by document. Thin: each head, its own output. "

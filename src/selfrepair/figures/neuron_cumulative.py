@@ -64,7 +64,7 @@ def _panel(part: pl.DataFrame, title: str, extent: float, index: int, columns: i
     line = base.mark_line(strokeWidth=1).encode(
         y=y,
         stroke=alt.Stroke(
-            "token_set:N", title=None, scale=alt.Scale(domain=sets, range=[theme.MUTED, COLORS["outcome"]])
+            "token_set:N", title=None, scale=alt.Scale(domain=sets, range=[theme.MUTED, COLORS["top_mlp_repair"]])
         ),
         strokeDash=alt.StrokeDash("token_set:N", title=None, scale=alt.Scale(domain=sets, range=list(DASHES.values()))),
     )

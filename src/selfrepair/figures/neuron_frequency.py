@@ -35,7 +35,7 @@ def neuron_frequency(frequency: pl.DataFrame) -> theme.Panel:
 
 
 def _panel(part: pl.DataFrame, title: str, index: int, columns: int) -> alt.LayerChart:
-    shift = pl.when(pl.col("token_set") == "outcome").then(SHIFT).otherwise(-SHIFT)
+    shift = pl.when(pl.col("token_set") == "top_mlp_repair").then(SHIFT).otherwise(-SHIFT)
     data = part.select(
         pl.col("token_set").replace_strict(SETS),
         (pl.col("place") + 1 + shift).alias("at"),

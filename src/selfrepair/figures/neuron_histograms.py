@@ -69,7 +69,9 @@ def _panel(part: pl.DataFrame, key: tuple[int, int, int], quantity: str, last: b
         )
     ]
     fill = alt.Fill(
-        "token_set:N", title=None, scale=alt.Scale(domain=list(SETS.values()), range=[theme.SKY, COLORS["outcome"]])
+        "token_set:N",
+        title=None,
+        scale=alt.Scale(domain=list(SETS.values()), range=[theme.SKY, COLORS["top_mlp_repair"]]),
     )
     top, outcome = (base.transform_filter(alt.datum.token_set == words) for words in SETS.values())
     bars = top.mark_rect(stroke="white", strokeWidth=0.5).encode(
@@ -78,7 +80,7 @@ def _panel(part: pl.DataFrame, key: tuple[int, int, int], quantity: str, last: b
     middle = alt.X("middle:Q")
     whiskers = theme.interval_bars(top.encode(x=middle), color=theme.INK)
     dots = outcome.mark_circle(size=22, opacity=1).encode(x=middle, y=y, fill=fill, tooltip=tooltip)
-    lines = theme.interval_bars(outcome.encode(x=middle), color=COLORS["outcome"])
+    lines = theme.interval_bars(outcome.encode(x=middle), color=COLORS["top_mlp_repair"])
     title = f"L{key[0]}H{key[1]}" if quantity == "mlp_share" else name(key)
     width = theme.panel_width(len(DRAWN)) - 16
     return alt.layer(bars, whiskers, lines, dots).properties(title=title, width=width, height=HEIGHT)

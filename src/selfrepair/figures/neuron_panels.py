@@ -8,10 +8,10 @@ from selfrepair.figures import theme
 HEIGHT = 110  # px of a panel
 ROW_GAP = 66  # px between rows, for an axis and a title
 NOTHING = "None of the chosen heads is read by an MLP whose neurons are looked at."
-SETS = {"direct_effect": "Top tokens by direct effect", "outcome": "Tokens that MLPs repair most"}
+SETS = {"direct_effect": "Top tokens by direct effect", "top_mlp_repair": "Tokens that MLPs repair most"}
 
-COLORS = {"direct_effect": theme.BLUE, "outcome": theme.ORANGE}
-DASHES = {"direct_effect": [1, 0], "outcome": [3, 2]}
+COLORS = {"direct_effect": theme.BLUE, "top_mlp_repair": theme.ORANGE}
+DASHES = {"direct_effect": [1, 0], "top_mlp_repair": [3, 2]}
 
 Key = tuple[int, int, int]
 

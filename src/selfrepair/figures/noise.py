@@ -32,11 +32,11 @@ def heads_to_show(chosen: pl.DataFrame) -> dict[tuple[int, int], str]:
     Args:
         chosen: `chosen_heads.CHOSEN_HEADS` of one model.
     """
-    found: dict[tuple[int, int], str] = {}
+    reasons: dict[tuple[int, int], str] = {}
     for reason, why in REASONS.items():
         for head in chosen.filter(reason=reason).select("layer", "head").rows():
-            found[head] = f"{found[head]}, {why}" if head in found else why
-    return found
+            reasons[head] = f"{reasons[head]}, {why}" if head in reasons else why
+    return reasons
 
 
 def noise_of_heads(model: str, tokens: list[Path], chosen: pl.DataFrame, rates: pl.DataFrame) -> alt.ConcatChart:

@@ -19,14 +19,14 @@ def heads_to_show(heads: pl.DataFrame, configured: list[tuple[int, int]]) -> dic
         heads: `STATISTICS` of one model's heads.
     """
     top = heads.filter(tokens="top", statistic="mean").filter(pl.col("layer") == pl.col("layer").max())
-    found: dict[tuple[int, int], str] = {}
+    reasons: dict[tuple[int, int], str] = {}
     for quantity, why in WHY.items():
         (best,) = top.filter(quantity=quantity).sort("value").tail(1).select("layer", "head").rows()
-        found[best] = f"{found[best]}, {why}" if best in found else why
+        reasons[best] = f"{reasons[best]}, {why}" if best in reasons else why
     for head in configured:
-        if head[0] == top["layer"][0] and head not in found:
-            found[head] = "configured"
-    return dict(list(found.items())[: theme.MAX_COLUMNS])
+        if head[0] == top["layer"][0] and head not in reasons:
+            reasons[head] = "configured"
+    return dict(list(reasons.items())[: theme.MAX_COLUMNS])
 
 
 def norm_scale_of_heads(

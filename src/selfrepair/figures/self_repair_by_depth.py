@@ -16,7 +16,7 @@ def self_repair_by_depth(heads: pl.DataFrame, layers: pl.DataFrame, unit: str = 
 
     Args:
         heads, layers: `STATISTICS` of one or several models; one panel each, on the same axes.
-        unit: of self-repair; what is measured as published is not in logits (experiments.md P1).
+        unit: of self-repair; what is measured as published is not in logits (experiments.md pitfall:llama-norm).
     """
     dots = theme.pick(heads, "mean", "top", ["self_repair"])
     means = theme.pick(layers, "mean", "top", ["self_repair"])

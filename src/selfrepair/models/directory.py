@@ -130,8 +130,8 @@ def check_heads(info: ModelInfo, heads: list[str], name: str, key: str = "heads"
     return parsed
 
 
-def check_as_published(family: str) -> None:
-    """Check that a family can be measured as the authors measured Llama (experiments.md P1).
+def check_authors_units(family: str) -> None:
+    """Check that a family can be measured as the authors measured Llama (experiments.md pitfall:llama-norm).
 
     Raises:
         ModelDirectoryError: its norm is another than Llama's, and the authors measured it in logits.

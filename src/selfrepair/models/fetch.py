@@ -42,18 +42,18 @@ def fetch(
     with _reaching(kind, hub, key):
         commit = agreed_revision(lock, entry, revision, known) or _resolved(kind, hub, resolve)
         partial = _download(kind, hub, commit, folder, patterns)
-    found = Locked(commit, {f.relative_to(partial).as_posix(): sha256(f) for f in sorted(_files(partial))})
+    fetched = Locked(commit, {f.relative_to(partial).as_posix(): sha256(f) for f in sorted(_files(partial))})
     try:
         if known is not None:
-            _compare(found, known, lock, entry)
+            _compare(fetched, known, lock, entry)
         elif not revision:
-            _record(lock, kind, entry, found)
+            _record(lock, kind, entry, fetched)
     except HubError:
         shutil.rmtree(partial)
         raise
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return found
+    return fetched
 
 
 def _resolved(kind: str, hub: str, resolve: str) -> str:
@@ -111,21 +111,21 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _compare(found: Locked, known: Locked, lock: Path, entry: str) -> None:
+def _compare(fetched: Locked, known: Locked, lock: Path, entry: str) -> None:
     wrong = [
-        f"{name} has SHA-256 {found.files.get(name, 'none: it is missing')}, not {known.files.get(name, 'any')}"
-        for name in sorted(found.files.keys() | known.files.keys())
-        if found.files.get(name) != known.files.get(name)
+        f"{name} has SHA-256 {fetched.files.get(name, 'none: it is missing')}, not {known.files.get(name, 'any')}"
+        for name in sorted(fetched.files.keys() | known.files.keys())
+        if fetched.files.get(name) != known.files.get(name)
     ]
-    if found.revision != known.revision or wrong:
+    if fetched.revision != known.revision or wrong:
         raise HubError(
-            f"{entry} at {found.revision} is not what {lock} holds at {known.revision}: {'; '.join(wrong)}. Run again, "
-            f"as a download may have failed; if it stays so and the new files are meant, set {entry}'s `revision` in "
-            f"{lock} to null and its `files` to {{}}"
+            f"{entry} at {fetched.revision} is not what {lock} holds at {known.revision}: {'; '.join(wrong)}. Run "
+            f"again, as a download may have failed; if it stays so and the new files are meant, set {entry}'s "
+            f"`revision` in {lock} to null and its `files` to {{}}"
         )
 
 
-def _record(path: Path, kind: str, entry: str, found: Locked) -> None:
+def _record(path: Path, kind: str, entry: str, fetched: Locked) -> None:
     """Fill in an entry; others that were filled in meanwhile are kept.
 
     Raises:
@@ -137,7 +137,7 @@ def _record(path: Path, kind: str, entry: str, found: Locked) -> None:
         lock: Lock = read_lock(path)
         known = lock[kind].get(entry)
         if known is not None:
-            _compare(found, known, path, entry)
+            _compare(fetched, known, path, entry)
             return
-        lock[kind][entry] = found
+        lock[kind][entry] = fetched
         write_atomically(path, lambda temporary: temporary.write_text(render_lock(lock)))

@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 
 from selfrepair.models.checkpoint import Checkpoint, run
-from selfrepair.models.directory import ModelInfo, check_as_published, read_model_info
+from selfrepair.models.directory import ModelInfo, check_authors_units, read_model_info
 from selfrepair.models.folded import ACTIVATIONS, FoldedModel, Layer
 
 TOLERANCE = 1e-4  # of the largest logit, for log-probabilities against Hugging Face
@@ -33,16 +33,16 @@ class Folding:
     error: float
 
     @torch.no_grad()
-    def __init__(self, folder: Path, name: str, as_published: bool = False) -> None:
+    def __init__(self, folder: Path, name: str, authors_units: bool = False) -> None:
         info = read_model_info(folder)
-        if as_published:
-            check_as_published(info.family)
+        if authors_units:
+            check_authors_units(info.family)
         self._checkpoint = Checkpoint(folder)
         model = self._checkpoint.group(range(0))
         vocabulary_size, length = model.config.vocab_size, min(32, info.max_positions)
         self._tokens = torch.randint(vocabulary_size, (4, length), generator=torch.Generator().manual_seed(0))
         self._stream, _ = run(model, self._tokens)
-        self.rest = _rest(model, folder, info, name, as_published)
+        self.rest = _rest(model, folder, info, name, authors_units)
         del model
         gc.collect()
 
@@ -66,8 +66,8 @@ class Folding:
                 yield layer
                 del layer
         expected = run(checkpoint.group(range(0)), self._tokens, stream)[1]
-        found = rest.norm(resid) @ rest.W_U + rest.b_U
-        difference = found.log_softmax(-1) - expected.log_softmax(-1)
+        folded_logits = rest.norm(resid) @ rest.W_U + rest.b_U
+        difference = folded_logits.log_softmax(-1) - expected.log_softmax(-1)
         self.error = (difference.abs().max() / expected.abs().max()).item()
         if not self.error <= TOLERANCE:
             raise ValueError(
@@ -90,18 +90,18 @@ class Folding:
         ]
 
 
-def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, as_published: bool) -> FoldedModel:
+def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, authors_units: bool) -> FoldedModel:
     """Fold a model that has no layers; as published, logits are not centred and direct effects lack the norm."""
     config = model.config
     rotary = next((m for m in model.modules() if hasattr(m, "inv_freq")), None)
     frequencies = None if rotary is None else rotary.inv_freq.detach().float().cpu().clone()
     factor = 1.0 if rotary is None else float(rotary.attention_scaling)
     eps_names = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
-    W_U_authors = model.get_output_embeddings().weight.detach().T.clone() if as_published else None
+    W_U_authors = model.get_output_embeddings().weight.detach().T.clone() if authors_units else None
     bridge = _folded_bridge(model, folder)
     W_U = bridge.W_U.detach().contiguous()
     b_U = torch.zeros(W_U.shape[1]) if bridge.b_U is None else bridge.b_U.detach()
-    if not as_published:
+    if not authors_units:
         W_U -= W_U.mean(1, keepdim=True)
         b_U = b_U - b_U.mean()
     return FoldedModel(

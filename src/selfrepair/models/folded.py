@@ -76,7 +76,7 @@ class FoldedModel:
         max_positions: longest row that the model was made for.
         precision: number format of the matrix products.
         W_U_authors: what direct effects are read with, in place of `W_U` and without a division by the final scale,
-            where the model is measured in the units of the authors' Llama (experiments.md P1); None for logits.
+            where the model is measured in the units of the authors' Llama (pitfall:llama-norm); None for logits.
     """
 
     name: str

@@ -62,14 +62,14 @@ def load_checked(folder: Path, name: str) -> tuple[FoldedModel, float]:
 
 
 def fold_to_disk(
-    folder: Path, name: str, output: Path, precision: Precision, as_published: bool = False
+    folder: Path, name: str, output: Path, precision: Precision, authors_units: bool = False
 ) -> dict[str, object]:
     """Fold and check a model directory and write it as `load_folded` reads it, a group of layers in memory at a time.
 
     Args:
         output: folder to write.
         precision: what the model will be computed in; folding and the check are done in float32.
-        as_published: for direct effects in the units of the authors' Llama (`FoldedModel.W_U_authors`).
+        authors_units: for direct effects in the units of the authors' Llama (`FoldedModel.W_U_authors`).
 
     Returns:
         `model_facts` of the model, and the checksums of the written files.
@@ -77,13 +77,13 @@ def fold_to_disk(
     Raises:
         ModelDirectoryError, ValueError: as `load_model`; nothing is written.
     """
-    folding = Folding(folder, name, as_published)
+    folding = Folding(folder, name, authors_units)
     model = save_folded(folding.rest, folding.layers(), output, precision)
     return model_facts(model, folder, folding.error) | {"folded_sha256": checksums(output)}
 
 
 def fold_model(
-    directory: Path, name: str, output: Path, facts: Path, precision: Precision = "float32", as_published: bool = False
+    directory: Path, name: str, output: Path, facts: Path, precision: Precision = "float32", authors_units: bool = False
 ) -> None:
     """Load a model, fold it into the canonical form, check it against Hugging Face, and save it.
 
@@ -93,12 +93,12 @@ def fold_model(
         output: folder to write.
         facts: JSON file to write: size, checksums, error of the check.
         precision: in which the model is computed.
-        as_published: direct effects in the units of the authors' Llama.
+        authors_units: direct effects in the units of the authors' Llama.
 
     Raises:
         ModelDirectoryError, ValueError: as `load_model`.
     """
-    folded = fold_to_disk(directory, name, output, precision, as_published)
+    folded = fold_to_disk(directory, name, output, precision, authors_units)
     write_text(facts, json.dumps(folded, indent=2) + "\n")
 
 

@@ -58,7 +58,7 @@ EVIDENCE = {
     "clipped_norm_share": ([HEAD_STATISTICS], "repair_share"),
     "last_layer_responders": ([HEAD_STATISTICS], "responders"),
     "unfiltered_repair": ([HEAD_STATISTICS], "effect_scatter"),
-    "loss_exceeds_drop": ([HEAD_STATISTICS], "effect_scatter"),
+    "logit_falls_less_than_direct_effect": ([HEAD_STATISTICS], "effect_scatter"),
     "last_mlp_share": ([HEAD_STATISTICS], "repair_share"),
     "heavy_tail": ([HEAD_STATISTICS], "effect_scatter"),
     "spread_exceeds_mean": ([HEAD_STATISTICS], "noise"),

@@ -98,10 +98,10 @@ def inline_svg(text: str, name: str, title: str) -> str:
     Raises:
         ValueError: the file is not SVG, or it would load or run something.
     """
-    found = re.search(r"<svg\b.*</svg>", text, re.DOTALL)
-    if found is None:
+    element = re.search(r"<svg\b.*</svg>", text, re.DOTALL)
+    if element is None:
         raise ValueError(f"{name}: not an SVG file")
-    svg = found.group()
+    svg = element.group()
     if re.search(r"<script|@import|(?:href|src)\s*=\s*[\"'](?!#|data:)", svg):
         raise ValueError(f"{name}: the SVG file loads or runs something; figures must be self-contained")
     prefix = re.sub(r"\W", "-", name)
@@ -119,12 +119,12 @@ def costs(benchmarks: list[Path], jobs: dict[str, dict[str, str]]) -> list[Cost]
     Args:
         jobs: of the record of the run; a job that ran on a GPU held one for as long as it ran.
     """
-    found: dict[str, list[dict[str, str]]] = {}
+    by_rule: dict[str, list[dict[str, str]]] = {}
     for path in benchmarks:
         on_gpu = jobs.get(path.stem, {"device": "cpu"})["device"] != "cpu"
         with path.open(newline="") as file:
             rows = [row | {"gpu": row["s"] if on_gpu else "0"} for row in csv.DictReader(file, delimiter="\t")]
-        found.setdefault(path.name.split(".")[0], []).extend(rows)
+        by_rule.setdefault(path.name.split(".")[0], []).extend(rows)
     return [
         Cost(
             rule,
@@ -134,7 +134,7 @@ def costs(benchmarks: list[Path], jobs: dict[str, dict[str, str]]) -> list[Cost]
             sum(_float(row["gpu"]) for row in rows),
             max((_float(row["max_rss"]) for row in rows), default=0.0),
         )
-        for rule, rows in found.items()
+        for rule, rows in by_rule.items()
     ]
 
 

@@ -155,16 +155,16 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ModelsJudgedMost": JUDGED,
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
-    found = {name: integer(value) for name, value in counts.items()}
-    found["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
+    values_of_claims = {name: integer(value) for name, value in counts.items()}
+    values_of_claims["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
     for claim in measured:
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]
         values = [entry["value"] for entry in claim["models"] if entry["value"] is not None]
-        found[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or NONE
-        found[f"{name}Range"] = _span(values, decimals)
-        found[f"{name}Paper"] = number(claim["paper_value"], decimals)
-    return found
+        values_of_claims[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or NONE
+        values_of_claims[f"{name}Range"] = _span(values, decimals)
+        values_of_claims[f"{name}Paper"] = number(claim["paper_value"], decimals)
+    return values_of_claims
 
 
 def _of_costs(costs: pl.DataFrame) -> dict[str, str]:

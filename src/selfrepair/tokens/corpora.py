@@ -59,5 +59,5 @@ def check_sha256(path: Path, expected: str) -> None:
     Raises:
         CorpusError: they differ.
     """
-    if expected and (found := sha256(path)) != expected:
-        raise CorpusError(f"{path} has SHA-256 {found}, not {expected}; restore the file, or correct its `sha256`")
+    if expected and (actual := sha256(path)) != expected:
+        raise CorpusError(f"{path} has SHA-256 {actual}, not {expected}; restore the file, or correct its `sha256`")

@@ -81,7 +81,7 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
     def text(rows: pl.DataFrame) -> list[str]:
         return [context(matrix[row], pos, decode) for row, pos in rows.select("row", "pos").rows()]
 
-    found = {
+    nested = {
         "model": tables.facts["name"],
         **{name: tables.facts[name] for name in ("n_layers", "n_heads", "parallel")},
         "heads": [head_name(*head) for head in heads.rows()],
@@ -104,7 +104,7 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
         "contexts": [shown.get(head, []) for head in heads.rows()],
         "neurons": _neurons(tables.frequency, tables.erasure),
     }
-    return _rounded(found)
+    return _rounded(nested)
 
 
 def to_json(data: dict[str, Any]) -> str:
@@ -125,34 +125,34 @@ def _start(statistics: pl.DataFrame) -> str:
 
 
 def _statistics(statistics: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     keys = ["ablation", "tokens", "statistic", "quantity"]
     for key, rows in statistics.partition_by(keys, as_dict=True, maintain_order=True).items():
-        within = found
+        within = nested
         for name in key[:-1]:
             within = within.setdefault(name, {})
         within[key[-1]] = _aligned(rows, heads, ["value", "low", "high"])
-    return found
+    return nested
 
 
 def _counts(statistics: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]:
     one = statistics.filter(quantity="self_repair")  # the counts of a statistic are those of all its quantities
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     keys = ["ablation", "tokens", "statistic"]
     for (ablation, tokens, statistic), rows in one.partition_by(keys, as_dict=True, maintain_order=True).items():
         counts = _aligned(rows, heads, ["n_tokens", "n_documents"])
-        found.setdefault(ablation, {}).setdefault(tokens, {})[statistic] = counts
-    return found
+        nested.setdefault(ablation, {}).setdefault(tokens, {})[statistic] = counts
+    return nested
 
 
 def _responders(responders: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     keys = ["ablation", "tokens", "part"]
     for (ablation, tokens, part), rows in responders.partition_by(keys, as_dict=True, maintain_order=True).items():
         by_head = rows.sort("later_layer").group_by("layer", "head").agg("value")
         values = [row[0] for row in _aligned(by_head, heads, ["value"])]
-        found.setdefault(ablation, {}).setdefault(tokens, {})[part] = values
-    return found
+        nested.setdefault(ablation, {}).setdefault(tokens, {})[part] = values
+    return nested
 
 
 def _aligned(rows: pl.DataFrame, heads: pl.DataFrame, columns: list[str]) -> list[list[Any]]:
@@ -171,8 +171,8 @@ def _draw(tokens: pl.DataFrame, heads: pl.DataFrame, seed: int) -> dict[str, pl.
 
 
 def _by_head(rows: pl.DataFrame, heads: pl.DataFrame) -> list[pl.DataFrame]:
-    found = rows.partition_by("layer", "head", as_dict=True, maintain_order=True)
-    return [found.get(head, rows.clear()) for head in heads.rows()]
+    by_head = rows.partition_by("layer", "head", as_dict=True, maintain_order=True)
+    return [by_head.get(head, rows.clear()) for head in heads.rows()]
 
 
 def _values(points: pl.DataFrame, tokens: dict[str, pl.DataFrame], heads: pl.DataFrame) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def _values(points: pl.DataFrame, tokens: dict[str, pl.DataFrame], heads: pl.Dat
 
 
 def _neurons(frequency: pl.DataFrame, erasure: pl.DataFrame) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     interval = ["value", "low", "high", "n_tokens"]
     columns = {
         "frequency": ["mlp_layer", "neuron", "first", "direct_effect", "change", "anti_erasing", *interval],
@@ -202,8 +202,8 @@ def _neurons(frequency: pl.DataFrame, erasure: pl.DataFrame) -> dict[str, Any]:
             if name == "erasure":
                 for entry, texts in zip(entries, rows.select(shown).rows(), strict=True):
                     entry["contexts"] = [text for text in texts if text is not None]
-            found.setdefault(head_name(layer, head), {"frequency": [], "erasure": []})[name] = entries
-    return found
+            nested.setdefault(head_name(layer, head), {"frequency": [], "erasure": []})[name] = entries
+    return nested
 
 
 def _rounded(value: Any) -> Any:

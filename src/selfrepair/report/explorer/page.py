@@ -34,13 +34,13 @@ def read_run(folder: Path) -> Run:
     listed = folder / "analysis/models.csv"
     if not listed.is_file():
         raise FileNotFoundError(f"{listed} is missing; {folder} is no folder of a finished run")
-    found = {}
+    data = {}
     for model in read_models(listed)["model"]:
         path = folder / "analysis" / model / DATA
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing; make it with `snakemake {path}`")
-        found[model] = path.read_text()
-    return Run(folder.resolve().name, found)
+        data[model] = path.read_text()
+    return Run(folder.resolve().name, data)
 
 
 def page(runs: list[Run]) -> str:

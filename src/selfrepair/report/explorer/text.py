@@ -20,15 +20,15 @@ def pieces(tokens: list[int], decode: Decode) -> list[str]:
 
     A token that ends within a character adds nothing, the one that completes it adds the whole.
     """
-    found, begin, done = [], 0, 0
+    texts, begin, done = [], 0, 0
     for end in range(1, len(tokens) + 1):
         before, after = decode(tokens[begin:done]), decode(tokens[begin:end])
         if len(after) > len(before) and not after.endswith(UNFINISHED):
-            found.append(after[len(before) :])
+            texts.append(after[len(before) :])
             begin, done = done, end
         else:
-            found.append("")
-    return found
+            texts.append("")
+    return texts
 
 
 def strongest(selected: pl.DataFrame, heads: pl.DataFrame) -> pl.DataFrame:
@@ -74,7 +74,7 @@ def contexts(
     for ablation, rows in kept.items():
         known = known.join(rows.select(*PLACE, pl.col("self_repair").alias(ablation)), on=PLACE, how="left")
     by_token = known.sort("place").partition_by("layer", "head", "rank", as_dict=True)
-    found: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    by_head: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for layer, head, rank, row, pos in tokens.rows():
         values = by_token.get((layer, head, rank), known.clear())
         stretch = matrix[row, max(0, pos + 1 - BEFORE) : pos + 2].tolist()
@@ -86,5 +86,5 @@ def contexts(
             "direct_effect": values["direct_effect"].to_list(),
             "self_repair": {ablation: values[ablation].to_list() for ablation in kept},
         }
-        found.setdefault((layer, head), []).append(entry)
-    return found
+        by_head.setdefault((layer, head), []).append(entry)
+    return by_head
