@@ -76,7 +76,7 @@ def token_rows(count: int) -> pl.DataFrame:
         for index in range(count):
             values = {name: number(name, layer, head, mlp, index) for name in NEURON_TOKENS}
             row = values | {"layer": layer, "head": head, "mlp_layer": mlp, "row": index // 10, "pos": index % 10}
-            row |= {"by_direct_effect": index % 2 == 0, "by_mlp_repair": index % 3 == 0, "document": index // 20}
+            row |= {"by_direct_effect": index % 2 == 0, "by_top_mlp_repair": index % 3 == 0, "document": index // 20}
             for name in ("neuron_direct_effect", "neuron_change"):
                 row[name] = [number(name, layer, head, mlp, index, rank) for rank in range(LISTED_NEURONS)]
             rows.append(row | {"neuron": list(range(index, index + LISTED_NEURONS))})

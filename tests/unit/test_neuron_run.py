@@ -79,7 +79,7 @@ def test_tables_are_plain_sums_over_every_neuron(setting):
             for name, chosen in (("direct_effect", effect), ("top_mlp_repair", outcome)):
                 key = {"layer": layer, "head": head, "mlp_layer": mlp}
                 expected_keys.add((*key.values(), name))
-                table = found.tokens.filter(f"by_{name.removeprefix('top_')}", **key)
+                table = found.tokens.filter(f"by_{name}", **key)
                 place = table["row"].to_numpy().astype(int) * LENGTH + table["pos"].to_numpy()
                 assert sorted(place) == sorted(chosen.tolist())
                 d, c = direct[place], change[place]
@@ -134,7 +134,7 @@ def test_batches_change_nothing(setting, monkeypatch):
     for name in ("tokens", "neurons", "ranks"):
         one, other = getattr(whole, name), getattr(parts, name)
         assert one.schema == other.schema and len(one) == len(other)
-    keys = ["layer", "head", "mlp_layer", "row", "pos", "by_direct_effect", "by_mlp_repair"]
+    keys = ["layer", "head", "mlp_layer", "row", "pos", "by_direct_effect", "by_top_mlp_repair"]
     assert whole.tokens.select(keys).equals(parts.tokens.select(keys))
     for table, names in (
         ("ranks", ["cumulative_share", "median_direct_effect"]),

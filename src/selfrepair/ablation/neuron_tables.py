@@ -116,7 +116,7 @@ class NeuronTables:
             "pos": pos,
             "document": self.documents[row, pos],
             "by_direct_effect": self.sets["direct_effect"][at],
-            "by_mlp_repair": self.sets["top_mlp_repair"][at],
+            "by_top_mlp_repair": self.sets["top_mlp_repair"][at],
             "direct_effect": m.direct_effect[token],
             "self_repair": m.self_repair[token],
             "repair_mlp": m.repair_mlp[token].sum(1),

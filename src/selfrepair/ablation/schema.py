@@ -138,7 +138,7 @@ NEURON_TOKENS = (
     | {
         "document": Column(pl.Int32, "index", "document of the correct next token"),
         "by_direct_effect": Column(pl.Boolean, "", "in the token set direct_effect"),
-        "by_mlp_repair": Column(pl.Boolean, "", "in the token set top_mlp_repair"),
+        "by_top_mlp_repair": Column(pl.Boolean, "", "in the token set top_mlp_repair"),
         "direct_effect": EFFECTS["direct_effect"],
         "self_repair": EFFECTS["self_repair"],
         "repair_mlp": Column(pl.Float32, "logits", "part of self_repair made by all MLPs together"),
