@@ -1,4 +1,4 @@
-"""Measure self-repair in language models, exactly: `load_model`, then `measure`.
+"""Measure self-repair in language models, exactly: `load_model`, `tokenize`, then `measure`.
 
 Names are imported when they are first used, so that light parts stay light.
 """
@@ -12,6 +12,7 @@ _HOME = {
     "clean_pass": "selfrepair.ablation.clean",
     "load_model": "selfrepair.models.load",
     "measure": "selfrepair.ablation.sweep",
+    "tokenize": "selfrepair.models.tokenize",
 }
 __all__ = sorted(_HOME)
 

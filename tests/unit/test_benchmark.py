@@ -17,7 +17,7 @@ from selfrepair.benchmark.flops import attention_flops, mlp_flops, sweep_flops
 from selfrepair.benchmark.growth import Point, measure_growth, points
 from selfrepair.benchmark.hooks import LeanHooks
 from selfrepair.benchmark.loading import measure_loading
-from selfrepair.benchmark.page import BEGIN, END, page, readme_with_block, recommendation
+from selfrepair.benchmark.page import page, recommendation
 from selfrepair.benchmark.precision import compare_precisions
 from selfrepair.benchmark.random_model import SHAPES, Shape, random_folded, random_rows, row_before, save_random_model
 from selfrepair.benchmark.schema import LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
@@ -247,21 +247,6 @@ def test_the_page_shows_every_table(tables):
     assert "None" not in text and "nan" not in text
 
 
-def test_a_readme_without_its_markers_is_refused(tables):
-    """Otherwise its text would be lost or doubled."""
-    written = readme_with_block(f"before\n{BEGIN}\nold\n{END}\nafter\n", tables)
-    assert (
-        written.startswith(f"before\n{BEGIN}\n\n|") and written.endswith(f"\n\n{END}\nafter\n") and "old" not in written
-    )
-    assert readme_with_block(written, tables) == written
-    for text in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"):
-        with pytest.raises(ValueError, match="README"):
-            readme_with_block(text, tables)
-
-
-def test_readme_and_page_are_made_from_the_tables_of_the_repository():
-    """Otherwise they claim what was not measured: `snakemake --cores all benchmark` writes them."""
-    committed = read_tables(ROOT / "docs/benchmark")
-    assert (ROOT / "docs/benchmark.md").read_text() == page(committed)
-    readme = (ROOT / "README.md").read_text()
-    assert readme == readme_with_block(readme, committed)
+def test_the_page_is_made_from_the_tables_of_the_repository():
+    """Otherwise it claims what was not measured: `snakemake --cores all benchmark` writes it."""
+    assert (ROOT / "docs/benchmark.md").read_text() == page(read_tables(ROOT / "docs/benchmark"))

@@ -178,7 +178,9 @@ def test_a_page_loads_nothing_and_holds_its_runs(tmp_path):
 
 
 def test_the_command_of_the_readme_writes_a_page_of_two_runs(tmp_path, monkeypatch):
-    (command,) = re.findall(r"^python (workflow/scripts/write_explorer.py .*)$", (ROOT / "README.md").read_text(), re.M)
+    (command,) = re.findall(
+        r"^python (workflow/scripts/write_explorer.py .*)$", (ROOT / "docs/workflow.md").read_text(), re.M
+    )
     for run in ("demo", "mine"):
         write_run(tmp_path / "results" / run, [TABLES])
     monkeypatch.chdir(tmp_path)

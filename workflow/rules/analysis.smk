@@ -50,7 +50,10 @@ ANALYSES = {
         texts=lambda wildcards: [
             f"model={wildcards.model}",
             f"count={config['experiments']['chosen_heads']}",
-            *(f"highlight={head}" for head in SETTINGS.highlight_heads(wildcards.model)),
+            *(
+                f"highlight={head}"
+                for head in SETTINGS.highlight_heads(wildcards.model)
+            ),
         ],
         output=f"{OF_MODEL}/chosen_heads.csv",
     ),

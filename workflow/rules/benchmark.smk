@@ -69,14 +69,13 @@ for table, (function, files, texts, memory) in BENCHMARK_RULES.items():
 
 
 rule benchmark:
-    """The benchmark's page and the README's table. Not part of `all`."""
+    """The benchmark's page. Not part of `all`."""
     input:
         code=code("benchmark_page", "measure"),
         methods="docs/benchmark/methods.csv",
         tables=[file for files in BENCHMARK_TABLES.values() for file in files],
     output:
-        page="docs/benchmark.md",
-        readme=update("README.md"),
+        "docs/benchmark.md",
     log:
         "<logs>/benchmark.log",
     benchmark:
@@ -86,5 +85,4 @@ rule benchmark:
     params:
         tables=subpath(input.methods, parent=True),
     shell:
-        "python {input.code[0]:q} --tables {params.tables:q} --output {output.page:q} --readme {output.readme:q} "
-        "2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --tables {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"

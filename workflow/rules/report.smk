@@ -105,3 +105,23 @@ rule write_report:
         "--captions {input.captions:q} --figures {input.figures:q} --tables {input.tables:q} "
         "--benchmarks {input.benchmarks:q} --output {output:q} "
         "2>&1 | tee {log:q}"
+
+
+rule readme:
+    """The README's picture and its table of findings. Not part of `all`."""
+    input:
+        code=code("write_readme", "analyse"),
+        claims="<results>/report/claims.json",
+        picture="<results>/figures/self_repair_by_depth.resample.png",
+    output:
+        readme=update("README.md"),
+        shown="docs/self_repair_by_depth.png",
+    log:
+        "<logs>/readme.log",
+    benchmark:
+        "<benchmarks>/readme.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    shell:
+        "python {input.code[0]:q} --claims {input.claims:q} --picture {input.picture:q} --readme {output.readme:q} "
+        "--shown {output.shown:q} 2>&1 | tee {log:q}"

@@ -1,6 +1,6 @@
-"""Write the benchmark's page and the README's table."""
+"""Write the benchmark's page."""
 
-from selfrepair.benchmark.page import write_pages
+from selfrepair.benchmark.page import write_page
 from selfrepair.core.program import program
 
-program(write_pages)
+program(write_page)

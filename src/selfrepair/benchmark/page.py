@@ -1,4 +1,4 @@
-"""The benchmark as Markdown: a page of its own, and the table of the README."""
+"""The benchmark as a page of Markdown."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,42 +9,24 @@ from selfrepair.benchmark.schema import QUANTITIES, TABLES, read_tables
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
 
-BEGIN, END = "<!-- benchmark -->", "<!-- /benchmark -->"
 LABELS = {
     "sweep": "one sweep",
     "hooks": "leanest hooks, one patched pass per head",
-    "authors": "the authors' procedure, four runs per head",
+    "authors": "the authors' procedure, four forward passes per head",
 }
 ACCURATE = 0.01  # largest share of the effect that an error of self-repair may be for a precision to be recommended
 AXES = {"layers": "Layers", "heads": "Heads of a layer", "tokens": "Tokens", "row_length": "Length of a row"}
 Format = Callable[[float | None], str]
 
 
-def write_pages(tables: Path, output: Path, readme: Path) -> None:
-    """Write the page of the benchmark, and the README's table, from the benchmark's CSV files.
+def write_page(tables: Path, output: Path) -> None:
+    """Write the page of the benchmark from its CSV files.
 
     Args:
         tables: folder of the CSV files.
         output: Markdown file to write.
-        readme: README whose table is written anew.
     """
-    read = read_tables(tables)
-    of_readme = readme_with_block(readme.read_text(), read)
-    write_text(output, page(read))
-    write_text(readme, of_readme)
-
-
-def readme_with_block(readme: str, tables: dict[str, pl.DataFrame]) -> str:
-    """Return the README with its table written anew.
-
-    Raises:
-        ValueError: the README lacks one of the two markers, or has one twice.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end) or BEGIN in rest or END in after:
-        raise ValueError(f"the README must hold {BEGIN} and then {END}, each once")
-    return f"{before}{BEGIN}\n\n{_methods(tables['methods'])}\n{_setting(tables)}\n\n{END}{after}"
+    write_text(output, page(read_tables(tables)))
 
 
 def page(tables: dict[str, pl.DataFrame]) -> str:

@@ -77,6 +77,7 @@ class FoldedModel:
         precision: number format of the matrix products.
         W_U_authors: what direct effects are read with, in place of `W_U` and without a division by the final scale,
             where the model is measured in the units of the authors' Llama (pitfall:llama-norm); None for logits.
+        directory: where the model and its tokenizer were loaded from; None for a folded model from disk.
     """
 
     name: str
@@ -97,6 +98,7 @@ class FoldedModel:
     layers: tuple[Layer, ...]
     precision: Precision = "float32"
     W_U_authors: Float[Tensor, "d_model d_vocab"] | None = None
+    directory: str | None = None
 
     @property
     def n_layers(self) -> int:

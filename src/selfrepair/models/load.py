@@ -45,20 +45,8 @@ def load_model(
         raise ValueError(f"revision {revision} was given for the directory {source}; it applies to hub ids only")
     folding, precision = Folding(folder, name or folder.name), str(dtype).removeprefix("torch.")
     layers = map(partial(converted, precision=precision, device=device), folding.layers())
-    return replace(folding.rest.in_precision(precision).to(device), layers=tuple(layers))
-
-
-def load_checked(folder: Path, name: str) -> tuple[FoldedModel, float]:
-    """Load and fold a model directory; return the model and its largest error against Hugging Face.
-
-    Returns:
-        the model in float32, and the error of its log-probabilities relative to the largest logit.
-
-    Raises:
-        ModelDirectoryError, ValueError: as `load_model`.
-    """
-    folding = Folding(folder, name)
-    return replace(folding.rest, layers=tuple(folding.layers())), folding.error
+    rest = folding.rest.in_precision(precision).to(device)
+    return replace(rest, layers=tuple(layers), directory=str(folder))
 
 
 def fold_to_disk(

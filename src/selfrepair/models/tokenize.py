@@ -1,0 +1,42 @@
+"""Rows of tokens of a text, as `measure` takes them."""
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from selfrepair.models.folded import FoldedModel
+from selfrepair.tokens.tokenizer import encode
+
+
+def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int[Tensor, "row pos"]:
+    """Cut a text into rows of tokens, each after the model's beginning-of-text token, as the workflow does.
+
+    A tokenizer without a beginning-of-text token begins rows with its end-of-text token. What is left over after the
+    last whole row is dropped.
+
+    Args:
+        model: from `load_model`, or the directory of a model or tokenizer.
+        text: one document.
+        row_length: tokens of a row, the first included.
+
+    Raises:
+        ValueError: the text does not fill two rows, so that none could replace another; or a row is longer than the
+            model was made for, or shorter than two tokens.
+        CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
+    """
+    if isinstance(model, FoldedModel):
+        if row_length > model.max_positions:
+            raise ValueError(f"row_length: {row_length} is more than the {model.max_positions} positions of the model")
+        if model.directory is None:
+            raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")
+        model = model.directory
+    if row_length < 2:
+        raise ValueError(f"row_length: {row_length} leaves no token to predict; use at least 2")
+    (ids,), bos, _ = encode(Path(model), [text])
+    rows = len(ids) // (row_length - 1)
+    if rows < 2:
+        raise ValueError(f"the text has {len(ids)} tokens, and two rows of {row_length} need {2 * (row_length - 1)}")
+    body = torch.tensor(ids[: rows * (row_length - 1)]).view(rows, -1)
+    return torch.cat([torch.full((rows, 1), bos), body], dim=1)

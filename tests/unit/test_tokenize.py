@@ -1,0 +1,52 @@
+"""`tokenize` gives the rows that the workflow would, whatever beginning-of-text token there is."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+import selfrepair as sr
+from selfrepair.tokens.corpora import CorpusError
+
+MODEL = Path(__file__).parents[2] / "workflow/resources/models/tiny-gpt2"
+TEXT = "Return a new array of given shape and type, filled with zeros. " * 20
+
+
+def without(folder: Path, *tokens: str) -> Path:
+    """The tokenizer of the shipped models, less some of its special tokens."""
+    folder.mkdir()
+    for file in MODEL.glob("tokenizer*"):
+        shutil.copy(file, folder)
+    config = folder / "tokenizer_config.json"
+    lines = [line for line in config.read_text().splitlines() if not any(f'"{token}"' in line for token in tokens)]
+    config.write_text("\n".join(lines))
+    return folder
+
+
+def test_rows_begin_with_bos_and_hold_the_text_in_order() -> None:
+    tokens = sr.tokenize(MODEL, TEXT, row_length=16)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    ids = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+    assert tokens.shape == (len(ids) // 15, 16) and tokens.dtype == torch.int64
+    assert (tokens[:, 0] == tokenizer.bos_token_id).all()
+    assert tokens[:, 1:].flatten().tolist() == ids[: tokens[:, 1:].numel()]
+    assert torch.equal(sr.tokenize(sr.load_model(MODEL), TEXT, 16), tokens)
+
+
+def test_a_tokenizer_without_bos_takes_its_end_of_text(tmp_path: Path) -> None:
+    folder = without(tmp_path / "eos", "bos_token")
+    assert AutoTokenizer.from_pretrained(folder).bos_token_id is None
+    assert torch.equal(sr.tokenize(folder, TEXT, 16), sr.tokenize(MODEL, TEXT, 16))
+
+
+def test_what_cannot_be_cut_into_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="two rows of 128 need 254"):
+        sr.tokenize(MODEL, "too short", 128)
+    with pytest.raises(ValueError, match="more than the 128 positions"):
+        sr.tokenize(sr.load_model(MODEL), TEXT, 129)
+    with pytest.raises(ValueError, match="at least 2"):
+        sr.tokenize(MODEL, TEXT, 1)
+    with pytest.raises(CorpusError, match="no bos_token and no eos_token"):
+        sr.tokenize(without(tmp_path / "none", "bos_token", "eos_token"), TEXT, 16)
