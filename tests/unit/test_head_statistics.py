@@ -41,7 +41,7 @@ def spread(tokens: pl.DataFrame) -> float:
 BY_HAND = {
     "heads_repaired": (True, lambda tokens: (mean(tokens, "self_repair", *HEADS) > 0).mean()),
     "peak_depth": (True, lambda tokens: np.argmax([layer(tokens, at) for at in range(N_LAYERS)]) / N_LAYERS),
-    "last_layer_drop": (True, lambda tokens: layer(tokens, 1) - layer(tokens, 2)),
+    "penultimate_minus_last": (True, lambda tokens: layer(tokens, 1) - layer(tokens, 2)),
     "late_norm_share": (True, late_share),
     "penultimate_norm_share": (True, penultimate_share),
     "spread_exceeds_mean": (True, spread),

@@ -4,19 +4,16 @@ import pytest
 
 from selfrepair.report.readme import BEGIN, END, findings, with_block
 
-CLAIM = {"wording": "Heads are repaired.", "unit": "fraction", "paper_value": 0.86}
+CLAIM = {"wording": "Heads are repaired.", "paper_value": 0.86}
 
 
-def test_a_finding_names_the_models_that_it_holds_in() -> None:
-    models = [
-        {"model": "a", "value": 0.9, "holds": True},
-        {"model": "b", "value": 0.25, "holds": False},
-        {"model": "c", "value": None, "holds": None},
-    ]
-    *_, row = findings([CLAIM | {"models": models}]).splitlines()
-    assert row == "| Heads are repaired. (fraction) | 0.86 | 0.25 to 0.90 | 1 of 2: a |"
-    *_, row = findings([CLAIM | {"models": models[:1], "paper_value": None}]).splitlines()
-    assert row == "| Heads are repaired. (fraction) |  | 0.90 to 0.90 | 1 of 1 |"
+def test_a_finding_stands_beside_its_null_and_says_where_it_held() -> None:
+    models = [{"value": 0.9, "null": 0.5}, {"value": 0.25, "null": None}, {"value": None, "null": None}]
+    *_, row = findings([CLAIM | {"models": models, "others": {"held": ["a"], "models": 2}}]).splitlines()
+    assert row == "| Heads are repaired. | 0.86 | 0.25 to 0.90 | 0.50 | 1 of 2 |"
+    nothing = {"models": models[2:], "others": {"held": [], "models": 0}, "paper_value": None}
+    *_, row = findings([CLAIM | nothing]).splitlines()
+    assert row == "| Heads are repaired. |  | not measured | not measured | 0 of 0 |"
 
 
 def test_a_readme_without_its_markers_is_refused() -> None:

@@ -56,6 +56,8 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
     if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
         raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
+    if clash := set(settings.twins) & set(settings.models):
+        raise WorkflowError(f"models: {', '.join(clash)} is what the null twin of a model is called; rename the model")
     for name, model in config["models"].items():
         _check_model(name, model, settings)
     return settings

@@ -17,7 +17,7 @@ KINDS = {
     "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
     "transformers tyro",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml tyro",
-    "draw": "altair numpy polars tyro vl-convert-python",
+    "draw": "altair jaxtyping numpy polars tyro vl-convert-python",
     "typeset": "tyro",
     "train": "datasets jaxtyping polars safetensors tokenizers torch transformers tyro",
 }

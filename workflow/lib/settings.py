@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, weight_files
+from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, twins, weight_files
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
@@ -102,17 +102,29 @@ class Settings:
         """Names of the second measurements, in the authors' units, of models that ask for one."""
         return list(authors_units_measurements(self.config["models"]))
 
-    def measured(self, ablation: str) -> list[str]:
-        """Models with summaries of a kind of ablation, those in the authors' units after the others."""
-        return self.models + (self.as_published if ablation == "resample" else [])
+    @property
+    def twins(self) -> list[str]:
+        """Names of the models' null twins; none if they get no rows."""
+        return list(twins(self.config["models"])) if self.config["null_twins"]["rows"] else []
 
-    def variant(self, name: str) -> str:
-        """Flag of a model that is folded in another way."""
-        return "--authors-units" if name in self.as_published else ""
+    def rows(self, name: str) -> int:
+        """Rows of tokens that a model is measured on."""
+        rows = self.config["tokens"]["rows"]
+        return min(rows, self.config["null_twins"]["rows"]) if name in self.twins else rows
+
+    def measured(self, ablation: str) -> list[str]:
+        """Models that a kind of ablation is measured on: those in the authors' units and twins by resampling only."""
+        return self.models + (self.as_published + self.twins if ablation == "resample" else [])
+
+    def variant(self, name: str) -> list[str]:
+        """Flags of a model that is folded in another way."""
+        if name in self.twins:
+            return ["--shuffle", str(self.config["seed"])]
+        return ["--authors-units"] if name in self.as_published else []
 
     def _base(self, name: str) -> str:
         """The configured model behind a name."""
-        return authors_units_measurements(self.config["models"]).get(name, name)
+        return (authors_units_measurements(self.config["models"]) | twins(self.config["models"])).get(name, name)
 
     def _entry(self, name: str) -> dict[str, Any]:
         return self.config["models"][self._base(name)]

@@ -18,7 +18,6 @@ rule measure_clean:
     threads: 1
     resources:
         **MEASURING,
-        runtime=60,
     params:
         top_fraction=config["analysis"]["top_fraction"],
         control=config["ablation"]["control_tokens"],
@@ -92,7 +91,6 @@ rule measure_iterative:
     threads: 1
     resources:
         **MEASURING,
-        runtime=60,
     params:
         sampled=subpath(input.tokens, parent=True),
         clean=subpath(input.clean, parent=True),
@@ -202,7 +200,6 @@ rule check_norm:
     threads: 1
     resources:
         **MEASURING,
-        runtime=60,
     params:
         sampled=subpath(input.tokens, parent=True),
         heads=4,
@@ -220,7 +217,7 @@ MEASUREMENTS = {
         for rule, models, file in [
             ("measure_clean", MEASURED, "clean/tokens"),
             ("measure_iterative", MODELS, "iterative/additions"),
-            ("measure_neurons", MODELS, "neurons/tokens"),
+            ("measure_neurons", [*MODELS, *TWINS], "neurons/tokens"),
             ("measure_partners", MODELS, "partners"),
         ]
         for model in models

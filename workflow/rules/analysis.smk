@@ -43,6 +43,21 @@ ANALYSES = {
             allow_missing=True,
         ),
     ),
+    "neuron_statistics": dict(
+        function="claims.bootstrap:neuron_statistics",
+        job="neuron_statistics.{model}",
+        tables={
+            "tokens": "<results>/ablation/{model}/neurons/tokens.parquet",
+            "chosen": f"{OF_MODEL}/chosen_heads.csv",
+            "clean": "<results>/ablation/{model}/clean/tokens.parquet",
+            "heads": f"{OF_MODEL}/resample/head_statistics.parquet",
+        },
+        texts=BOOTSTRAP,
+        output=[
+            f"{OF_MODEL}/neurons/statistics.parquet",
+            f"{OF_MODEL}/neurons/statistics.csv",
+        ],
+    ),
     "choose_heads": dict(
         function="ablation.chosen_heads:chosen_of_files",
         job="choose_heads.{model}",
@@ -159,7 +174,6 @@ for analysis, entry in ANALYSES.items():
         resources:
             mem_mb=lambda wildcards, input, attempt: attempt
             * int(4000 + 5 * input.size_mb),
-            runtime=60,
         params:
             function=entry["function"],
             inputs=arguments(entry["tables"], entry["texts"]),
@@ -168,10 +182,12 @@ for analysis, entry in ANALYSES.items():
             "2>&1 | tee {log:q}"
 
 
-# Second measurements have summaries of heads, and no others.
+# Second measurements have summaries of heads alone, twins what claims need.
+OF_TWINS = ["bootstrap_statistics", "choose_heads", "neuron_statistics"]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),
     *expand("summarise_heads.{model}.resample", model=SETTINGS.as_published),
+    *expand("{analysis}.{model}", analysis=OF_TWINS, model=TWINS),
 ]
 ANALYSED = [
     *(file for entry in ANALYSES.values() for file in every(entry["output"])),
@@ -179,5 +195,10 @@ ANALYSED = [
         ANALYSES["summarise_heads"]["output"],
         model=SETTINGS.as_published,
         ablation="resample",
+    ),
+    *(
+        file
+        for name in OF_TWINS
+        for file in expand(ANALYSES[name]["output"], model=TWINS)
     ),
 ]

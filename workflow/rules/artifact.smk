@@ -34,6 +34,11 @@ INTERMEDIATE = [
         model=MODELS,
         table=["iterative/moves", "neurons/neurons", "neurons/ranks"],
     ),
+    *expand(
+        "<results>/ablation/{model}/neurons/{table}.parquet",
+        model=TWINS,
+        table=["neurons", "ranks"],
+    ),
     "<results>/paper/macros.tex",
 ]
 INPUTS = sorted(
@@ -93,8 +98,6 @@ rule record_crate:
         "<benchmarks>/record_crate.tsv"
     conda:
         "../../envs/analyse.yaml"
-    resources:
-        runtime=20,
     params:
         run=subpath(output[0], parent=True),
         listed=listed,

@@ -27,8 +27,9 @@ MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations
 SHARDS = SETTINGS.shards
 RESULTS = SETTINGS.results
-# With the second measurements, in the authors' units, and the ablation of all of them in shards.
-MEASURED = [*MODELS, *SETTINGS.as_published]
+# With the second measurements, in the authors' units, and the null twins; and the ablation of all of them in shards.
+TWINS = SETTINGS.twins
+MEASURED = [*MODELS, *SETTINGS.as_published, *TWINS]
 SHARDED = [
     (model, ablation, shard)
     for ablation in ABLATIONS

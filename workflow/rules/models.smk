@@ -16,7 +16,6 @@ rule train_tokenizer:
         "../../envs/train.yaml"
     resources:
         mem_mb=2000,
-        runtime=20,
     params:
         vocabulary_size=TRAINING["vocabulary_size"],
         folder=subpath(output[0], parent=True),
@@ -82,7 +81,7 @@ rule fetch_model:
 
 
 rule fold_model:
-    """Fold a model into the canonical form and check it against Hugging Face."""
+    """Fold a model, or its null twin with shuffled weights, into the canonical form and check it against Hugging Face."""
     input:
         code=code("fold_model", "measure"),
         model=lambda wildcards: SETTINGS.model_files(wildcards.model),
@@ -97,11 +96,10 @@ rule fold_model:
         "../../envs/measure.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
-        runtime=60,
     params:
         directory=lambda wildcards: SETTINGS.directory(wildcards.model),
         precision=config.get("precision", "float32"),
         variant=lambda wildcards: SETTINGS.variant(wildcards.model),
     shell:
         "python {input.code[0]} --directory {params.directory:q} --name {wildcards.model} "
-        "--precision {params.precision} {params.variant} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"
+        "--precision {params.precision} {params.variant:q} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"

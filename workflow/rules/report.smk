@@ -25,19 +25,22 @@ rule check_claims:
         code=code("check_claims", "analyse"),
         claims="config/claims.yaml",
         schema="workflow/schemas/claims.schema.yaml",
-        models="<results>/analysis/models.csv",
+        facts=expand("<results>/models/{model}/model.json", model=MODELS),
+        fetched=list(SETTINGS.fetched_records("models").values()),
         tables=expand(
             "<results>/analysis/{model}/{table}.parquet",
             model=MODELS,
             table=[
                 "resample/head_statistics",
-                "resample/norm",
-                "noise",
-                "neurons/shares",
-                "neurons/frequency",
+                "neurons/statistics",
                 "iterative/moving",
                 "iterative/repression",
             ],
+        ),
+        twins=expand(
+            "<results>/analysis/{model}/{table}.parquet",
+            model=TWINS,
+            table=["resample/head_statistics", "neurons/statistics"],
         ),
     output:
         json="<results>/report/claims.json",
@@ -50,13 +53,12 @@ rule check_claims:
     conda:
         "../../envs/analyse.yaml"
     params:
-        analyses=lambda wildcards, input: [
-            f"{Path(input.models).parent}/{model}" for model in MODELS
-        ],
+        analyses=expand(f"{RESULTS}/analysis/{{model}}", model=MODELS),
+        twins=expand(f"{RESULTS}/analysis/{{model}}", model=TWINS),
     shell:
-        "python {input.code[0]:q} --claims {input.claims:q} --schema {input.schema:q} --models {input.models:q} "
-        "--analyses {params.analyses:q} --json {output.json:q} --tex {output.tex:q} --csv {output.csv:q} "
-        "2>&1 | tee {log:q}"
+        "python {input.code[0]:q} --claims {input.claims:q} --schema {input.schema:q} --facts {input.facts:q} "
+        "--analyses {params.analyses:q} --twins {params.twins:q} --fetched {input.fetched:q} "
+        "--json-output {output.json:q} --tex {output.tex:q} --csv {output.csv:q} 2>&1 | tee {log:q}"
 
 
 rule write_report:

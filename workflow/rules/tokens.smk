@@ -57,14 +57,13 @@ rule sample_tokens:
         "../../envs/measure.yaml"
     resources:
         mem_mb=3000,
-        runtime=30,
     params:
         sha256=SETTINGS.corpus.get("sha256", ""),
         text=SETTINGS.corpus["text"],
         split=config["tokens"].get("split", ""),
         kinds=config["tokens"].get("kinds", []),
         directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
-        rows=config["tokens"]["rows"],
+        rows=lambda wildcards: SETTINGS.rows(wildcards.model),
         row_length=config["tokens"]["row_length"],
         seed=config["seed"],
         folder=subpath(output.tokens, parent=True),

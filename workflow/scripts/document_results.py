@@ -1,12 +1,6 @@
-"""Write results/README.md: every file of a run, and every column of its tables with type, unit and meaning."""
+"""Write results/README.md."""
 
-import argparse
-from pathlib import Path
+from selfrepair.core.program import program
+from selfrepair.report.documentation import write_results_readme
 
-from selfrepair.report.documentation import results_readme
-
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--output", type=Path, default=Path("results/README.md"), help="file to write")
-args = parser.parse_args()
-
-args.output.write_text(results_readme())
+program(write_results_readme)

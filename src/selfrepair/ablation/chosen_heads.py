@@ -19,6 +19,8 @@ REASONS = {
     "least_noise": "smallest noise, of the same heads",
     "largest_direct_effect": "largest mean direct effect on top tokens, logits",
 }
+NOT_BY_REPAIR = ("configured", "largest_direct_effect")  # reasons that do not look at what ablation does
+BY_EFFECT = 3  # heads to take for their direct effect
 READ = ["layer", "head", "selected", "control", "direct_effect", "self_repair"]
 CHOSEN_HEADS = {
     "model": Column(pl.String, "", "name of the model"),
@@ -44,7 +46,7 @@ def choose_heads(model: str, tokens: pl.DataFrame, configured: list[tuple[int, i
     Args:
         tokens: token rows (`ablated_tokens`) of top and of control tokens.
         configured: heads to take in any case, in their order.
-        count: heads to take for their self-repair; of every other reason there is one.
+        count: heads to take for their self-repair; of those with most and least noise there is one each.
 
     Raises:
         ValueError: a configured head was not measured.
@@ -62,7 +64,7 @@ def choose_heads(model: str, tokens: pl.DataFrame, configured: list[tuple[int, i
         "most_self_repair": _first(of_head.filter(pl.col("direct_effect") > 0), "self_repair", count),
         "most_noise": _first(strong, "noise", 1),
         "least_noise": _first(strong, "noise", 1, smallest=True),
-        "largest_direct_effect": _first(of_head, "direct_effect", 1),
+        "largest_direct_effect": _first(of_head, "direct_effect", BY_EFFECT),
     }
     rows = pl.concat(
         [table.select("layer", "head", pl.lit(reason).alias("reason"), "value") for reason, table in by_reason.items()]

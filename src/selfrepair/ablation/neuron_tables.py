@@ -14,12 +14,11 @@ from torch import Tensor
 
 from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.neuron_recorder import NeuronEffects
-from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
+from selfrepair.ablation.schema import FREQUENT_RANKS, LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
 from selfrepair.core.tables import Column, empty, frame
 
 SETS = ("direct_effect", "top_mlp_repair")
 MEDIAN_TOKENS = 2000  # of a set at most, spread evenly over it: medians need all values at once
-FREQUENT_RANKS = 10  # a neuron counts as frequent by the tokens on which it is among so many
 SUMS = ("direct_effect", "change", "top_10", "first", "erasing", "anti_erasing")
 
 
@@ -46,7 +45,7 @@ class NeuronTables:
         tokens = sum(int(chosen.sum()) for chosen in self.sets.values()) * len(self.layers)
         sampled = sum(int(chosen.sum()) for chosen in self._sampled.values()) * len(self.layers)
         sums = pairs * len(SETS) * (len(SUMS) + 1) * self.d_mlp * 8
-        return tokens * 4 * (3 * LISTED_NEURONS + 16) + 2 * sampled * self.d_mlp * 4 + sums
+        return tokens * 4 * (3 * LISTED_NEURONS + 18) + 2 * sampled * self.d_mlp * 4 + sums
 
     def add(
         self,
@@ -126,6 +125,8 @@ class NeuronTables:
             "absolute_change": change.abs().sum(1),
             "top_percent_change": change[:, : max(1, self.d_mlp // 100)].sum(1),
             "top_5_change": change[:, :5].sum(1),
+            "harmful_direct_effect": direct[:, -1],
+            "harmful_change": change[:, -1],
             "neuron": _listed(order, -1),
             "neuron_direct_effect": _listed(direct, torch.nan),
             "neuron_change": _listed(change, torch.nan),

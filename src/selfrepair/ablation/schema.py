@@ -124,6 +124,7 @@ ADDITIONS = (
         "new_direct_effect_perturbed": Column(pl.Float32, "logits", "the same with the scale of the perturbed pass"),
     }
 )
+FREQUENT_RANKS = 10  # a neuron counts as frequent by the tokens on which it is among so many
 LISTED_NEURONS = 50  # neurons that a token row names
 TOKEN_SET = Column(
     pl.String,
@@ -148,6 +149,10 @@ NEURON_TOKENS = (
         "absolute_change": Column(pl.Float32, "logits", "sum over all neurons of the size of the change"),
         "top_percent_change": Column(pl.Float32, "logits", "sum over the 1 % of neurons (at least 1) that change most"),
         "top_5_change": Column(pl.Float32, "logits", "sum over the 5 neurons that change most"),
+        "harmful_direct_effect": Column(
+            pl.Float32, "logits", "clean direct effect of the neuron whose change is smallest (most negative)"
+        ),
+        "harmful_change": Column(pl.Float32, "logits", "change of that neuron"),
         "neuron": Column(
             pl.Array(pl.Int32, LISTED_NEURONS), "index", "the neurons that change most, largest first; -1 if no more"
         ),

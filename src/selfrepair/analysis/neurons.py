@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from selfrepair.ablation.neuron_tables import FREQUENT_RANKS, SETS
-from selfrepair.ablation.schema import LISTED_NEURONS
+from selfrepair.ablation.neuron_tables import SETS
+from selfrepair.ablation.schema import FREQUENT_RANKS, LISTED_NEURONS
 from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, median, ratio_of_sums
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,

@@ -41,17 +41,6 @@ STATISTICS = {
     ),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
 }
-HEAD_STATISTICS = {
-    "model": Column(pl.String, "", "name of the model"),
-    "n_layers": Column(pl.Int16, "layers", "layers of the model"),
-    "heads": Column(pl.Int64, "heads", "heads that were measured"),
-    "statistic": Column(pl.String, "", "function of selfrepair.claims.heads"),
-    "value": Column(pl.Float64, "as statistic", "the statistic; NaN where its heads were not measured"),
-    "low": Column(
-        pl.Float64, "as statistic", "lower end of its 95 % bootstrap interval, clustered by document; null where none"
-    ),
-    "high": Column(pl.Float64, "as statistic", "upper end of it"),
-}
 RESPONDERS = {
     "model": Column(pl.String, "", "name of the model"),
     "ablation": Column(pl.String, "", "resample, zero or mean"),

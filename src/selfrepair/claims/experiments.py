@@ -1,41 +1,10 @@
-"""Statistics of claims about the final norm, single tokens, single neurons and iterative inference."""
-
-import math
+"""Statistics of claims about iterative inference, read from the tables of its experiments."""
 
 import polars as pl
 
 from selfrepair.claims.tables import Measured, Tables
 
 OWN = "own"  # output that was added to the stream (`ADDITIONS`)
-
-
-def scale_falls(t: Tables) -> Measured:
-    """Share of top tokens, heads of the second half, whose final scale is smaller after resample ablation."""
-    norm = t["resample/norm"]
-    return _only(norm.filter(heads="later half", tokens="top", quantity="scale_ratio", statistic="above_1"))
-
-
-def overcorrected(t: Tables) -> Measured:
-    """Share of top tokens, heads of the second half, whose logit is higher in the ablated pass."""
-    return _only(t["noise"].filter(heads="later half", tokens="top", quantity="overcorrected"))
-
-
-def first_neuron_anti_erases(t: Tables) -> Measured:
-    """Share of top tokens on which the neuron that repairs most erased and erases less, mean over chosen heads.
-
-    Neurons of the last MLP, as in the paper; tokens by direct effect, not by the outcome.
-    """
-    return _of_neurons(t, "first_anti_erasing")
-
-
-def few_neurons_share(t: Tables) -> Measured:
-    """Share of all positive changes that the 1 % of neurons with the largest make, last MLP, mean over chosen heads."""
-    return _of_neurons(t, "top_percent_share")
-
-
-def most_frequent_neuron(t: Tables) -> Measured:
-    """Share of top tokens on which a head's most frequent neuron is among the ten of the last MLP that repair most."""
-    return _mean(_last_mlp(t, "neurons/frequency").filter(place=0))
 
 
 def moving_correlation(t: Tables) -> Measured:
@@ -64,22 +33,6 @@ def _repression(t: Tables, scale: str, statistic: str) -> Measured:
     return _only(rows.filter(pl.col("layer").is_null()))
 
 
-def _of_neurons(t: Tables, quantity: str) -> Measured:
-    return _mean(_last_mlp(t, "neurons/shares").filter(quantity=quantity))
-
-
-def _last_mlp(t: Tables, name: str) -> pl.DataFrame:
-    """Rows about the last layer's MLP; none where the run looks at others only."""
-    return t[name].filter(token_set="direct_effect", mlp_layer=t.n_layers - 1)
-
-
 def _only(rows: pl.DataFrame) -> Measured:
     (row,) = rows.select("value", "low", "high").rows()
     return Measured(*row)
-
-
-def _mean(rows: pl.DataFrame) -> Measured:
-    """Mean over heads; its interval, as everywhere, of averaged ends."""
-    if rows.is_empty():
-        return Measured(math.nan)
-    return Measured(*(rows[name].mean() for name in ("value", "low", "high")))

@@ -33,11 +33,11 @@ def early_repair(h: Heads) -> float:
 
 
 def peak_depth(h: Heads) -> float:
-    """Depth (layer / number of layers) of the layer with the largest mean self-repair."""
-    return peak_layer(h.layers)["layer"] / h.n_layers
+    """Depth (0 for the first layer, 1 for the last) of the layer with the largest mean self-repair."""
+    return peak_layer(h.layers)["layer"] / (h.n_layers - 1)
 
 
-def last_layer_drop(h: Heads) -> float:
+def penultimate_minus_last(h: Heads) -> float:
     """Mean self-repair of the last layer but one minus that of the last, in logits."""
     last = h.layers["mean_self_repair"].tail(2)
     return _mean(last.head(1)) - _mean(last.tail(1))
@@ -117,6 +117,16 @@ def spread_exceeds_mean(h: Heads) -> float:
     """
     late = _late_heads(h)
     return _mean(late["sd_self_repair"] > late["mean_self_repair"].abs())
+
+
+def scale_falls(h: Heads) -> float:
+    """Share of top tokens whose final scale is smaller after the ablation, mean over heads of the second half."""
+    return _mean(_late_heads(h)["share_scale_falls"])
+
+
+def overcorrected(h: Heads) -> float:
+    """Share of top tokens whose logit is higher in the ablated pass, mean over heads of the second half."""
+    return _mean(_late_heads(h)["share_overcorrected"])
 
 
 def _late_heads(h: Heads) -> pl.DataFrame:

@@ -13,9 +13,9 @@ import polars as pl
 
 from selfrepair.analysis.schema import REFERENCE_AGREEMENT, REFERENCE_HEADS
 from selfrepair.claims.statistics import OF_HEADS, Heads
-from selfrepair.claims.verdicts import published_name
 from selfrepair.core.tables import Column, empty, frame
 
+ALIASES = {"gpt2": "gpt2-small"}  # what reference files call a model, where users often call it something else
 COLUMNS = {
     "model": pl.String,
     "percentile": pl.Float64,
@@ -42,7 +42,7 @@ QUANTITIES = {
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
 NORM_SHARE, NORM_SHARE_CLAIM = "penultimate_norm_share", "norm-share-mean"
 # Statistics that need more than top tokens of heads, which is all that the file holds.
-NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail", "spread_exceeds_mean")
+NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail", "spread_exceeds_mean", "scale_falls", "overcorrected")
 MODELS = {
     "model": Column(pl.String, "", "name of the model in the run"),
     "published_as": Column(pl.String, "", "its name in the reference file; null where it is not compared"),
@@ -103,7 +103,7 @@ def compare(heads: dict[str, pl.DataFrame], published: pl.DataFrame) -> Comparis
     """
     listed, joined = [], [empty(REFERENCE_HEADS)]
     for name, table in heads.items():
-        published_as = published_name(name)
+        published_as = ALIASES.get(name, name)
         other = published.filter(model=published_as)
         means = table.filter((pl.col("tokens") == "top") & (pl.col("statistic") == "mean"))
         if reason := _reason(table, published_as, other):

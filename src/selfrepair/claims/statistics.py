@@ -1,10 +1,15 @@
 """The statistics that decide claims: each a function of one model's heads or of its summary tables."""
 
+import math
 from collections.abc import Callable
 
-from selfrepair.claims import experiments, heads
+import polars as pl
+
+from selfrepair.claims import experiments, heads, neurons
+from selfrepair.claims.neurons import Neurons
 from selfrepair.claims.tables import (
     HEAD_STATISTICS,
+    NEURON_STATISTICS,
     TABLES,
     Heads,
     Measured,
@@ -18,12 +23,15 @@ from selfrepair.claims.tables import (
 
 __all__ = [
     "HEAD_STATISTICS",
+    "NEURON_STATISTICS",
     "OF_EXPERIMENTS",
     "OF_HEADS",
+    "OF_NEURONS",
     "STATISTICS",
     "TABLES",
     "Heads",
     "Measured",
+    "Neurons",
     "Tables",
     "complete",
     "fully_measured",
@@ -41,7 +49,7 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.late_repair_of_loss,
         heads.early_repair,
         heads.peak_depth,
-        heads.last_layer_drop,
+        heads.penultimate_minus_last,
         heads.late_self_repair_share,
         heads.late_norm_share,
         heads.late_attention_share,
@@ -55,28 +63,44 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.last_mlp_share,
         heads.heavy_tail,
         heads.spread_exceeds_mean,
+        heads.scale_falls,
+        heads.overcorrected,
     )
 }
 OF_EXPERIMENTS: dict[str, Callable[[Tables], Measured]] = {
     function.__name__: function
     for function in (
-        experiments.scale_falls,
-        experiments.overcorrected,
-        experiments.first_neuron_anti_erases,
-        experiments.few_neurons_share,
-        experiments.most_frequent_neuron,
         experiments.moving_correlation,
         experiments.repression_ratio,
         experiments.repression_beyond_random,
         experiments.heads_repressed,
     )
 }
-STATISTICS = OF_HEADS | OF_EXPERIMENTS
+OF_NEURONS: dict[str, Callable[[Neurons], float]] = {
+    function.__name__: function
+    for function in (
+        neurons.first_neuron_anti_erases,
+        neurons.mirror_of_first_neuron,
+        neurons.erasure_beyond_mirror,
+        neurons.few_neurons_share,
+        neurons.most_frequent_neuron,
+    )
+}
+STATISTICS = OF_HEADS | OF_NEURONS | OF_EXPERIMENTS
 
 
-def measure(name: str, tables: Tables) -> Measured:
-    """Return a statistic of one model: those of heads were computed with their bootstrap, which needs the tokens."""
+def measure(name: str, tables: Tables, head: tuple[int, int] | None = None) -> Measured:
+    """Return a statistic of one model; those of heads and neurons were computed with their bootstrap.
+
+    Args:
+        head: of statistics of neurons, the head that was ablated; None for the mean over heads.
+    """
     if name in OF_EXPERIMENTS:
         return OF_EXPERIMENTS[name](tables)
-    (row,) = tables[HEAD_STATISTICS].filter(statistic=name).select("value", "low", "high").rows()
-    return Measured(*row)
+    if name in OF_HEADS:
+        rows = tables[HEAD_STATISTICS].filter(statistic=name)
+    else:
+        layer, index = head or (None, None)
+        of_head = pl.col("layer").eq_missing(layer) & pl.col("head").eq_missing(index)
+        rows = tables[NEURON_STATISTICS].filter(of_head, statistic=name)
+    return Measured(*rows.select("value", "low", "high").row(0)) if len(rows) else Measured(math.nan)

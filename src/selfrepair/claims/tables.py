@@ -9,15 +9,9 @@ import polars as pl
 from selfrepair.analysis.wide import wide
 
 HEAD_STATISTICS = "resample/head_statistics"
-TABLES = (
-    HEAD_STATISTICS,
-    "resample/norm",
-    "noise",
-    "neurons/shares",
-    "neurons/frequency",
-    "iterative/moving",
-    "iterative/repression",
-)
+NEURON_STATISTICS = "neurons/statistics"
+TABLES = (HEAD_STATISTICS, NEURON_STATISTICS, "iterative/moving", "iterative/repression")
+OF_TWINS = (HEAD_STATISTICS, NEURON_STATISTICS)  # what the twin of a model has
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,8 @@ class Heads:
 
     Attributes:
         heads, layers: on top tokens, one row per head or layer, layers ascending (`summaries.wide`); where they are of
-            token rows, heads also have `sd_self_repair`, the standard deviation over top tokens.
+            token rows, heads also have `sd_self_repair`, the standard deviation over top tokens, and shares of top
+            tokens: `share_scale_falls` and `share_overcorrected`.
         unfiltered_heads, unfiltered: the same on all tokens.
     """
 
@@ -74,19 +69,19 @@ class Tables:
         """Number of layers."""
         return self[HEAD_STATISTICS]["n_layers"][0]
 
-    def of_head(self, layer: int, head: int) -> "Tables":
-        """These tables, with those of single heads' neurons reduced to one head."""
-        single = {name: t.filter(layer=layer, head=head) for name, t in self.named.items() if "mlp_layer" in t.columns}
-        return Tables(self.named | single)
+    @property
+    def n_heads(self) -> int:
+        """Number of heads of all layers."""
+        return self[HEAD_STATISTICS]["heads"][0]
 
 
-def read_tables(folder: Path) -> Tables:
+def read_tables(folder: Path, names: tuple[str, ...] = TABLES) -> Tables:
     """Read the summaries of one model.
 
     Args:
         folder: of the model in the run's analysis.
     """
-    return Tables({name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES})
+    return Tables({name: pl.read_parquet(folder / f"{name}.parquet") for name in names})
 
 
 def head_tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Heads:

@@ -102,6 +102,11 @@ def authors_units_measurements(models: dict[str, dict[str, Any]]) -> dict[str, s
     return {f"{name}-as-published": name for name, entry in models.items() if entry.get("as_published")}
 
 
+def twins(models: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Name of the null twin of each of a run's models, and the model behind it."""
+    return {f"{name}-shuffled": name for name in models}
+
+
 def parse_head(name: str) -> tuple[int, int]:
     """Return (layer, head) of a name such as `L9H11`.
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
 from selfrepair.models.precision import Precision
+from selfrepair.models.shuffle import shuffle_model
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
 
@@ -71,7 +73,13 @@ def fold_to_disk(
 
 
 def fold_model(
-    directory: Path, name: str, output: Path, facts: Path, precision: Precision = "float32", authors_units: bool = False
+    directory: Path,
+    name: str,
+    output: Path,
+    facts: Path,
+    precision: Precision = "float32",
+    authors_units: bool = False,
+    shuffle: int | None = None,
 ) -> None:
     """Load a model, fold it into the canonical form, check it against Hugging Face, and save it.
 
@@ -82,11 +90,14 @@ def fold_model(
         facts: JSON file to write: size, checksums, error of the check.
         precision: in which the model is computed.
         authors_units: direct effects in the units of the authors' Llama.
+        shuffle: seed with which weights are permuted first, for the model's null twin (`shuffle_model`).
 
     Raises:
         ModelDirectoryError, ValueError: as `load_model`.
     """
-    folded = fold_to_disk(directory, name, output, precision, authors_units)
+    with tempfile.TemporaryDirectory() as temporary:
+        source = directory if shuffle is None else shuffle_model(directory, shuffle, Path(temporary) / name)
+        folded = fold_to_disk(source, name, output, precision, authors_units)
     write_text(facts, json.dumps(folded, indent=2) + "\n")
 
 

@@ -3,8 +3,12 @@
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from selfrepair.claims.statistics import HEAD_STATISTICS, STATISTICS
+import yaml
+
+from selfrepair.claims.nulls import MIRROR, NOTHING
+from selfrepair.claims.statistics import HEAD_STATISTICS, NEURON_STATISTICS, STATISTICS
 from selfrepair.claims.verdicts import Claim, rule_in_words
 
 ANALYSIS = "analysis/<model>"
@@ -29,15 +33,12 @@ class Source:
 
 _HEADS = Source("bootstrap_statistics", "src/selfrepair/claims/bootstrap.py", "tests/unit/test_head_statistics.py")
 _ITERATIVE = Source("summarise_iterative", "src/selfrepair/analysis/iterative.py", "tests/unit/test_iterative.py")
-_NEURONS = Source("summarise_neurons", "src/selfrepair/analysis/neurons.py", "tests/unit/test_neuron_summaries.py")
-_NORM = Source("summarise_norm", "src/selfrepair/analysis/final_norm.py", "tests/unit/test_final_norm.py")
 # Tables that statistics read, within a model's folder of the analysis.
 TABLES = {
     HEAD_STATISTICS: _HEADS,
-    "resample/norm": _NORM,
-    "noise": Source("summarise_noise", "src/selfrepair/analysis/noise.py", "tests/unit/test_noise.py"),
-    "neurons/shares": _NEURONS,
-    "neurons/frequency": _NEURONS,
+    NEURON_STATISTICS: Source(
+        "neuron_statistics", "src/selfrepair/claims/bootstrap.py", "tests/unit/test_head_statistics.py"
+    ),
     "iterative/moving": _ITERATIVE,
     "iterative/repression": _ITERATIVE,
 }
@@ -48,7 +49,7 @@ EVIDENCE = {
     "late_repair_of_loss": ([HEAD_STATISTICS], "repair_breakdown"),
     "early_repair": ([HEAD_STATISTICS], "self_repair_by_depth"),
     "peak_depth": ([HEAD_STATISTICS], "self_repair_by_depth"),
-    "last_layer_drop": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "penultimate_minus_last": ([HEAD_STATISTICS], "self_repair_by_depth"),
     "late_self_repair_share": ([HEAD_STATISTICS], "repair_by_depth"),
     "late_norm_share": ([HEAD_STATISTICS], "repair_by_depth"),
     "late_attention_share": ([HEAD_STATISTICS], "repair_by_depth"),
@@ -62,11 +63,13 @@ EVIDENCE = {
     "last_mlp_share": ([HEAD_STATISTICS], "repair_share"),
     "heavy_tail": ([HEAD_STATISTICS], "effect_scatter"),
     "spread_exceeds_mean": ([HEAD_STATISTICS], "noise"),
-    "scale_falls": (["resample/norm"], "norm_scale"),
-    "overcorrected": (["noise"], "noise"),
-    "first_neuron_anti_erases": (["neurons/shares"], "erasure_scatter"),
-    "few_neurons_share": (["neurons/shares"], "neuron_histograms"),
-    "most_frequent_neuron": (["neurons/frequency"], "neuron_frequency"),
+    "scale_falls": ([HEAD_STATISTICS], "norm_scale"),
+    "overcorrected": ([HEAD_STATISTICS], "noise"),
+    "first_neuron_anti_erases": ([NEURON_STATISTICS], "erasure_scatter"),
+    "mirror_of_first_neuron": ([NEURON_STATISTICS], "erasure_scatter"),
+    "erasure_beyond_mirror": ([NEURON_STATISTICS], "erasure_scatter"),
+    "few_neurons_share": ([NEURON_STATISTICS], "neuron_histograms"),
+    "most_frequent_neuron": ([NEURON_STATISTICS], "neuron_frequency"),
     "moving_correlation": (["iterative/moving"], "layer_moving"),
     "repression_ratio": (["iterative/repression"], "self_repression"),
     "repression_beyond_random": (["iterative/repression"], "self_repression"),
@@ -100,9 +103,14 @@ judges all of them, and the verdicts are in
 
     snakemake --cores all results/demo/tables/claims.csv
 
-A verdict is about the paper's models only. Where none of them is in the run it is *not measured in this run*, and the
-same statistic of other models is listed beside it. Definitions: [`experiments.md`](experiments.md). Statistics of heads
-are computed on the run and on each of its bootstrap replicates, which gives their intervals.
+A claim *held* for a model if its statistic meets the rule with its whole 95 % interval, and lies beyond its null with
+the whole interval of the difference. The null is the statistic in the model's *twin*, whose weight tensors are
+shuffled (64 rows of tokens by default); erasure is compared with its *mirror*, heavy tails with *exponential*
+importance. It *did not hold* if an interval lies wholly on the other side; else it is *undecided*. The verdict on the
+paper is about the paper's models, which are recognised by commit, weights or shape; that on all others says whether
+the finding generalises. A rule that asks for a published value asks other models for its sign. Statistics are
+computed on the run and on each of its bootstrap replicates, which gives their intervals. Definitions:
+[`experiments.md`](experiments.md).
 """
 
 
@@ -112,14 +120,15 @@ def claims_page(claims: list[Claim]) -> str:
     Args:
         claims: of config/claims.yaml, in their order.
     """
-    used = [name for name in STATISTICS if any(claim.statistic == name for claim in claims)]
+    nulls = ("mirror_of_first_neuron", "erasure_beyond_mirror") if any(c.against == MIRROR for c in claims) else ()
+    used = [name for name in STATISTICS if name in nulls or any(claim.statistic == name for claim in claims)]
     tables = [table for table in TABLES if any(table in EVIDENCE[name][0] for name in used)]
     figures = [figure for figure in FIGURES if any(EVIDENCE[name][1] == figure for name in used)]
     return "\n".join(
         [
             INTRODUCTION,
             "## Claims\n",
-            _table(["claim", "in our words", "holds when", "statistic", "figure"], map(_claim, claims)),
+            _table(["claim", "in our words", "holds when", "null", "statistic", "figure"], map(_claim, claims)),
             "## Statistics\n",
             f"Each is a function, tested on tables worked out by hand: `pytest {STATISTIC_TEST} -k <statistic>`.\n",
             _table(["statistic", "what", "tables"], map(_statistic, used)),
@@ -131,6 +140,16 @@ def claims_page(claims: list[Claim]) -> str:
             _table(MADE, ([f"`{name}`", *_made(drawn(name))] for name in figures)),
         ]
     )
+
+
+def write_claims_page(claims: Path = Path("config/claims.yaml"), output: Path = Path("docs/claims.md")) -> None:
+    """Write docs/claims.md: each claim's statistic, tables, rules, figure and tests.
+
+    Args:
+        claims: what the paper claims.
+        output: file to write.
+    """
+    output.write_text(claims_page([Claim(**entry) for entry in yaml.safe_load(claims.read_text())["claims"]]))
 
 
 def drawn(figure: str) -> Source:
@@ -146,7 +165,7 @@ def statistic_file(name: str) -> str:
 
 def _claim(claim: Claim) -> list[str]:
     if claim.statistic is None:
-        return [f"`{claim.id}`", claim.wording, f"not judged: {claim.reason}", "", ""]
+        return [f"`{claim.id}`", claim.wording, f"not judged: {claim.reason}", "", "", ""]
     rule = f"{rule_in_words(claim)} ({claim.unit})"
     if claim.combine == "mean":
         rule += ", mean over the models"
@@ -158,7 +177,8 @@ def _claim(claim: Claim) -> list[str]:
         rule += "; exploratory, not counted"
     if claim.contradicted_by:
         rule += f"; published data contradict it: `{claim.contradicted_by}`"
-    return [f"`{claim.id}`", claim.wording, rule, f"`{claim.statistic}`", f"`{EVIDENCE[claim.statistic][1]}`"]
+    null = "" if claim.against == NOTHING else claim.against
+    return [f"`{claim.id}`", claim.wording, rule, null, f"`{claim.statistic}`", f"`{EVIDENCE[claim.statistic][1]}`"]
 
 
 def _statistic(name: str) -> list[str]:

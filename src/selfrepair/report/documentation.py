@@ -1,5 +1,7 @@
 """Documentation that is made from the code, so that the two can't disagree."""
 
+from pathlib import Path
+
 from selfrepair.ablation.chosen_heads import CHOSEN_HEADS
 from selfrepair.ablation.schema import (
     ADDITIONS,
@@ -17,7 +19,6 @@ from selfrepair.ablation.schema import (
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
-    HEAD_STATISTICS,
     ITERATIVE_SUMMARY,
     MOVING,
     NEURON_CUMULATIVE,
@@ -36,9 +37,10 @@ from selfrepair.analysis.schema import (
     STATISTICS,
 )
 from selfrepair.claims import published
+from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
 from selfrepair.claims.verdicts import MODEL_VERDICT, VERDICT
 from selfrepair.core.tables import Column
-from selfrepair.report import norm_table, tables
+from selfrepair.report import claims_table, norm_table, tables
 from selfrepair.report.costs import COSTS
 from selfrepair.report.explorer.data import EXPLORER
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
@@ -124,7 +126,11 @@ FILES = {
     "models/<model>/model.json": MODEL_FACTS,
     "analysis/<model>/explorer.json": EXPLORER,
     "report/run.json": RUN_RECORD,
-    "report/claims.json": {"claims": "a list, an entry per claim of config/claims.yaml with the keys below"},
+    "report/claims.json": {
+        "claims": "a list, an entry per claim of config/claims.yaml with the keys below",
+        "recognised": "by model: paper_name and by (commit, weights or shape) where it is the paper's; else null",
+        "expected_by_chance": "how many counted claims a model like its null would hold on average, at most",
+    },
     "report/claims.json: claims": VERDICT,
     "report/claims.json: models of a claim": MODEL_VERDICT,
 }
@@ -153,6 +159,7 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/layers.parquet": STATISTICS,
         "analysis/<model>/<ablation>/responders.parquet": RESPONDERS,
         "analysis/<model>/resample/head_statistics.parquet": HEAD_STATISTICS,
+        "analysis/<model>/neurons/statistics.parquet": NEURON_STATISTICS,
         "ablation/<model>/iterative/moves.parquet": MOVES,
         "ablation/<model>/iterative/additions.parquet": ADDITIONS,
         "analysis/<model>/iterative/moving.parquet": MOVING,
@@ -182,7 +189,7 @@ def results_readme() -> str:
         "tables/heads.csv": tables.HEADS,
         "tables/erasure_neurons.csv": ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,
-        "tables/claims.csv": tables.CLAIMS,
+        "tables/claims.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }
@@ -194,6 +201,15 @@ def results_readme() -> str:
         parts.append(f"\n## `{file}`{part and f', {part}'}\n\n| key | meaning |\n|---|---|\n")
         parts += [f"| `{key}` | {meaning} |\n" for key, meaning in keys.items()]
     return "".join(parts)
+
+
+def write_results_readme(output: Path = Path("results/README.md")) -> None:
+    """Write results/README.md: every file of a run, and every column of its tables with type, unit and meaning.
+
+    Args:
+        output: file to write.
+    """
+    output.write_text(results_readme())
 
 
 def _type(column: Column) -> str:

@@ -2,16 +2,22 @@
 
 import csv
 import html
+import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from selfrepair.analysis.overview import MODELS
+from selfrepair.analysis.overview import MODELS, read_models
+from selfrepair.claims.verdicts import HELD
+from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
+from selfrepair.report.claims_table import in_others
 
 MISSING = "\u2013"
 WHOLE = [name for name, column in MODELS.items() if column.dtype == pl.Int64]
@@ -124,7 +130,8 @@ def costs(benchmarks: list[Path], jobs: dict[str, dict[str, str]]) -> list[Cost]
         on_gpu = jobs.get(path.stem, {"device": "cpu"})["device"] != "cpu"
         with path.open(newline="") as file:
             rows = [row | {"gpu": row["s"] if on_gpu else "0"} for row in csv.DictReader(file, delimiter="\t")]
-        by_rule.setdefault(path.name.split(".")[0], []).extend(rows)
+        of_twin = " (null twins)" if "-shuffled." in path.name else ""
+        by_rule.setdefault(path.name.split(".")[0] + of_twin, []).extend(rows)
     return [
         Cost(
             rule,
@@ -165,7 +172,7 @@ def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, str | float |
 def report(
     record: dict[str, Any],
     models: pl.DataFrame,
-    claims: list[dict[str, Any]],
+    verdicts: dict[str, Any],
     figures: list[Figure],
     shown_tables: list[Shown],
     spent: list[Cost],
@@ -175,7 +182,7 @@ def report(
     Args:
         record: of the run; its `packages`, where it has them, are listed apart, its `jobs` are not.
         models: `overview.MODELS`.
-        claims: of `claims.evaluate`.
+        verdicts: claims.json.
         spent: per rule.
     """
     environment = Environment(
@@ -189,11 +196,16 @@ def report(
         "whole": _whole,
         "sentence": _sentence,
         "fixed": _fixed,
+        "in_others": in_others,
+        "span": _span,
         "small": _small,
         "duration": duration,
     }
     facts = {name: value for name, value in record.items() if name not in ("packages", "jobs")}
-    verdicts = [claim["verdict"] for claim in claims if not claim["identity"] and not claim["exploratory"]]
+    claims = verdicts["claims"]
+    counted = [c for c in claims if c["statistic"] and not c["identity"] and not c["exploratory"]]
+    elsewhere = [claim["others"] for claim in counted if claim["others"]["models"]]
+    counts = Counter(claim["verdict"] for claim in counted)
     return environment.get_template("report.html.j2").render(
         title=f"Self-repair in language models: run {record['config']['run']}",
         facts=flatten(facts),
@@ -202,7 +214,12 @@ def report(
         whole=WHOLE,
         models=models.to_dicts(),
         claims=claims,
-        counts={verdict: verdicts.count(verdict) for verdict in dict.fromkeys(verdicts)},
+        counts=counts,
+        recognised=verdicts["recognised"],
+        counted=len(counted),
+        by_chance=verdicts["expected_by_chance"],
+        generalising=sum(len(others[HELD]) == others["models"] for others in elsewhere),
+        judged_elsewhere=len(elsewhere),
         sections={
             name: ([f for f in figures if f.section == name], [t for t in shown_tables if t.section == name])
             for name in dict.fromkeys(f.section for f in figures)
@@ -245,5 +262,40 @@ def _fixed(value: float | None, decimals: int = 3) -> str:
     return MISSING if value is None else f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "\u2212")
 
 
+def _span(values: list[float | None], decimals: int) -> str:
+    """The smallest and the largest value."""
+    known = sorted(value for value in values if value is not None)
+    ends = dict.fromkeys(_fixed(value, decimals) for value in (known[0], known[-1])) if known else [MISSING]
+    return " to ".join(ends)
+
+
 def _small(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1e}".replace("-", "\u2212")
+
+
+def write_report(
+    run_record: Path,
+    models: Path,
+    claims: Path,
+    captions: Path,
+    figures: list[Path],
+    tables: list[Path],
+    benchmarks: list[Path],
+    output: Path,
+) -> None:
+    """Write the report of a run as one HTML file.
+
+    Args:
+        run_record: run.json of record_run.
+        models: models.csv of model_overview.
+        claims: claims.json of check_claims.
+        captions: captions by kind of figure and table, YAML.
+        figures: SVG files, in the order of the report.
+        tables: CSV files; same name, same table.
+        benchmarks: benchmark files of Snakemake.
+        output: HTML file to write.
+    """
+    words, record = yaml.safe_load(captions.read_text()), json.loads(run_record.read_text())
+    drawn, spent = [figure(path, words) for path in figures], costs(benchmarks, record["jobs"])
+    verdicts = json.loads(claims.read_text())
+    write_text(output, report(record, read_models(models), verdicts, drawn, shown(tables, words), spent))

@@ -5,18 +5,24 @@ value, `...Range` macros give the smallest and the largest value. What is said o
 models of which every head was measured.
 """
 
+import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 
 from selfrepair.analysis.bootstrap import PERCENTILES
-from selfrepair.analysis.overview import LARGE_EFFECT
+from selfrepair.analysis.overview import LARGE_EFFECT, read_models
+from selfrepair.analysis.wide import read_wide
 from selfrepair.claims.statistics import fully_measured, peak_layer
-from selfrepair.claims.verdicts import FAILED, HELD, PAPER, UNMEASURED
+from selfrepair.claims.verdicts import BY_CHANCE, FAILED, HELD, PAPER, UNDECIDED, UNMEASURED
+from selfrepair.core.files import write_text
+from selfrepair.report.claims_table import JUDGED, UPRIGHT, judged_models, span
 from selfrepair.report.latex import escape, integer, interval, number, scientific
-from selfrepair.report.tables import JUDGED, UPRIGHT, judged_models
+from selfrepair.report.statements import statements
 
 RANGES = {
     "LayerRange": "n_layers",
@@ -46,6 +52,7 @@ def macros(
     layers: pl.DataFrame,
     claims: list[dict[str, Any]],
     costs: pl.DataFrame,
+    listed: dict[str, dict[str, Any]],
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
 
@@ -56,7 +63,9 @@ def macros(
         layers: the same of layers.
         claims: of `claims.evaluate`.
         costs: `cost_table.COSTS`.
+        listed: paper/statements.yaml.
     """
+    said = {f"Says{macro_name(name)}": sentence for name, sentence in statements(listed, claims).items()}
     whole_models = pl.col("model").is_in(fully_measured(models, heads))
     return (
         _of_run(record)
@@ -65,6 +74,7 @@ def macros(
         | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
         | _of_costs(costs)
+        | said
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
     )
 
@@ -150,12 +160,21 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ClaimsWithoutStatistic": len(claims) - len(judged),
         "ClaimsHeld": verdicts.count(HELD),
         "ClaimsNotHeld": verdicts.count(FAILED),
-        "ClaimsUndecided": verdicts.count(UNMEASURED),
+        "ClaimsUndecided": verdicts.count(UNDECIDED),
+        "ClaimsNotMeasured": verdicts.count(UNMEASURED),
         "PaperModelsMeasured": len({entry["model"] for entry in entries if entry["role"] == PAPER}),
         "ModelsJudgedMost": JUDGED,
         "PaperModelCount": len({model for claim in claims for model in claim["about"]}),
     }
+    others = [len(claim["others"][HELD]) for claim in judged if claim["others"]["models"]]
+    counts |= {
+        "OtherModelCount": len({entry["model"] for entry in entries if entry["role"] != PAPER}),
+        "ClaimsHeldInAllOthers": sum(len(c["others"][HELD]) == c["others"]["models"] > 0 for c in judged),
+        "ClaimsHeldInNoOther": others.count(0),
+        "ClaimsJudgedInOthers": len(others),
+    }
     values_of_claims = {name: integer(value) for name, value in counts.items()}
+    values_of_claims["ClaimsByChance"] = number(BY_CHANCE * len(judged), 1)
     values_of_claims["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
     for claim in measured:
         name = macro_name(claim["id"])
@@ -164,6 +183,7 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         values_of_claims[f"{name}ByModel"] = _listed(_entry(entry, decimals) for entry in claim["models"]) or NONE
         values_of_claims[f"{name}Range"] = _span(values, decimals)
         values_of_claims[f"{name}Paper"] = number(claim["paper_value"], decimals)
+        values_of_claims[f"{name}Null"] = span([entry["null"] for entry in claim["models"]], decimals)
     return values_of_claims
 
 
@@ -209,3 +229,37 @@ def _listed(items: Iterable[str]) -> str:
 
 def _code(name: str) -> str:
     return rf"\texttt{{{escape(name)}}}"
+
+
+def write_macros(
+    run_record: Path,
+    models: Path,
+    heads: list[Path],
+    layers: list[Path],
+    claims: Path,
+    costs: Path,
+    listed: Path,
+    output: Path,
+) -> None:
+    """Write the numbers of the paper's prose, and the sentences that results decide, as TeX macros.
+
+    Args:
+        run_record: run.json of record_run.
+        models: models.csv of model_overview.
+        heads: heads.parquet of each model.
+        layers: layers.parquet of each model.
+        claims: claims.json of check_claims.
+        costs: costs.csv of record_costs.
+        listed: paper/statements.yaml.
+        output: TeX file to write.
+    """
+    values = macros(
+        json.loads(run_record.read_text()),
+        read_models(models),
+        read_wide(heads, "top"),
+        read_wide(layers, "top"),
+        json.loads(claims.read_text())["claims"],
+        pl.read_csv(costs),
+        yaml.safe_load(listed.read_text()),
+    )
+    write_text(output, definitions(values))

@@ -1,22 +1,24 @@
 """The README's picture and its table of findings, from a finished run."""
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
 SHOWN = (  # ids of claims, in the order of the table
     "repair-exists",
-    "size-of-repair",
+    "repair-is-imperfect",
     "early-breakage",
-    "last-layer-norm-part",
-    "late-mlp-part",
-    "sparse-neurons",
+    "peak-is-late",
+    "scale-falls",
+    "noise",
+    "overcorrection",
     "erasure-neuron",
+    "sparse-neurons",
 )
 
 
@@ -38,19 +40,20 @@ def write_readme(claims: Path, picture: Path, readme: Path, shown: Path) -> None
 
 
 def findings(claims: list[dict[str, Any]]) -> str:
-    """A Markdown table: what the paper says, its number, ours, and in how many models it holds."""
-    lines = ["| finding of the paper | there | here | holds in |", "|---|---:|---:|---|"]
+    """A Markdown table: the finding, the paper's number, ours, that of shuffled weights, and where it holds."""
+    lines = ["| finding of the paper | there | here | shuffled weights | held in |", "|---|---:|---:|---:|---|"]
     for claim in claims:
-        models = [model for model in claim["models"] if model["value"] is not None]
-        holding = [model["model"] for model in models if model["holds"]]
-        values = sorted(model["value"] for model in models)
-        here = f"{values[0]:.2f} to {values[-1]:.2f}" if values else "not measured"
+        others, models = claim["others"], claim["models"]
+        held = f"{len(others[HELD])} of {others['models']}"
         there = "" if claim["paper_value"] is None else f"{claim['paper_value']:.2f}"
-        held = f"{len(holding)} of {len(models)}" + (
-            f": {', '.join(holding)}" if 0 < len(holding) < len(models) else ""
-        )
-        lines.append(f"| {claim['wording']} ({claim['unit']}) | {there} | {here} | {held} |")
+        numbers = (_span([model[name] for model in models]) for name in ("value", "null"))
+        lines.append(f"| {claim['wording']} | {there} | {' | '.join(numbers)} | {held} |")
     return "\n".join(lines)
+
+
+def _span(values: list[float | None]) -> str:
+    known = sorted(value for value in values if value is not None)
+    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (known[0], known[-1]))) if known else "not measured"
 
 
 def with_block(text: str, block: str) -> str:
@@ -59,7 +62,7 @@ def with_block(text: str, block: str) -> str:
     Raises:
         ValueError: the markers are not there once each, in order.
     """
-    if not re.fullmatch(rf"(?:(?!{BEGIN}|{END})[\s\S])*{BEGIN}(?:(?!{BEGIN})[\s\S])*{END}(?:(?!{END})[\s\S])*", text):
+    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
         raise ValueError(f"the README must hold {BEGIN} and after it {END}, once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"

@@ -7,20 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
 
 from selfrepair.ablation.schema import EFFECTS
 from selfrepair.analysis.overview import printable, read_models
 from selfrepair.analysis.wide import read_wide
-from selfrepair.claims.verdicts import PAPER, UNMEASURED
-from selfrepair.core.tables import Column, frame
-from selfrepair.report.latex import MISSING, LatexColumn, escape, number, table
+from selfrepair.claims.published import compare, published_norm_share, published_statistics, read_reference
+from selfrepair.core.files import write_text
+from selfrepair.core.tables import Column, write_table
+from selfrepair.report.latex import MISSING, LatexColumn, escape, table
 from selfrepair.tokens.contexts import ARROW
 
 TOP_HEADS = 10
 ERASURE_SHOWN = 3  # erasure neurons of a head in LaTeX
-JUDGED = 9  # models, each a column, for which the claims in LaTeX have room on a turned page
-UPRIGHT = 3  # and on an upright one
-WIDTHS = (70, 47)  # points that columns of claims take: the published value and the verdict, and one model
 Table = tuple[pl.DataFrame, str]
 
 PARTS = ["repair_norm", "repair_attention", "repair_mlp"]
@@ -57,27 +56,6 @@ HEADS = (
     | _means("direct_effect", "ablated_direct_effect", "delta_logit")
     | _SPLIT
 )
-CLAIMS = {
-    "id": Column(pl.String, "", "name of the claim; one row per claim and model"),
-    "source": Column(pl.String, "", "where the paper says so"),
-    "identity": Column(pl.Boolean, "", "made true by the architecture, not counted as a claim"),
-    "exploratory": Column(pl.Boolean, "", "not confirmed to be in the paper, not counted as a claim"),
-    "statistic": Column(pl.String, "", "function of claim_statistics that decides it; null where none does"),
-    "unit": Column(pl.String, "", "unit of the values"),
-    "rule": Column(pl.String, "", "when the claim holds"),
-    "paper_value": Column(pl.Float64, "as unit", "published value, or mean of published values"),
-    "verdict": Column(pl.String, "", "on the claim, by the paper's models"),
-    "model": Column(pl.String, "", "model of the run; null where the claim was measured on none"),
-    "role": Column(pl.String, "", "paper's model or other model"),
-    "value": Column(pl.Float64, "as unit", "the statistic"),
-    "low": Column(pl.Float64, "as unit", "lower end of its 95 % interval"),
-    "high": Column(pl.Float64, "as unit", "upper end of it"),
-    "model_verdict": Column(pl.String, "", "on this model alone"),
-    "interval_agrees": Column(
-        pl.Boolean, "", "whether both ends of the interval give the same answer; null where there is none"
-    ),
-}
-
 REPAIR = [  # self-repair and its split, as LaTeX columns
     LatexColumn("self_repair", "SR"),
     LatexColumn("self_repair", r"95\,\% interval", "interval"),
@@ -168,47 +146,6 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
     return rows, table(columns, _by_model(rows), spans, environment="longtable")
 
 
-def claims(judged: list[dict[str, Any]]) -> Table:
-    """Claims and verdicts (`claims.evaluate`): one row per claim in LaTeX, one per claim and model in the CSV.
-
-    What is not counted as a claim, claims that no statistic decides, and of more than `JUDGED` models those beyond, the
-    paper's first, are in the CSV only.
-    """
-    long = [
-        claim
-        | {name: entry.get(name) for name in ("model", "role", "value", "low", "high", "interval_agrees")}
-        | {"model_verdict": entry.get("verdict")}
-        for claim in judged
-        for entry in claim["models"] or [{}]
-    ]
-    rows_of_csv = frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
-    decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
-    names = judged_models(decided)
-    rest = rf"\dimexpr0.86\linewidth-{WIDTHS[0] + WIDTHS[1] * len(names)}pt\relax"
-    columns = [
-        LatexColumn("wording", "Claim", "tex", align=rf">{{\raggedright\arraybackslash}}p{{{rest}}}"),
-        LatexColumn("rule", "Holds if", "tex", align=r">{\raggedright\arraybackslash}p{0.14\linewidth}"),
-        LatexColumn("paper_value", "Paper", decimals=2),
-        LatexColumn("verdict", "Verdict", "tex", align=r">{\raggedright\arraybackslash}p{30pt}"),
-        *(LatexColumn(name, rf"\rotatebox{{90}}{{\texttt{{{escape(name)}}}}}", "tex") for name in names),
-    ]
-    rows = [
-        claim
-        | {name: escape(claim[name]) for name in ("wording", "rule")}
-        | {"verdict": MISSING if claim["verdict"] == UNMEASURED else claim["verdict"]}
-        | dict.fromkeys(names, "--")
-        | {entry["model"]: _judged(entry) for entry in claim["models"]}
-        for claim in decided
-    ]
-    return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")
-
-
-def judged_models(claims: list[dict[str, Any]]) -> list[str]:
-    """Models that the claims in LaTeX have columns for: the first `JUDGED`, the paper's before others."""
-    roles = {entry["model"]: entry["role"] for claim in claims for entry in claim["models"]}
-    return sorted(roles, key=lambda model: roles[model] != PAPER)[:JUDGED]
-
-
 def norm_share(rows: pl.DataFrame) -> Table:
     """The norm's share of the direct effect in the last layer but one, as published and in the paper's words.
 
@@ -224,6 +161,39 @@ def norm_share(rows: pl.DataFrame) -> Table:
     *models, mean = rows.to_dicts()
     spans = [("", 1), ("Published results", 2), ("", 1)]
     return rows, table(columns, [(None, models), (None, [mean])], spans)
+
+
+def compare_reference(
+    reference: Path, heads: list[Path], claims: Path, top_fraction: float, output: Path, tex: Path, csv: Path
+) -> None:
+    """Compare the heads of a run with published per-head results, and recompute statistics of the published ones.
+
+    Args:
+        reference: CSV file of published per-head results.
+        heads: heads.parquet of each model.
+        claims: config/claims.yaml, which quotes published values.
+        top_fraction: share of tokens that are a head's top tokens.
+        output: folder for heads, agreement, models and published.
+        tex: LaTeX table of the norm's share to write.
+        csv: the same as CSV.
+
+    Raises:
+        ValueError: the reference file can't be used.
+    """
+    published = read_reference(reference, top_fraction)
+    compared = compare({table["model"][0]: table for table in map(pl.read_parquet, heads)}, published)
+    statistics = published_statistics(published)
+    rows, latex = norm_share(published_norm_share(statistics, yaml.safe_load(claims.read_text())["claims"]))
+    write_table(compared.heads, output / "heads.parquet")
+    write_table(compared.agreement, output / "agreement.parquet")
+    for name, table_of_file in (
+        ("agreement", compared.agreement),
+        ("models", compared.models),
+        ("published", statistics),
+    ):
+        write_table(table_of_file, output / f"{name}.csv")
+    write_table(rows, csv)
+    write_text(tex, latex)
 
 
 def erasure_neurons(erasure: pl.DataFrame) -> Table:
@@ -269,13 +239,6 @@ def _context(text: str | None) -> str:
     plain = text.encode("ascii", "backslashreplace").decode()
     before, _, predicted = plain.rpartition(ARROW)
     return rf"\texttt{{\footnotesize {escape(before)}}} \textbf{{\texttt{{\footnotesize {escape(predicted)}}}}}"
-
-
-def _judged(entry: dict[str, Any]) -> str:
-    mark = {True: r"$\checkmark$", False: r"$\times$", None: ""}[entry["holds"]]
-    if entry["interval_agrees"] is False:
-        mark = f"({mark})"
-    return rf"{number(entry['value'], 3)}\,\makebox[1.6em][l]{{{mark}}}"
 
 
 def _renamed(wide: pl.DataFrame, schema: dict[str, Column], renamed: dict[str, str]) -> pl.DataFrame:
