@@ -15,12 +15,17 @@ CONFIG = {"reference": "config/claims.yaml", "models": {"tiny-llama": {"as_publi
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule: its name, its script and the module that the script calls by name, its environment and its inputs."""
+    """A rule: its script and the module that the script calls by name, its environment, inputs and resources.
+
+    `flags` are those of its inputs, such as `ancient`, by which a rule names the model that it loads.
+    """
 
     name: str
     programs: list[Path]
     environment: str
     inputs: list[str]
+    resources: dict[str, object]
+    flags: set[str]
 
 
 @cache
@@ -45,4 +50,5 @@ def _rule(rule) -> Rule:
     programs = [Path(next(file for file in inputs if file.startswith("workflow/scripts/")))]
     if function := getattr(rule.params, "function", None):
         programs.append(Path("src/selfrepair", *function.split(":")[0].split(".")).with_suffix(".py"))
-    return Rule(rule.name, programs, Path(rule.conda_env).stem, inputs)
+    flags = {flag for file in rule.input if not callable(file) for flag in file.flags}
+    return Rule(rule.name, programs, Path(rule.conda_env).stem, inputs, dict(rule.resources), flags)

@@ -5,10 +5,11 @@ import polars as pl
 import pytest
 from test_statistics import N_LAYERS, REPLICATES, SEED, drawn, tables
 
+from selfrepair.ablation.schema import LISTED_NEURONS
 from selfrepair.analysis.bootstrap import PERCENTILES, bootstrap_draws
-from selfrepair.analysis.schema import HEAD_STATISTICS
-from selfrepair.claims.bootstrap import head_statistics
-from selfrepair.claims.statistics import OF_HEADS
+from selfrepair.claims.bootstrap import head_statistics, neuron_statistics
+from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
+from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS
 
 HEADS = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 3)]
 
@@ -37,14 +38,26 @@ def spread(tokens: pl.DataFrame) -> float:
     return np.mean([values.std() > abs(values.mean()) for values in of_heads])
 
 
+def falls(tokens: pl.DataFrame) -> float:
+    """Share of tokens whose scale falls, mean over the later heads."""
+    smaller = tokens.with_columns(smaller=pl.col("ablated_scale") < pl.col("scale"))
+    return mean(smaller, "smaller", *HEADS[4:]).mean()
+
+
+def risen(tokens: pl.DataFrame) -> np.ndarray:
+    return mean(tokens.with_columns(risen=pl.col("delta_logit") > 0), "risen", *HEADS[4:])
+
+
 # By statistic: whether it is of the top tokens, and what it is of them.
 BY_HAND = {
     "heads_repaired": (True, lambda tokens: (mean(tokens, "self_repair", *HEADS) > 0).mean()),
-    "peak_depth": (True, lambda tokens: np.argmax([layer(tokens, at) for at in range(N_LAYERS)]) / N_LAYERS),
+    "peak_depth": (True, lambda tokens: np.argmax([layer(tokens, at) for at in range(N_LAYERS)]) / (N_LAYERS - 1)),
     "penultimate_minus_last": (True, lambda tokens: layer(tokens, 1) - layer(tokens, 2)),
     "late_norm_share": (True, late_share),
     "penultimate_norm_share": (True, penultimate_share),
     "spread_exceeds_mean": (True, spread),
+    "scale_falls": (True, falls),
+    "overcorrected": (True, lambda tokens: risen(tokens).mean()),
     "unfiltered_repair": (False, lambda tokens: mean(tokens, "self_repair", *HEADS).mean()),
 }
 
@@ -79,3 +92,53 @@ def test_layers_that_were_not_measured_leave_their_statistics_out():
     for name in ("late_norm_share", "late_heads_repaired", "last_norm_share", "last_layer_responders"):
         assert np.isnan(rows[name]["value"]) and rows[name]["low"] is None, name
     assert np.isfinite(rows["early_repair"]["value"])
+
+
+def neuron_tokens() -> pl.DataFrame:
+    """Tokens of two heads, three documents: the first neuron, the most harmful one, and what all of them add."""
+    rows = [
+        # layer, head, document, direct effect and change of the first and of the most harmful, top percent, positive
+        (2, 0, 0, -1.0, 2.0, 1.0, -3.0, 1.0, 2.0),
+        (2, 0, 1, -1.0, 2.0, -1.0, -3.0, 1.0, 4.0),
+        (2, 0, 2, 1.0, 2.0, 1.0, -3.0, 0.0, 0.0),
+        (2, 0, 2, -1.0, 2.0, 1.0, -3.0, 3.0, 3.0),
+        (2, 3, 1, -1.0, 2.0, 1.0, -3.0, 1.0, 1.0),
+    ]
+    names = ["layer", "head", "document", "first", "change", "harmful_direct_effect", "harmful_change"]
+    table = pl.DataFrame(rows, schema=[*names, "top_percent_change", "positive_change"], orient="row")
+    arrays = {"neuron_direct_effect": table["first"], "neuron_change": table["change"]}
+    listed = {name: np.repeat(values.to_numpy()[:, None], LISTED_NEURONS, 1) for name, values in arrays.items()}
+    neurons = np.full((5, LISTED_NEURONS), -1)
+    neurons[:, 0] = [7, 7, 8, 7, 9]
+    types = {"neuron": pl.Int32} | dict.fromkeys(listed, pl.Float32)
+    columns = [
+        pl.Series(name, values, dtype=pl.Array(types[name], LISTED_NEURONS))
+        for name, values in (listed | {"neuron": neurons}).items()
+    ]
+    return table.with_columns(*columns, mlp_layer=pl.lit(2), by_direct_effect=pl.lit(True))
+
+
+def test_statistics_of_neurons_are_means_over_heads_that_were_not_chosen_by_their_repair() -> None:
+    reasons = ["most_self_repair", "largest_direct_effect", "configured", "most_noise"]
+    chosen = pl.DataFrame({"layer": [0, 2, 2, 1], "head": [0, 0, 3, 1], "reason": reasons})
+    other = neuron_tokens().with_columns(by_direct_effect=pl.lit(False), neuron_change=pl.col("neuron_change") * -1)
+    tokens = pl.concat([neuron_tokens(), other, neuron_tokens().with_columns(mlp_layer=pl.lit(1))])
+    clean = pl.DataFrame({"document": [0, 1, 2, 3]})
+    n_layers = pl.DataFrame({"n_layers": [3]})
+    table = neuron_statistics("m", tokens, chosen, clean, n_layers, REPLICATES, SEED)
+    assert table.schema == {name: column.dtype for name, column in NEURON_STATISTICS.items()}
+    values = {(row["layer"], row["head"], row["statistic"]): row["value"] for row in table.to_dicts()}
+    assert set(values) == {(*head, name) for head in ((2, 0), (2, 3), (None, None)) for name in OF_NEURONS}
+    expected = {
+        "first_neuron_anti_erases": (3 / 4, 1.0),
+        "mirror_of_first_neuron": (3 / 4, 1.0),
+        "erasure_beyond_mirror": (0.0, 0.0),
+        "few_neurons_share": ((0.5 + 0.25 + 1) / 3, 1.0),
+        "most_frequent_neuron": (3 / 4, 1.0),
+    }
+    for name, (one, two) in expected.items():
+        found = (values[2, 0, name], values[2, 3, name], values[None, None, name])
+        assert found == pytest.approx((one, two, (one + two) / 2)), name
+    assert (table["low"] <= table["high"]).all()
+    nothing = neuron_statistics("m", tokens, chosen.head(1), clean, n_layers, REPLICATES, SEED)
+    assert nothing.is_empty() and nothing.schema == table.schema

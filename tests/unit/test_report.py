@@ -53,7 +53,8 @@ def claim(**changes) -> dict:
     entry = {"id": "early-breakage", "source": "Figure 1", "wording": "a < b & c", "about": ["gpt2-small"]}
     entry |= {"statistic": "early_repair", "unit": "logits", "combine": "each", "rule": "below 0"}
     entry |= {"paper_value": None, "paper_source": None, "verdict": "did not hold", "reason": "1 of its 1 models"}
-    entry |= {"identity": False, "exploratory": False, "head": None}
+    entry |= {"identity": False, "exploratory": False, "head": None, "against": "twin"}
+    entry |= {"others": {"held": ["m"], "did not hold": [], "undecided": [], "models": 1}}
     entry |= {"bound_reason": "our tolerance; <reason>", "contradiction": None}
     entry |= {"measured": {"value": -0.25, "low": -0.5, "high": 0.125}, "models": []}
     return entry | changes
@@ -61,7 +62,8 @@ def claim(**changes) -> dict:
 
 def other(model: str) -> dict:
     numbers = {"value": 0.5, "low": None, "high": None, "paper_value": None, "holds": True, "interval_agrees": None}
-    return numbers | {"model": model, "role": "other model", "verdict": "would hold"}
+    numbers |= {"null": 0.125, "null_low": 0.0, "null_high": 0.25, "beyond_low": 0.2, "beyond_high": 0.6}
+    return numbers | {"model": model, "role": "other model", "verdict": "held"}
 
 
 @pytest.fixture
@@ -72,12 +74,14 @@ def page(tmp_path: Path) -> str:
     claims = [
         claim(models=[other("m")]),
         claim(id="tiny", models=[other("m") | {"value": -0.0002}]),
-        claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not comparable"}]),
+        claim(id="near", verdict="held", models=[other("m") | {"holds": None, "verdict": "not measured"}]),
         claim(id="share", paper_value=0.3, contradiction={"paper_value": 0.21, "paper_source": "their files"}),
         claim(id="check", verdict="held", identity=True),
         claim(id="explored", verdict="held", exploratory=True, head="L1H2"),
-        claim(id="b", statistic=None, verdict="not measured in this run", measured=None),
+        claim(id="b", statistic=None, verdict="not measured", measured=None),
     ]
+    verdicts = {"claims": claims, "recognised": {FACT["name"]: {"paper_name": "gpt2-small", "by": "shape"}}}
+    verdicts |= {"expected_by_chance": 0.6}
     tables = [tmp_path / "a" / "norm_check.csv", tmp_path / "b" / "norm_check.csv"]
     for path, section in zip(tables, ("x <b>", "y"), strict=True):
         path.parent.mkdir()
@@ -85,7 +89,7 @@ def page(tmp_path: Path) -> str:
     captions = CAPTIONS | {"norm_check": CAPTIONS["norm_check"] | {"section": CAPTIONS["training_loss"]["section"]}}
     models = overview([FACT], {"m": heads()}, {})
     figures = [figure(path, captions) for path in paths]
-    return report(RECORD, models, claims, figures, shown(tables, captions), [Cost("fold_model", 2, 90, 60, 0, 1e3)])
+    return report(RECORD, models, verdicts, figures, shown(tables, captions), [Cost("fold_model", 2, 90, 60, 0, 1e3)])
 
 
 def test_page_loads_nothing_from_elsewhere(page: str) -> None:
@@ -122,13 +126,16 @@ def test_page_is_well_formed_html_with_language_title_and_one_heading(page: str)
 def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "a &lt; b &amp; c" in page and "a < b" not in page
     assert re.search(r'class="badge failed">did not hold<', page)
-    assert re.search(r'class="badge open">not measured in this run<', page)
-    assert "3 did not hold; 1 held; 1 not measured in this run." in page, "neither identity nor exploration is counted"
+    assert re.search(r'class="badge open">not measured<', page)
+    told = " ".join(re.sub(r"<[^>]+>", "", page).split())
+    assert "3 claims did not hold for them; 1 claims held for them." in told, "identity and exploration are not counted"
+    assert f"{FACT['name']} is gpt2-small, known by its shape." in told
+    assert "In other models, 4 of 4 claims held in every one." in told and "holds about 0.6 by chance" in told
     assert "The architecture makes it true" in page
     assert "Why this bound: Our tolerance; &lt;reason&gt;." in page
-    assert "not comparable" in page and re.search(r"0\.500 *</td>", page), "a value without a mark"
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
-    assert "0.500 ✓" in page and "\u22120.000" not in page, "a rounded zero has no sign"
+    assert "0.125" in page and "0.200 to 0.600" in page, "the null, and how far the value lies beyond it"
+    assert "\u22120.000" not in page, "a rounded zero has no sign"
 
 
 def test_a_contradiction_is_told_with_both_numbers(page: str) -> None:

@@ -1,6 +1,5 @@
 """What jobs ask of a machine or a cluster: memory, GPUs, time; and what the profile and the lock for clusters say."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,16 @@ from pin_environments import canonical, locked_versions
 from safetensors.torch import save_file
 from settings import BASE_MB, UNKNOWN_WEIGHTS_MB, Settings
 
+from tests.helpers.workflow_rules import workflow_rules
+
 ROOT = Path(__file__).parents[2]
-RULES = {
-    name: body
-    for path in sorted((ROOT / "workflow/rules").glob("*.smk"))
-    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^\S|\Z)", path.read_text(), re.MULTILINE | re.DOTALL)
-}
 
 
 def settings(model: dict, **config: object) -> Settings:
-    return Settings({"retrain": False, "device": "cpu", "models": {"some": model}} | config, "results/some")
+    return Settings(
+        {"retrain": False, "device": "cpu", "models": {"some": model}, "null_twins": {"rows": 0}} | config,
+        "results/some",
+    )
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("cuda", 1), ("auto", 1)])
@@ -46,22 +45,16 @@ def test_configured_memory_is_used_and_grows_with_each_attempt() -> None:
     assert [some.memory_mb("some", attempt) for attempt in (1, 2)] == [7000, 14000]
 
 
-@pytest.mark.parametrize("rule", ["fold_model", "measure_clean", "ablate_heads"])
-def test_jobs_that_hold_a_model_ask_for_its_memory(rule: str) -> None:
-    assert "mem_mb=lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt)," in RULES[rule]
-    assert ("gpu=SETTINGS.gpus," in RULES[rule]) == (rule != "fold_model")
+def test_jobs_that_hold_a_model_ask_for_its_memory_and_a_gpu() -> None:
+    holding = {rule.name: rule.resources for rule in workflow_rules() if "ancient" in rule.flags}
+    assert {"measure_clean", "ablate_heads", "measure_neurons", "check_norm"} <= set(holding)
+    for name, resources in holding.items():
+        assert {"gpu", "device", "memory", "mem_mb"} <= set(resources), name
 
 
-@pytest.mark.parametrize("rule", [name for name, body in RULES.items() if "localrule: True" not in body])
-def test_every_job_of_a_cluster_says_how_much_memory_and_time_it_takes(rule: str) -> None:
-    assert re.search(r"^ {8}mem_mb=", RULES[rule], re.MULTILINE)
-    assert re.search(r"^ {8}runtime=", RULES[rule], re.MULTILINE)
-
-
-def test_threads_are_known_without_the_number_of_cores() -> None:
-    assert [name for name, body in RULES.items() if "threads: workflow.cores" in body] == [], (
-        "there is none on a cluster"
-    )
+def test_every_job_of_a_cluster_says_how_much_memory_and_time_it_takes() -> None:
+    default = yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())["default-resources"]
+    assert default["mem_mb"] >= 1000 and default["runtime"] >= 10
 
 
 def test_the_profile_for_slurm_leaves_the_default_one_in_force() -> None:

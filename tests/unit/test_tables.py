@@ -11,6 +11,7 @@ from selfrepair.analysis.wide import wide
 from selfrepair.claims.verdicts import PAPER
 from selfrepair.core.tables import frame, write_csv
 from selfrepair.report import tables
+from selfrepair.report.claims_table import claims_table
 from selfrepair.report.latex import escape, integer, interval, number, scientific
 
 EFFECTS = list(EFFECTS)
@@ -108,43 +109,46 @@ def test_every_line_has_as_many_cells_as_the_table_has_columns(function) -> None
     assert "toprule" in tex and "midrule" in tex and "bottomrule" in tex
 
 
+MODEL = {"low": None, "high": None, "holds": None, "interval_agrees": None, "null": 0.25}
+MODEL |= {"null_low": None, "null_high": None, "beyond_low": None, "beyond_high": None, "paper_value": None}
+JUDGED = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "below 1", "paper_value": 0.3}
+JUDGED |= {
+    "identity": False,
+    "exploratory": False,
+    "against": "twin",
+    "wording": "5 % & more",
+    "verdict": "not measured",
+}
+JUDGED |= {"others": {"held": ["m"], "did not hold": [], "undecided": ["n"], "models": 2}}
+
+
 def test_claims_table_escapes_wording_and_marks_each_model() -> None:
-    entry = {"model": "m", "role": "other model", "value": -0.5, "low": None, "high": None, "holds": False}
-    entry |= {"interval_agrees": None}
-    claim = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "below 1", "paper_value": 0.3}
-    claim |= {"identity": False, "exploratory": False}
-    claim |= {"wording": "5 % & more", "verdict": "not measured in this run", "models": [entry | {"verdict": "no"}]}
+    entry = MODEL | {"model": "m", "role": "other model", "value": -0.5, "verdict": "did not hold"}
+    claim = JUDGED | {"models": [entry]}
     unmeasured = claim | {"statistic": None, "rule": None, "models": [], "wording": "never shown", "id": "b"}
     check = claim | {"identity": True, "wording": "true by construction", "id": "c"}
     explored = claim | {"exploratory": True, "wording": "only explored", "id": "e"}
-    unsure = claim | {"models": [entry | {"interval_agrees": False, "verdict": "no"}], "id": "f"}
-    bare = claim | {"models": [entry | {"holds": None, "verdict": "not comparable"}], "id": "d"}
-    rows, tex = tables.claims([claim, unmeasured, check, explored, bare, unsure])
-    assert r"5 \% \& more" in tex and r"$-0.500$\,\makebox[1.6em][l]{$\times$}" in tex
-    assert r"$-0.500$\,\makebox[1.6em][l]{}" in tex, "no mark where nothing can be compared"
-    assert "never shown" not in tex and "true by construction" not in tex
-    assert r"{($\times$)}" in tex, "in brackets where the interval would say otherwise"
-    assert "only explored" not in tex
-    assert r"\dimexpr0.86\linewidth-117pt" in tex, "what one model's column leaves"
-    assert rows.select("id", "model", "value").rows() == [
-        ("a", "m", -0.5),
-        ("b", None, None),
-        ("c", "m", -0.5),
-        ("e", "m", -0.5),
-        ("d", "m", -0.5),
-        ("f", "m", -0.5),
+    unsure = claim | {"models": [entry | {"verdict": "undecided"}], "id": "f"}
+    rows, tex = claims_table([claim, unmeasured, check, explored, unsure])
+    assert r"5 \% \& more" in tex and r"$-0.500$\,\makebox[1em][l]{$\times$}" in tex
+    assert r"$-0.500$\,\makebox[1em][l]{?}" in tex and "1 of 2" in tex and "$0.25$" in tex
+    assert all(words not in tex for words in ("never shown", "true by construction", "only explored"))
+    assert r"\dimexpr0.86\linewidth-165pt" in tex, "what one model's column leaves"
+    assert rows.select("id", "model", "value", "null").rows() == [
+        ("a", "m", -0.5, 0.25),
+        ("b", None, None, None),
+        ("c", "m", -0.5, 0.25),
+        ("e", "m", -0.5, 0.25),
+        ("f", "m", -0.5, 0.25),
     ]
 
 
 def test_of_many_models_the_papers_have_columns_of_claims_and_all_are_in_the_csv() -> None:
-    entry = {"value": 0.5, "low": None, "high": None, "holds": True, "interval_agrees": None, "verdict": "yes"}
     roles = {**{f"other-{i}": "other model" for i in range(8)}, **{f"own-{i}": PAPER for i in range(3)}}
-    claim = {"id": "a", "source": "s", "statistic": "x", "unit": "ratio", "rule": "above 0", "paper_value": None}
-    claim |= {"identity": False, "exploratory": False, "wording": "w", "verdict": "held"}
-    claim |= {"models": [entry | {"model": model, "role": role} for model, role in roles.items()]}
-    rows, tex = tables.claims([claim])
+    models = [MODEL | {"model": m, "role": role, "value": 0.5, "verdict": "held"} for m, role in roles.items()]
+    rows, tex = claims_table([JUDGED | {"models": models}])
     header = next(line for line in tex.splitlines() if line.startswith("Claim &"))
-    assert re.findall(r"texttt\{([^}]+)\}", header) == [f"own-{i}" for i in range(3)] + [f"other-{i}" for i in range(6)]
+    assert re.findall(r"texttt\{([^}]+)\}", header) == [f"own-{i}" for i in range(3)] + [f"other-{i}" for i in range(5)]
     assert rows.height == 11
 
 
