@@ -51,8 +51,9 @@ def test_heads_are_chosen_by_hand_computed_numbers(tmp_path):
         (1, 1, "most_noise", 3.0),
         (1, 0, "least_noise", 1 / 12.5**0.5),
         (1, 0, "largest_direct_effect", 2.0),
-        (1, 1, "largest_direct_effect", 1.0),
-        (2, 0, "largest_direct_effect", 0.2),
+        (1, 0, "large_direct_effect", 2.0),
+        (1, 1, "large_direct_effect", 1.0),
+        (0, 1, "large_direct_effect", 0.1),
     ]
     assert distinct(chosen) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     write_csv(chosen, tmp_path / "chosen.csv")

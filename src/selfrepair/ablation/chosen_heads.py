@@ -18,9 +18,14 @@ REASONS = {
     "square of the direct effect there; of heads whose mean direct effect on top tokens is not below the median head's",
     "least_noise": "smallest noise, of the same heads",
     "largest_direct_effect": "largest mean direct effect on top tokens, logits",
+    "large_direct_effect": "the same of heads before the last layer, which all later MLPs read, logits",
 }
-NOT_BY_REPAIR = ("configured", "largest_direct_effect")  # reasons that do not look at what ablation does
-BY_EFFECT = 3  # heads to take for their direct effect
+NOT_BY_REPAIR = (
+    "configured",
+    "largest_direct_effect",
+    "large_direct_effect",
+)  # reasons that do not look at what ablation does
+BY_EFFECT = 3  # heads before the last layer to take for their direct effect
 READ = ["layer", "head", "selected", "control", "direct_effect", "self_repair"]
 CHOSEN_HEADS = {
     "model": Column(pl.String, "", "name of the model"),
@@ -64,7 +69,10 @@ def choose_heads(model: str, tokens: pl.DataFrame, configured: list[tuple[int, i
         "most_self_repair": _first(of_head.filter(pl.col("direct_effect") > 0), "self_repair", count),
         "most_noise": _first(strong, "noise", 1),
         "least_noise": _first(strong, "noise", 1, smallest=True),
-        "largest_direct_effect": _first(of_head, "direct_effect", BY_EFFECT),
+        "largest_direct_effect": _first(of_head, "direct_effect", 1),
+        "large_direct_effect": _first(
+            of_head.filter(pl.col("layer") < pl.col("layer").max()), "direct_effect", BY_EFFECT
+        ),
     }
     rows = pl.concat(
         [table.select("layer", "head", pl.lit(reason).alias("reason"), "value") for reason, table in by_reason.items()]

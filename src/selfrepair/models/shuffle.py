@@ -35,5 +35,5 @@ def shuffle_model(model: Path, seed: int, output: Path) -> Path:
 
 
 def _shuffled(name: str, tensor: torch.Tensor, seed: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed * 2**32 + zlib.crc32(name.encode()))
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))  # of a seed 32 bits count
     return tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].view(tensor.shape)
