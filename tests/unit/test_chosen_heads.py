@@ -53,7 +53,6 @@ def test_heads_are_chosen_by_hand_computed_numbers(tmp_path):
         (1, 0, "largest_direct_effect", 2.0),
         (1, 0, "large_direct_effect", 2.0),
         (1, 1, "large_direct_effect", 1.0),
-        (0, 1, "large_direct_effect", 0.1),
     ]
     assert distinct(chosen) == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
     write_csv(chosen, tmp_path / "chosen.csv")

@@ -25,7 +25,7 @@ NOT_BY_REPAIR = (
     "largest_direct_effect",
     "large_direct_effect",
 )  # reasons that do not look at what ablation does
-BY_EFFECT = 3  # heads before the last layer to take for their direct effect
+BY_EFFECT = 2  # heads before the last layer to take for their direct effect
 READ = ["layer", "head", "selected", "control", "direct_effect", "self_repair"]
 CHOSEN_HEADS = {
     "model": Column(pl.String, "", "name of the model"),

@@ -103,7 +103,7 @@ def rule_in_words(claim: Claim) -> str:
     if kind == "between":
         return f"between {bound[0]} and {bound[1]}"
     if kind == "near_paper":
-        return f"within {bound} of the published, with its sign; other models: the published sign"
+        return f"within {bound} of the published; others: its sign"
     return f"{kind} {Decimal(str(bound)):f}"
 
 
