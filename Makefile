@@ -1,7 +1,8 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
 # make verify      check a finished run against its record, and recompute a sample of it (RUN=demo; docs/artifact.md)
 # make archive     pack a finished run with its record and code into results/<run>.tar.gz (RUN=demo)
-# make test        set up, run the tests and the linters
+# make test        set up, run the tests and the linters: minutes
+# make test-slow   set up, run the tests that run the workflow or take long otherwise
 # make cluster     add what Snakemake needs to submit to Slurm (docs/cluster.md)
 # make test-slurm  set up, run the workflow through a Slurm of one node (root, on Debian)
 # make test-conda  set up, run each rule in the conda environment it names, made by a stand-in for conda (docs/conda.md)
@@ -25,7 +26,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate verify archive test cluster test-slurm test-conda gpu-check rulegraph lock
+.PHONY: replicate verify archive test test-slow cluster test-slurm test-conda gpu-check rulegraph lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
@@ -38,11 +39,14 @@ archive: .venv/installed-$(TORCH)
 	$(BIN)/python workflow/scripts/archive_run.py --run results/$(RUN) --output results/$(RUN).tar.gz
 
 test: .venv/installed-$(TORCH)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+test-slow: .venv/installed-$(TORCH)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile
 
 cluster: .venv/installed-$(TORCH)
 	$(BIN)/pip install --quiet --no-deps --require-hashes -r envs/cluster.lock

@@ -164,6 +164,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     return read_tables(folder)
 
 
+@pytest.mark.slow
 def test_every_method_is_measured_and_compared(tables):
     methods = tables["methods"]
     assert methods["method"].to_list() == ["sweep", "hooks", "authors"]
@@ -177,6 +178,7 @@ def test_every_method_is_measured_and_compared(tables):
         assert row["us_low"] <= row["us"] <= row["us_high"] and row["memory_mb"] > 50
 
 
+@pytest.mark.slow
 def test_growth_is_told_beside_its_prediction(tables):
     growth = tables["growth"]
     assert growth["axis"].to_list() == ["base", "layers", "heads", "tokens", "row_length"]
@@ -188,6 +190,7 @@ def test_growth_is_told_beside_its_prediction(tables):
     assert growth.filter(axis="row_length")["row_length"].item() == 8
 
 
+@pytest.mark.slow
 def test_costs_are_extrapolated_from_the_slowest_sweep(tables):
     costs, sweep = tables["costs"], tables["methods"].row(0, named=True)
     assert costs["model"].to_list() == list(SHAPES)
@@ -198,6 +201,7 @@ def test_costs_are_extrapolated_from_the_slowest_sweep(tables):
     assert costs.filter(model="llama-7b")["weights_gb"].item() == pytest.approx(27, rel=0.01)
 
 
+@pytest.mark.slow
 def test_selected_tokens_are_less_work_for_the_same_rows(tables):
     row = tables["selected"].row(0, named=True)
     assert row["tokens"] == 60 and row["control_tokens"] == 15
@@ -206,6 +210,7 @@ def test_selected_tokens_are_less_work_for_the_same_rows(tables):
     assert row["time"] == pytest.approx(row["selected_seconds"] / row["all_seconds"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_errors_grow_as_precision_falls(tables):
     table = tables["precision"]
     for quantity in ("direct_effect", "self_repair", "repair_norm"):
@@ -217,6 +222,7 @@ def test_errors_grow_as_precision_falls(tables):
     assert table.filter(precision="float32")["same_top_tokens"].min() == 1
 
 
+@pytest.mark.slow
 def test_the_recommendation_follows_the_errors(tables):
     def with_tf32(share: float) -> pl.DataFrame:
         chosen = pl.when(precision="tf32").then(share).when(precision="bfloat16").then(0.5).otherwise(1e-6)
@@ -226,12 +232,14 @@ def test_the_recommendation_follows_the_errors(tables):
     assert "on a GPU `precision: float32` (largest error 0.0001 %)" in recommendation(with_tf32(0.02))
 
 
+@pytest.mark.slow
 def test_memory_of_folding_and_loading_is_measured(tables):
     loading = tables["loading"]
     assert loading["what"].to_list() == ["fold bfloat16", "load bfloat16"]
     assert (loading["peak_mb"] >= loading["base_mb"]).all() and (loading["weights_mb"] > 0).all()
 
 
+@pytest.mark.slow
 def test_the_page_shows_every_table(tables):
     text = page(tables)
     for row in (

@@ -208,6 +208,7 @@ def test_a_model_that_fails_the_check_leaves_nothing(zoo, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [output]
 
 
+@pytest.mark.slow
 def test_loading_takes_the_memory_of_the_weights(tmp_path):
     shape = Shape("llama", n_layers=6, n_heads=8, d_model=512, d_mlp=1376, d_vocab=16000, max_positions=64)
     fold_row, load_row = measure_loading(shape, ["float32"], tmp_path)

@@ -13,6 +13,7 @@ from selfrepair.artifact.record import run_record
 from selfrepair.claims import verdicts as claims
 from selfrepair.models.device import job_record
 from selfrepair.report import tables
+from selfrepair.report.claims_table import CLAIMS
 from selfrepair.report.documentation import MODEL_FACTS, RUN_RECORD, results_readme
 
 FACT = {"name": "m", "family": "gpt2", "n_layers": 2, "n_heads": 2, "d_model": 16, "d_mlp": 64, "d_vocab": 100}
@@ -38,7 +39,7 @@ def test_documentation_has_every_key_and_column() -> None:
     assert set(MODEL_FACTS) == set(FACT)
     assert set(RUN_RECORD) == set(run_record({}, {"measure_clean.m": job_record("cpu", "float32")}, {}, "9"))
     text = results_readme()
-    named = [*MODELS, *tables.LAYERS, *tables.HEADS, *tables.CLAIMS, *claims.VERDICT, *claims.MODEL_VERDICT]
+    named = [*MODELS, *tables.LAYERS, *tables.HEADS, *CLAIMS, *claims.VERDICT, *claims.MODEL_VERDICT]
     assert all(f"| `{name}` |" in text for name in named)
     assert "`trained/<model>.state/`" in text
 

@@ -58,6 +58,7 @@ def test_shipped_corpus_holds_out_a_tenth_and_labels_prose_and_code() -> None:
     assert corpus["document"].is_unique().all()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.version_info[:3] != (3, 11, 7), reason="the corpus is of Python 3.11.7's library")
 def test_shipped_corpus_is_what_its_rule_builds() -> None:
     built = build_python_corpus(Path(sysconfig.get_path("stdlib")), standard_library_topics())

@@ -41,7 +41,10 @@ def write_readme(claims: Path, picture: Path, readme: Path, shown: Path) -> None
 
 def findings(claims: list[dict[str, Any]]) -> str:
     """A Markdown table: the finding, the paper's number, ours, that of shuffled weights, and where it holds."""
-    lines = ["| claim of the paper | its value | these models | shuffled weights | held in |", "|---|---:|---:|---:|---|"]
+    lines = [
+        "| claim of the paper | its value | these models | shuffled weights | held in |",
+        "|---|---:|---:|---:|---|",
+    ]
     for claim in claims:
         others, models = claim["others"], claim["models"]
         held = f"{len(others[HELD])} of {others['models']}"
