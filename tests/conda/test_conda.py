@@ -16,7 +16,7 @@ import pytest
 from pin_environments import canonical
 
 from selfrepair.claims.published import COLUMNS
-from tests.unit.hub_double import Hub, serving
+from tests.helpers.hub_double import Hub, serving
 from tests.unit.test_environments import KINDS, RULES, pins, program
 from tests.workflow.conftest import CONFIG, ROOT, Clone, environment, fresh_clone
 

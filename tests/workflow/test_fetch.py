@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from tests.unit.hub_double import Hub, serving
+from tests.helpers.hub_double import Hub, serving
 from tests.workflow.conftest import Clone
 
 MODEL, TARGET = "workflow/resources/models/tiny-gpt2", "results/hub/models/remote"
