@@ -147,6 +147,11 @@ REFERENCE_AGREEMENT = {
     "n_heads": Column(pl.Int64, "heads", "heads compared"),
     "pearson": Column(pl.Float64, "ratio", "correlation of measured and published values; null where not defined"),
     "spearman": Column(pl.Float64, "ratio", "correlation of their ranks; null where not defined"),
+    "authors_pearson": Column(
+        pl.Float64,
+        "ratio",
+        "correlation of the authors' published Pythia-160M heads with those of an earlier run of theirs",
+    ),
     "slope": Column(pl.Float64, "ratio", "of the least-squares line of measured on published values"),
     "rms_difference": Column(pl.Float64, "logits", "root mean square of their difference"),
     "measured": Column(pl.Float64, "logits", "mean over the heads, measured"),
