@@ -56,6 +56,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     write_parquet(sampled.tokens, RUN / f"tokens/{name}/tokens.parquet")
     write_parquet(sampled.rows, RUN / f"tokens/{name}/rows.parquet")
     write_parquet(clean.tokens, RUN / f"ablation/{name}/clean/tokens.parquet")
+    write_parquet(clean.candidates, RUN / f"ablation/{name}/clean/candidates.parquet")
     write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
     heads = all_heads(model)
