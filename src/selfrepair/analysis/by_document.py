@@ -162,7 +162,7 @@ def top_totals(tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], 
 def medians(
     tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], draws: Draws, selection: Selection | None = None
 ) -> Estimate:
-    """Medians of columns, heads by columns; over the top tokens that every sample selects anew, if a selection is given.
+    """Medians of columns, heads by columns; of the top tokens that every sample selects anew, if a selection is given.
 
     Args:
         tokens: rows with layer, head, document and the columns; and rank for a selection.

@@ -141,8 +141,8 @@ def neuron_statistics(
     """Compute each statistic of `OF_NEURONS` with its 95 % interval (`NEURON_STATISTICS`).
 
     There is a row for each head that was not chosen by its repair, and one for their mean, for which a replicate draws
-    the documents of all heads together; the choice of the top tokens is held fixed. Without such a head, or where the run looks at other MLPs than the last, there
-    are no rows.
+    the documents of all heads together; the choice of the top tokens is held fixed. Without such a head, or where the
+    run looks at other MLPs than the last, there are no rows.
 
     Args:
         tokens: token rows of single neurons (`NEURON_TOKENS`).

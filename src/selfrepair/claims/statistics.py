@@ -70,7 +70,7 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.overcorrected,
     )
 }
-# Statistics by the kind of interval that they need: shares of heads, with which heads these are; shares of tokens; places.
+# Statistics that need an interval of their own: shares of heads, and which heads these are; shares of tokens; places.
 SHARES_OF_HEADS = {
     "heads_repaired": "all",
     "late_heads_repaired": "late",
