@@ -29,7 +29,7 @@ def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]]
             (kind, name, given.get(f"{kind}_{name}", 0.5)) for kind in ("share", "clipped_share") for name in PARTS
         ]
         rows += [
-            (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
+            (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5, 3.5)
             for kind, name, value in values
         ]
     return frame(dict(zip(STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), STATISTICS)

@@ -119,7 +119,7 @@ class Estimate:
         folds = len(change)
         with np.errstate(divide="ignore", invalid="ignore"):
             kurtosis = (change**4).sum(0) / np.square(np.square(change).sum(0))  # over the number of folds
-            degrees = 2 / (kurtosis - 1 / folds)
+            degrees = 2 / (kurtosis - 1 / max(folds, 1))
         return np.clip(np.where(np.isfinite(degrees), degrees, np.inf), 2, max(folds - 1, 2))
 
     @property
@@ -142,7 +142,7 @@ class Estimate:
         return Estimate(self.samples - other.samples, self.replicates)
 
     def __getitem__(self, items: object) -> "Estimate":
-        return Estimate(self.samples[:, items], self.replicates)
+        return Estimate(self.samples[:, *(items if isinstance(items, tuple) else (items,))], self.replicates)
 
     @property
     def _drawn(self) -> Float[np.ndarray, " replicate *item"]:
