@@ -75,7 +75,7 @@ def ablate_shard(
     means = clean.means.to(model.device)
     for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
         m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
-        values, at = _quantities(m), recorder.where(m.jobs)
+        values, at = quantities(m), recorder.where(m.jobs)
         sums.add(values, at)
         recorder.add(m, values, at)
         progress.advance(batch.n_tokens)
@@ -117,7 +117,7 @@ def ablate_heads(
     write_parquet(sums, sums_output, record)
 
 
-def _quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:
+def quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:
     """The columns of `EFFECTS`, and those by layer."""
     values = {
         "direct_effect": m.direct_effect,

@@ -30,12 +30,17 @@ def sum_top_tokens(tokens: pl.DataFrame, heads: list[Head], selection: Selection
         tokens: token rows (`ablated_tokens`).
         also: what else to sum, by name.
     """
+    rows = tokens.with_columns(**clipped_shares(), **also)
+    return top_totals(rows, [*EFFECTS, *CLIPPED, *also], heads, selection)
+
+
+def clipped_shares() -> dict[str, pl.Expr]:
+    """The columns of `CLIPPED`, made from token rows."""
     effect = pl.col("direct_effect").cast(pl.Float64)
-    shares = {
+    return {
         f"clipped_{part}": pl.when(effect == 0).then(0.0).otherwise((pl.col(part) / effect).clip(0, 1))
         for part in PARTS
     }
-    return top_totals(tokens.with_columns(**shares, **also), [*EFFECTS, *CLIPPED, *also], heads, selection)
 
 
 def estimates_of_heads(totals: Totals, medians: Described | None = None) -> dict[str, Described]:
