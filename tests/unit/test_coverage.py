@@ -33,6 +33,7 @@ def test_a_selection_that_is_held_fixed_would_say_too_much(found: pl.DataFrame) 
     assert (fixed["coverage"] < 0.7).all()
 
 
+@pytest.mark.slow
 def test_few_documents_with_heavy_tails_cost_coverage_and_are_better_than_percentiles() -> None:
     """A third of the texts' documents is worth less than ten: what no interval can know is not in it."""
     heavy = coverage(synthetic("heavy tails", 1.2, 3), documents=50, texts=150, replicates=400)

@@ -20,8 +20,9 @@ from jaxtyping import Float, Int
 
 from selfrepair.ablation.reselection import bootstrap_draws, jackknife
 
-NORMAL = NormalDist().inv_cdf(0.975)
-# Student's t at 0.975 by powers of 1 / degrees of freedom (Abramowitz and Stegun 1964, 26.7.5); 0.8 % too small at 2.
+LEVEL = 0.95  # of all intervals
+NORMAL = NormalDist().inv_cdf((1 + LEVEL) / 2)
+# The same quantile of Student's t, by powers of 1 / degrees of freedom (Abramowitz and Stegun 1964, 26.7.5).
 STUDENT = (NORMAL, 2.372271, 2.822499, 2.555850, 1.589534)
 BLOCK = 32  # tokens that the search of a median counts together
 LARGEST = 2**25  # elements of an array of weights; beyond, samples are taken in parts
@@ -83,7 +84,7 @@ class Estimate:
     @property
     def percentiles(self) -> tuple[Float[np.ndarray, " *item"], Float[np.ndarray, " *item"]]:
         """Plain percentiles of the replicates: the 95 % interval of a statistic that jumps, such as a place."""
-        return tuple(self._quantile(np.full(self.value.shape, p)) for p in (0.025, 0.975))
+        return tuple(self._quantile(np.full(self.value.shape, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
 
     def interval_of_share(
         self, independent: Float[np.ndarray, " *item"]
