@@ -7,6 +7,7 @@ rule measure_clean:
         tokens="<results>/tokens/{model}/tokens.parquet",
     output:
         tokens="<results>/ablation/{model}/clean/tokens.parquet",
+        candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     log:
@@ -40,6 +41,7 @@ rule ablate_heads:
         tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         clean="<results>/ablation/{model}/clean/tokens.parquet",
+        candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     output:
