@@ -42,7 +42,7 @@ def write_gguf(
     writer = GGUFWriter(path, family)
     heads = config.get("num_attention_heads") or config["n_head"]
     _write_sizes(writer, config, heads)
-    _write_tokenizer(writer, tokenizer or model, pre)
+    _write_tokenizer(writer, tokenizer or model, pre, config)
     tensors = _tensors(load_file(model / "model.safetensors"), config, heads)
     change(writer, tensors)
     block = gguf.GGML_QUANT_SIZES[number_format][0]
@@ -77,18 +77,26 @@ def _write_sizes(writer: GGUFWriter, config: dict, heads: int) -> None:
     writer.add_head_count(heads)
 
 
-def _write_tokenizer(writer: GGUFWriter, folder: Path, pre: str | None) -> None:
+def _write_tokenizer(writer: GGUFWriter, folder: Path, pre: str | None, config: dict) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = tokenizer["model"]["vocab"]
     special = {token["id"] for token in tokenizer["added_tokens"]}
-    writer.add_tokenizer_model("gpt2")
+    names = sorted(vocabulary, key=vocabulary.get)
+    writer.add_token_list(names)
+    if tokenizer["model"]["byte_fallback"]:  # SentencePiece: a merge is the better the earlier its token stands
+        writer.add_tokenizer_model("llama")
+        writer.add_token_scores([-float(index) for index in range(len(names))])
+        writer.add_token_types(
+            [6 if name.startswith("<0x") else 3 if vocabulary[name] in special else 1 for name in names]
+        )
+    else:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_token_types([3 if index in special else 1 for index in range(len(names))])
+        writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
     if pre is not None:
         writer.add_tokenizer_pre(pre)
-    writer.add_token_list(sorted(vocabulary, key=vocabulary.get))
-    writer.add_token_types([3 if index in special else 1 for index in range(len(vocabulary))])
-    writer.add_token_merges([" ".join(merge) for merge in tokenizer["model"]["merges"]])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
+    for token in ("bos", "eos"):
+        writer.add_uint32(f"tokenizer.ggml.{token}_token_id", config[f"{token}_token_id"])
 
 
 def _tensors(weights: dict[str, np.ndarray], config: dict, heads: int) -> dict[str, np.ndarray]:

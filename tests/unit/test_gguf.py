@@ -15,6 +15,7 @@ import selfrepair as sr
 from selfrepair.models.directory import ModelDirectoryError, read_model_info
 from selfrepair.models.gguf import convert_gguf
 from selfrepair.models.gguf_header import FORMATS, read_gguf_info, read_header
+from tests.conftest import shared
 from tests.helpers.gguf_files import write_gguf
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,9 @@ def test_rotary_frequencies_of_llama_3_are_recognised(tmp_path: Path, factor: fl
     expected = AutoModelForCausalLM.from_pretrained(model).model.rotary_emb.inv_freq
     default = 500000.0 ** (-torch.arange(0, 64, 2) / 64)
     factors = (default / expected).numpy().astype(np.float32)
-    path = write_gguf(model, tmp_path / "x.gguf", change=lambda _, tensors: tensors.update({"rope_freqs.weight": factors}))
+    path = write_gguf(
+        model, tmp_path / "x.gguf", change=lambda _, tensors: tensors.update({"rope_freqs.weight": factors})
+    )
     convert_gguf(path, tmp_path / "x")
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "x").model.rotary_emb.inv_freq
     assert torch.allclose(found, expected, rtol=1e-6) and not torch.allclose(found, default, rtol=1e-2)
@@ -138,7 +141,10 @@ def test_the_number_formats_are_those_of_the_library() -> None:
 
 
 REFUSED = {
-    "architecture": (lambda w, t: w.add_string("general.architecture", "mamba"), "architecture `mamba` is not supported"),
+    "architecture": (
+        lambda w, t: w.add_string("general.architecture", "mamba"),
+        "architecture `mamba` is not supported",
+    ),
     "number format": (lambda w, t: t.update({"output.weight": np.zeros((8, 8), np.int32)}), "can't be dequantised"),
     "experts": (lambda w, t: w.add_uint32("llama.expert_count", 8), "a mixture of experts is not supported"),
     "rope scaling": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "rope scaling yarn is not supp"),
@@ -182,6 +188,16 @@ def test_a_tokenizer_that_splits_in_an_unknown_way_is_refused(tmp_path: Path) ->
     assert read_gguf_info(path).family == "gpt2", "GPT-2 can split in one way only"
 
 
+def test_a_sentencepiece_tokenizer_comes_back_as_it_was(tmp_path: Path) -> None:
+    model = shared("models/stories260K")
+    convert_gguf(write_gguf(model, tmp_path / "x.gguf"), tmp_path / "x")
+    text = "Once upon a time, there was a little girl named Zoé. She said: \"It's 3 o'clock!\""
+    assert tokens(tmp_path / "x", text) == tokens(model, text)
+    no_space = lambda writer, _: writer.add_bool("tokenizer.ggml.add_space_prefix", False)  # noqa: E731
+    with pytest.raises(ModelDirectoryError, match="puts no space before a text"):
+        read_gguf_info(write_gguf(model, tmp_path / "y.gguf", change=no_space))
+
+
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     path = write_gguf(LLAMA, tmp_path / "x.gguf")
     whole = path.read_bytes()
@@ -198,7 +214,9 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
 
 def test_tensors_must_be_those_of_the_architecture(tmp_path: Path) -> None:
     path = write_gguf(LLAMA, tmp_path / "x.gguf", change=lambda _, tensors: tensors.pop("blk.3.ffn_gate.weight"))
-    with pytest.raises(ModelDirectoryError, match=r"lacks the tensor blk\.3\.ffn_gate\.weight, Hugging Face's model\.l"):
+    with pytest.raises(
+        ModelDirectoryError, match=r"lacks the tensor blk\.3\.ffn_gate\.weight, Hugging Face's model\.l"
+    ):
         convert_gguf(path, tmp_path / "x")
     more = {"blk.0.attn_q_norm.weight": np.ones(16, np.float32)}
     path = write_gguf(LLAMA, tmp_path / "y.gguf", change=lambda _, tensors: tensors.update(more))

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 
-
 def convert_gguf(gguf: Path, output: Path) -> None:
     """Dequantise a GGUF file: write config.json, model.safetensors in float32 and its tokenizer.
 

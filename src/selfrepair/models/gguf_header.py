@@ -168,7 +168,9 @@ def _rotary_config(header: GGUFHeader, config: dict[str, Any]) -> dict[str, Any]
     heads = config["num_attention_heads"]
     d_head = header.of_model("attention.key_length", config["hidden_size"] // heads)
     if (turned := header.of_model("rope.dimension_count", d_head)) != d_head:
-        raise ModelDirectoryError(f"{header.path}: rotary positions on {turned} of {d_head} dimensions are not supported")
+        raise ModelDirectoryError(
+            f"{header.path}: rotary positions on {turned} of {d_head} dimensions are not supported"
+        )
     theta = header.of_model("rope.freq_base", 10000.0)
     rope = {"rope_type": "default", "rope_theta": theta}
     if ROTARY_FACTORS in header.tensors:
@@ -176,7 +178,10 @@ def _rotary_config(header: GGUFHeader, config: dict[str, Any]) -> dict[str, Any]
     kv_heads = header.of_model("attention.head_count_kv", heads)
     rest = {"num_key_value_heads": kv_heads, "head_dim": d_head, "rope_parameters": rope}
     if header.architecture == "llama":
-        rest |= {"attention_bias": "blk.0.attn_q.bias" in header.tensors, "mlp_bias": "blk.0.ffn_up.bias" in header.tensors}
+        rest |= {
+            "attention_bias": "blk.0.attn_q.bias" in header.tensors,
+            "mlp_bias": "blk.0.ffn_up.bias" in header.tensors,
+        }
     return rest
 
 
@@ -197,9 +202,13 @@ def _llama3_factor(header: GGUFHeader, theta: float, d_head: int) -> float:
             turns = positions * theta ** (-2 * index / d_head) / (2 * math.pi)  # within the original context
             smooth = min(1.0, max(0.0, (turns - low) / (high - low)))
             expected.append(1 / ((1 - smooth) / factor + smooth))
-        if len(read) == len(expected) and all(math.isclose(*pair, rel_tol=1e-4) for pair in zip(read, expected, strict=True)):
+        if len(read) == len(expected) and all(
+            math.isclose(*pair, rel_tol=1e-4) for pair in zip(read, expected, strict=True)
+        ):
             return factor
-    raise ModelDirectoryError(f"{header.path}: {ROTARY_FACTORS} is not that of Llama 3.1 or 3.2; other kinds are not supported")
+    raise ModelDirectoryError(
+        f"{header.path}: {ROTARY_FACTORS} is not that of Llama 3.1 or 3.2; other kinds are not supported"
+    )
 
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -237,7 +246,9 @@ def _read(path: Path, data: mmap.mmap) -> GGUFHeader:
     cursor = _Cursor(data)
     (version,) = cursor.unpack("I")
     if version not in (2, 3):
-        raise ModelDirectoryError(f"{path} is GGUF of version {version}, or big-endian; supported are 2 and 3, little-endian")
+        raise ModelDirectoryError(
+            f"{path} is GGUF of version {version}, or big-endian; supported are 2 and 3, little-endian"
+        )
     n_tensors, n_values = cursor.unpack("QQ")
     metadata, tensors = {}, {}
     for _ in range(n_values):
@@ -276,7 +287,11 @@ def _check(header: GGUFHeader) -> None:
         f"rope scaling {scaling}": scaling != "none",
         "attention within a window": bool(header.of_model("attention.sliding_window")),
         f"a tokenizer of type {kind} (supported: gpt2, llama)": kind not in ("gpt2", "llama"),
-        f"a tokenizer that splits text as {split} (supported: {', '.join(SPLITS)})": kind == "gpt2" and split not in SPLITS,
+        "a SentencePiece tokenizer that puts no space before a text": (
+            kind == "llama" and not get("tokenizer.ggml.add_space_prefix", True)
+        ),
+        f"a tokenizer that splits text as {split} (supported: {', '.join(SPLITS)})": kind == "gpt2"
+        and split not in SPLITS,
     }
     for what, present in refused.items():
         if present:

@@ -75,7 +75,11 @@ def _entry(path: Path, key: str, entry: object) -> Locked | None:
         revision, files = entry["revision"], entry["files"]
         if revision is None:
             return None
-        sums = [value for name, value in files.items() if (name, value) != (OTHERS, None)] if isinstance(files, dict) else [None]
+        sums = (
+            [value for name, value in files.items() if (name, value) != (OTHERS, None)]
+            if isinstance(files, dict)
+            else [None]
+        )
         matching = [(COMMIT, revision), *((SHA256, value) for value in sums)]
         if all(isinstance(value, str) and pattern.fullmatch(value) for pattern, value in matching):
             return Locked(revision, files)
