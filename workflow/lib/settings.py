@@ -133,7 +133,7 @@ class Settings:
         return self.config["models"][self._base(name)]
 
     def fetched_records(self, kind: str) -> dict[str, str]:
-        """Record of what was fetched from a hub, of each model or corpus that is; `wheels` of what was from an index."""
+        """Record of what was fetched: of each model or corpus from a hub, or (`wheels`) each from a package index."""
         used = [self.config["tokens"]["corpus"]] if kind == "corpora" else self.models
         section, source = ("models", "wheel") if kind == "wheels" else (kind, "hub")
         return {name: fetch_record(kind, name) for name in used if source in self.config[section][name]}

@@ -98,8 +98,8 @@ def _places(header: GGUFHeader, config: dict[str, Any], names: list[str]) -> dic
         places[name] = place
     if strangers := sorted(header.tensors.keys() - set(places.values()) - {ROTARY_FACTORS}):
         raise ModelDirectoryError(
-            f"{header.path}: {strangers[0]} has no place in Hugging Face's model of `{config['model_type']}`, so the file "
-            "is of another model than its metadata says; it is not supported"
+            f"{header.path}: {strangers[0]} has no place in Hugging Face's model of `{config['model_type']}`, so the "
+            "file is of another model than its metadata says; it is not supported"
         )
     return places
 

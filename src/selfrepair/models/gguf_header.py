@@ -269,7 +269,7 @@ def _check(header: GGUFHeader) -> None:
     if family not in ARCHITECTURES:
         raise ModelDirectoryError(
             f"{header.path}: architecture `{family}` is not supported in a GGUF file; supported are "
-            f"{', '.join(ARCHITECTURES)}. Set `path` to the Hugging Face directory of the model if that one is supported"
+            f"{', '.join(ARCHITECTURES)}. Set `path` to the model's Hugging Face directory if that is supported"
         )
     unknown = {n: t.format for n, t in header.tensors.items() if t.format not in FORMATS}
     if unknown:

