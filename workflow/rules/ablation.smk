@@ -242,6 +242,7 @@ rule record_run:
         code=code("record_run", "measure"),
         fetched=[
             *SETTINGS.fetched_records("models").values(),
+            *SETTINGS.fetched_records("wheels").values(),
             *SETTINGS.fetched_records("corpora").values(),
         ],
         # What was measured: a record is as old as the measurement that it is about.
