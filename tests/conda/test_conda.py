@@ -17,7 +17,8 @@ from pin_environments import canonical
 
 from selfrepair.claims.published import COLUMNS
 from tests.helpers.hub_double import Hub, serving
-from tests.unit.test_environments import KINDS, RULES, pins, program
+from tests.helpers.workflow_rules import workflow_rules
+from tests.unit.test_environments import KINDS, pins
 from tests.workflow.conftest import CONFIG, ROOT, Clone, environment, fresh_clone
 
 STANDIN = ROOT / "tests/conda/standin/bin/conda"
@@ -78,14 +79,16 @@ def test_an_environment_holds_its_pins_and_no_other_package(environments: dict[s
         assert found == pins(kind), kind
 
 
-@pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])
-def test_a_rules_program_starts_in_its_environment(
-    environments: dict[str, Path], file: str, name: str, body: str
-) -> None:
-    script, kind = program(body)
-    command = [environments[kind] / "bin/python", script, "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment() | {"PYTHONPATH": "src"})
-    assert done.returncode == 0, done.stderr
+def test_each_rules_program_starts_in_its_environment(environments: dict[str, Path]) -> None:
+    started = set()
+    for rule in workflow_rules():
+        script, kind = rule.programs[0], rule.environment
+        if (script, kind) not in started:
+            command = [environments[kind] / "bin/python", script, "--help"]
+            own = environment() | {"PYTHONPATH": "src"}
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=own)
+            assert done.returncode == 0, f"{rule.name}: {done.stderr}"
+            started.add((script, kind))
 
 
 def test_a_run_uses_the_environments(finished: Clone, environments: dict[str, Path]) -> None:
