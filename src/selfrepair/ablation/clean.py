@@ -9,6 +9,7 @@ from torch import Tensor
 
 from selfrepair.ablation.effects import TOLERANCE
 from selfrepair.ablation.memory import chunk_tokens
+from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.precision import linear
 
@@ -37,8 +38,11 @@ class CleanPass:
 
 
 @torch.no_grad()
-def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
+def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"], progress: Progress | None = None) -> CleanPass:
     """Run the model once; check that all direct effects and the unembedding bias sum to the logit on every token.
+
+    Args:
+        progress: is told of each passed block of each token.
 
     Raises:
         ArithmeticError: they do not, to `TOLERANCE` of the row's largest logit, or a value is not finite.
@@ -49,7 +53,7 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
     resid = model.embed(tokens[:, :-1])
     other = (resid * direct).sum(-1)
     heads, mlps, z_sums = [], [], []
-    for layer in model.layers:
+    for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, resid)
         # (z W_O).v = z.(W_O v): what each head writes is never formed.
         read = linear(direct.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision).view(z.shape)
@@ -58,6 +62,8 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
         resid, mlp = model.resid_post(layer, resid, model.attention_out(layer, z))
         mlps.append((mlp * direct).sum(-1))
         z_sums.append(z.sum((0, 1), dtype=torch.float64))
+        if progress is not None:
+            progress.in_layer(tokens[:, 1:].numel(), index, model.n_layers)
     scale = model.scale(resid)
     by = model.direct_scale(scale)
     result = CleanPass(
@@ -80,10 +86,12 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> CleanPass:
     return result
 
 
-def clean_passes(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> Iterator[tuple[Int[Tensor, " row"], CleanPass]]:
+def clean_passes(
+    model: FoldedModel, tokens: Int[Tensor, "row pos"], progress: Progress | None = None
+) -> Iterator[tuple[Int[Tensor, " row"], CleanPass]]:
     """Run the model batch by batch; yield each batch's rows and its pass."""
     for rows in torch.arange(len(tokens)).split(max(1, chunk_tokens(model) // tokens.shape[1])):
-        yield rows, clean_pass(model, tokens[rows])
+        yield rows, clean_pass(model, tokens[rows], progress)
 
 
 def mean_z(model: FoldedModel, tokens: Int[Tensor, "row pos"]) -> Float[Tensor, "layer n_heads d_head"]:

@@ -66,17 +66,16 @@ def run_clean(
     n_tokens = n_rows * length
     n_heads = model.n_layers * model.n_heads
     documents = token_matrix(tokens, "document")[:, 1:]
-    progress = Progress(f"{model.name}: clean pass", n_tokens)
+    progress = Progress(f"{model.name}: clean pass", n_tokens, work=n_tokens * model.n_layers)
     logits, biases, scales, z_sum = [], [], [], 0
     with tempfile.TemporaryFile(dir=scratch) as file:
         effects = np.memmap(file, np.float32, "w+", shape=(n_heads, n_rows, length))
-        for rows, batch in clean_passes(model, matrix):
+        for rows, batch in clean_passes(model, matrix, progress):
             effects[:, rows] = batch.direct_effect.flatten(0, 1).float().cpu().numpy()
             logits.append(batch.logit.cpu())
             biases.append(batch.bias.cpu())
             scales.append(batch.scale.cpu())
             z_sum = z_sum + batch.z_sum
-            progress.advance(len(rows) * length)
         by_token = effects.reshape(n_heads, n_tokens)
         ranked = rank_tokens(by_token, documents.ravel(), top_fraction, seed)
         candidates = _ranked_table(ranked, by_token, model.n_heads, length)

@@ -20,10 +20,12 @@ from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import NORM_CHECK
 from selfrepair.core.files import write_atomically
+from selfrepair.core.progress import Progress
 from selfrepair.core.tables import write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
 
+PASSES = {"resample": 3, "zero": 2, "mean": 2}  # of the model, for each head
 TOLERANCE = 1e-4  # of the largest logit of the rows
 EXACT = ("float32", "float64")  # in other formats two passes of different shape differ by more than that
 
@@ -55,21 +57,23 @@ def freeze_scale(
     ablation: Ablation,
     head: tuple[int, int],
     mean_z: Float[Tensor, " d_head"],
+    progress: Progress | None = None,
 ) -> Frozen:
     """Ablate one head at every position of some rows, with the final scale free and frozen.
 
     Args:
         corrupted: for each row the one that resampled activations come from.
         mean_z: what `mean` ablation puts in place of the head's z.
+        progress: is told of each passed block, `PASSES` times as many as there are.
     """
     tokens, corrupted = tokens.to(model.device), corrupted.to(model.device)
     inputs = tokens[:, :-1]
-    clean, z = _final_stream(model, inputs, head, None)
+    clean, z = _final_stream(model, inputs, head, None, progress)
     if ablation == "resample":
-        _, replaced = _final_stream(model, corrupted[:, :-1], head, None)
+        _, replaced = _final_stream(model, corrupted[:, :-1], head, None, progress)
     else:
         replaced = torch.zeros_like(z) if ablation == "zero" else mean_z.to(z).expand_as(z)
-    ablated, _ = _final_stream(model, inputs, head, replaced)
+    ablated, _ = _final_stream(model, inputs, head, replaced, progress)
     v, bias = model.unembedding(tokens[:, 1:])
 
     def logits(stream: Tensor, scale: Tensor) -> Tensor:
@@ -84,6 +88,7 @@ def _final_stream(
     inputs: Int[Tensor, "row pos"],
     head: tuple[int, int],
     replaced: Float[Tensor, "row pos d_head"] | None,
+    progress: Progress | None,
 ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos d_head"]]:
     """The stream after the last block, and z of the head before any replacement."""
     resid = model.embed(inputs)
@@ -95,6 +100,8 @@ def _final_stream(
                 z = z.clone()
                 z[:, :, head[1]] = replaced
         resid, _ = model.resid_post(layer, resid, model.attention_out(layer, z))
+        if progress is not None:
+            progress.in_layer(1, index, model.n_layers)
     return resid, of_head
 
 
@@ -122,15 +129,16 @@ def compare_freezing(
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     source = torch.from_numpy(rows.sort("row")["source"].to_numpy().astype(np.int64))
-    checked = []
-    for layer, head in heads:
-        of_head = measured.filter(layer=layer, head=head)
-        if of_head.is_empty():
-            continue
+    checked, rows_of = [], {head: measured.filter(layer=head[0], head=head[1]) for head in heads}
+    rows_of = {head: of_head for head, of_head in rows_of.items() if not of_head.is_empty()}
+    what, work = f"{model.name}: norm check, {ablation} ablation", len(rows_of) * PASSES[ablation] * model.n_layers
+    progress = Progress(what, len(rows_of), "heads", work)
+    for (layer, head), of_head in rows_of.items():
         counts = of_head.group_by("row").agg(pl.col("selected").sum()).sort("selected", "row", descending=[True, False])
         chosen = counts.head(n_rows)["row"].sort().to_torch().long()
         here = of_head.filter(pl.col("row").is_in(chosen.tolist()))
-        run = freeze_scale(model, matrix[chosen], matrix[source[chosen]], ablation, (layer, head), means[layer, head])
+        corrupted = matrix[source[chosen]]
+        run = freeze_scale(model, matrix[chosen], corrupted, ablation, (layer, head), means[layer, head], progress)
         row = torch.searchsorted(chosen, here["row"].to_torch().long())
         at = row, here["pos"].to_torch().long()
         freezing = (run.ablated - run.frozen).cpu()[at].double()

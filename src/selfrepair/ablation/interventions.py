@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.jobs import carried_rows
+from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.precision import linear
 
@@ -59,6 +60,7 @@ def move_layers(
     source: Int[Tensor, " row_all"],
     rows: Int[Tensor, " row"],
     ablated_heads: list[int],
+    progress: Progress | None = None,
 ) -> Moves:
     """Skip each layer but the last, and ablate one head of it, each time alone; see what the heads after it do.
 
@@ -67,6 +69,7 @@ def move_layers(
         source: for each row, the row that its corrupted activations come from.
         rows: the rows to measure.
         ablated_heads: of each layer but the last, the head to ablate.
+        progress: is told of each passed block of each token.
 
     Raises:
         ValueError: the model has one layer only.
@@ -95,6 +98,8 @@ def move_layers(
             delta = model.head_out(layer, head, delta_z.flatten(0, 1)).view(before.shape)
             damaged, _ = model.resid_post(layer, before, attention[:n] + delta)
         resid, _ = model.resid_post(layer, resid, attention)
+        if progress is not None:
+            progress.in_layer(v[..., 0].numel(), index, model.n_layers)
     scale = model.scale(resid[:n])
     return Moves(*(torch.stack(part) / scale for part in (clean, moved, ablated)))
 
@@ -109,6 +114,7 @@ def add_to_stream(
     other: Int[Tensor, " token"] | None,
     noise: Float[Tensor, "token d_model"],
     strengths: list[float],
+    progress: Progress | None = None,
 ) -> Additions:
     """Add a multiple of a vector to what a head's layer reads, at one position; measure the head at that position.
 
@@ -124,6 +130,7 @@ def add_to_stream(
         noise: a random vector for each token. Its mean over `d_model` is removed: along it a LayerNorm model can
             neither write nor read.
         strengths: factors of the vectors.
+        progress: is told of each block passed by each token's row.
     """
     tokens, pos = tokens.to(model.device), pos.to(model.device)
     each = torch.arange(len(pos), device=model.device)
@@ -153,6 +160,8 @@ def add_to_stream(
                 changed = torch.stack([(model.head_out(block, head, one[:, head]) * v).sum(-1) for one in new_z])
             streams, _ = model.resid_post(block, streams, model.attention_out(block, new_z))
         clean, _ = model.resid_post(block, clean, model.attention_out(block, z))
+        if progress is not None:
+            progress.in_layer(len(pos), index, model.n_layers)
     scale = model.scale(clean[each, pos])
     shape = (len(names), len(strengths), len(pos))
     return Additions(names, effect / scale, (changed / scale).view(shape), (changed / model.scale(streams)).view(shape))

@@ -55,15 +55,14 @@ def measure_moves(model: FoldedModel, tokens: pl.DataFrame, rows: pl.DataFrame, 
     later = len(ablated)
     sums = {name: torch.zeros(later, model.n_heads, len(documents), len(MOMENTS)).double() for name in ("all", "top")}
     layer_effect = torch.zeros(model.n_layers, dtype=torch.float64)
-    progress = Progress(f"{model.name}: moving layers", n_rows * length)
+    progress = Progress(f"{model.name}: moving layers", n_rows * length, work=n_rows * length * model.n_layers)
     # Each row brings the row that its replacements come from.
     for batch in torch.arange(n_rows).split(max(1, chunk_tokens(model) // (2 * length))):
-        effects = move_layers(model, inputs.tokens, inputs.source, batch, ablated)
+        effects = move_layers(model, inputs.tokens, inputs.source, batch, ablated, progress)
         layer_effect += effects.direct_effect.double().sum((1, 2, 3)).cpu()
         values, at = _moments(effects), document[batch].flatten()
         sums["all"].index_add_(2, at, values)
         sums["top"].index_add_(2, at, values * top[:, None, batch].flatten(2)[..., None])
-        progress.advance(len(batch) * length)
     effect = (layer_effect / (n_rows * length)).tolist()
     return pl.concat([_moves_table(name, total, documents, ablated, effect) for name, total in sums.items()])
 
@@ -93,7 +92,8 @@ def measure_repression(
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     longest = matrix.shape[1] - 1
-    progress = Progress(f"{model.name}: self-repression", count * len(heads))
+    drawn_of = [min(count, selected.filter(layer=layer, head=head).height) for layer, head in heads]
+    progress = Progress(f"{model.name}: self-repression", sum(drawn_of), work=sum(drawn_of) * model.n_layers)
     tables = [empty(ADDITIONS)]
     for layer, head in heads:
         generator = np.random.default_rng([seed, 4, layer, head])
@@ -108,9 +108,10 @@ def measure_repression(
         row, pos = (wanted[name].to_torch().long() for name in ("row", "pos"))
         for part in torch.arange(len(wanted)).split(max(1, chunk_tokens(model) // longest)):
             beside = None if other is None else other[part]
-            effects = add_to_stream(model, matrix[row[part]], pos[part], layer, head, beside, noise[part], strengths)
+            effects = add_to_stream(
+                model, matrix[row[part]], pos[part], layer, head, beside, noise[part], strengths, progress
+            )
             tables.append(_additions_table(effects, wanted[part.numpy()], strengths))
-            progress.advance(len(part))
     return pl.concat(tables)
 
 

@@ -62,6 +62,10 @@ class AblationJobs:
     def n_tokens(self) -> int:
         return int(self.length.sum())
 
+    def block_passes(self, n_layers: int) -> int:
+        """How often a token passes a block of the model in a sweep: what the sweep takes in time, and counts in."""
+        return int((self.length * (n_layers - self.layer)).sum())
+
     def per_token(self, values: Shaped[Tensor, " job"]) -> Shaped[Tensor, " token"]:
         """One value per token from one per job, on the device of `values`."""
         return values.repeat_interleave(self.length.to(values.device), output_size=self.n_tokens)

@@ -92,7 +92,8 @@ def ablate_with_neurons(
     wanted = torch.stack([sets[name] for name in SETS]).any(0)
     jobs = AblationJobs.covering(wanted, heads, torch.arange(n_rows))
     tables = NeuronTables(heads, watched, sets, documents, model.layers[0].W_out.shape[0])
-    progress = Progress(f"{model.name}: neurons of layers {', '.join(map(str, watched))}", jobs.n_tokens)
+    what, work = f"{model.name}: neurons of layers {', '.join(map(str, watched))}", jobs.block_passes(model.n_layers)
+    progress = Progress(what, jobs.n_tokens, work=work)
     size = tokens_at_once(model, jobs, length, room // 2, tables.nbytes)
     at_most = max(1, min(chunk_tokens(model), room // 2 // _bytes_a_token(model, watched)))
     for batch in jobs.batches(size):
@@ -100,11 +101,10 @@ def ablate_with_neurons(
             part = part.ordered()
             at = part.per_token(part.heads_among(heads)), part.per_token(part.row), part.pos
             recorder = NeuronRecorder(set(watched), wanted[at])
-            m = sweep(model, matrix, source, "resample", part, no_means(model), recorder)
+            m = sweep(model, matrix, source, "resample", part, no_means(model), recorder, progress)
             for layer, effects in recorder.effects(m.scale).items():
                 check_neurons(m, layer, effects)
                 tables.add(m, layer, effects, tuple(index[effects.token] for index in at))
-            progress.advance(part.n_tokens)
     return NeuronRun(tables.tokens(), tables.neurons(), tables.ranks())
 
 
@@ -152,15 +152,15 @@ def top_mlp_repairs(
     n_rows, length = len(matrix), matrix.shape[1] - 1
     jobs = AblationJobs.all_pairs(heads, torch.arange(n_rows), length)
     tops = [TopTokens(1, count) for _ in heads]
-    progress = Progress(f"{model.name}: tokens that MLPs repair most", jobs.n_tokens, "ablated tokens")
+    what, work = f"{model.name}: tokens that MLPs repair most", jobs.block_passes(model.n_layers)
+    progress = Progress(what, jobs.n_tokens, "ablated tokens", work)
     for batch in jobs.batches(tokens_at_once(model, jobs, length, room)):
-        m = sweep(model, matrix, source, "resample", batch, no_means(model))
+        m = sweep(model, matrix, source, "resample", batch, no_means(model), progress=progress)
         repair = m.repair_mlp.sum(1).cpu()
         for top, (layer, head) in zip(tops, heads, strict=True):
             of_head = (m.jobs.layer == layer) & (m.jobs.head == head)
             if of_head.any():  # its rows follow each other, in this batch and from batch to batch
                 top.add(repair[m.jobs.per_token(of_head)][None], int(m.jobs.row[of_head][0]) * length)
-        progress.advance(batch.n_tokens)
     chosen = torch.zeros(len(heads), n_rows * length, dtype=torch.bool)
     for index, top in enumerate(tops):
         chosen[index, top.best()[1][0]] = True

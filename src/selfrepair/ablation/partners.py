@@ -73,11 +73,12 @@ def ablate_with_partners(
     jobs = AblationJobs.all_pairs(heads, measured, length)
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     size = tokens_at_once(model, jobs, length, room, BYTES_PER_ROW * partners * jobs.n_tokens)
-    progress = Progress(f"{model.name}: {partners} partners", partners * jobs.n_tokens, "ablated tokens")
+    what, work = f"{model.name}: {partners} partners", partners * jobs.block_passes(model.n_layers)
+    progress = Progress(what, partners * jobs.n_tokens, "ablated tokens", work)
     tables = [empty(PARTNERS)]
     for partner, sources in enumerate(torch.from_numpy(drawn)):
         for batch in jobs.batches(size):
-            m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model))
+            m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model), progress=progress)
             row, pos = m.jobs.per_token(m.jobs.row), m.jobs.pos
             of_head = m.jobs.per_token(m.jobs.heads_among(heads))
             columns = {
@@ -93,7 +94,6 @@ def ablate_with_partners(
                 "self_repair": m.self_repair,
             }
             tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, PARTNERS))
-            progress.advance(batch.n_tokens)
     return pl.concat(tables)
 
 

@@ -70,15 +70,14 @@ def ablate_shard(
     counted = torch.ones_like(recorder.control) if measured == "all" else recorder.control
     sums = _DocumentSums(len(heads), model.n_layers, recorder.documents, counted)
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
-    progress = Progress(what, jobs.n_tokens, "ablated tokens")
+    progress = Progress(what, jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
     for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
-        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
+        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means, progress=progress)
         values, at = quantities(m), recorder.where(m.jobs)
         sums.add(values, at)
         recorder.add(m, values, at)
-        progress.advance(batch.n_tokens)
     return recorder.table(), sums.table(recorder.heads)
 
 

@@ -30,6 +30,7 @@ from selfrepair.ablation.jobs import AblationJobs, carried_rows, sent
 from selfrepair.ablation.memory import chunk_tokens
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.replacements import Ablation, replacement
+from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.fused import add_change
 
@@ -80,6 +81,7 @@ def sweep(
     jobs: AblationJobs,
     means: Float[Tensor, "layer n_heads d_head"],
     recorder: NeuronRecorder | None = None,
+    progress: Progress | None = None,
 ) -> TokenEffects:
     """Ablate heads in rows of `tokens`, one head in one row per job.
 
@@ -88,7 +90,8 @@ def sweep(
 
     Args:
         means: of `mean_z`; not read by other ablations than `mean`.
-        watch: looks at single neurons on the way.
+        recorder: looks at single neurons on the way.
+        progress: is told of each passed block of each token (`AblationJobs.block_passes`).
 
     Raises:
         ValueError: the model lacks a head, or single neurons are to be watched in a model folded as published.
@@ -114,8 +117,12 @@ def sweep(
         recording = recorder if recorder is not None and index in recorder.layers else None
         for chunk, at in state.before(index):
             _advance(model, state, block, chunk, at, recording)
+            if progress is not None:
+                progress.in_layer(chunk.n_tokens, index, model.n_layers)
         for chunk, at in state.of(index):
             _join(model, state, block, chunk, at, ablation, means[index], recording)
+            if progress is not None:
+                progress.in_layer(chunk.n_tokens, index, model.n_layers)
         clean = resid_post
     measurement = _close(model, state, clean[: len(rows)], v.flatten(0, 1), b)
     check_decomposition(measurement)

@@ -46,6 +46,10 @@ class Folding:
         del model
         gc.collect()
 
+    @property
+    def n_layers(self) -> int:
+        return self._checkpoint.config.num_hidden_layers
+
     def layers(self) -> Iterator[Layer]:
         """Fold the layers; only a group of them is in memory, if whoever takes a layer lets go of it.
 
@@ -54,10 +58,9 @@ class Folding:
         """
         rest, checkpoint, stream = self.rest, self._checkpoint, self._stream
         resid = rest.embed(self._tokens)
-        n_layers = checkpoint.config.num_hidden_layers
         step = max(1, GROUP_BYTES // max(1, checkpoint.layer_bytes))
-        for first in range(0, n_layers, step):
-            stream, layers = self._group(range(first, min(first + step, n_layers)), stream)
+        for first in range(0, self.n_layers, step):
+            stream, layers = self._group(range(first, min(first + step, self.n_layers)), stream)
             gc.collect()  # the modules of the group's bridge refer to each other in circles
             while layers:
                 layer = layers.pop(0)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from selfrepair.core.files import whole_folder
+from selfrepair.core.progress import Progress
 from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.gguf_header import (
     MISSING_GGUF,
@@ -29,11 +30,20 @@ if TYPE_CHECKING:
 def convert_gguf(gguf: Path, output: Path) -> None:
     """Dequantise a GGUF file: write config.json, model.safetensors in float32 and its tokenizer.
 
+    Args and errors: as `write_directory`.
+    """
+    write_directory(gguf, output, Progress(f"{gguf.name}: dequantising", read_header(gguf).n_parameters, "weights"))
+
+
+def write_directory(gguf: Path, output: Path, progress: Progress | None = None) -> None:
+    """Write a GGUF file as a Hugging Face directory.
+
     A tensor is in memory at a time. The directory is there whole or not at all.
 
     Args:
         gguf: the file.
         output: directory to write.
+        progress: is told of each written weight.
 
     Raises:
         ModelDirectoryError: the file is missing or broken, or holds something that is not supported.
@@ -49,9 +59,10 @@ def convert_gguf(gguf: Path, output: Path) -> None:
         (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         shapes = _shapes(config)
         places = _places(header, config, list(shapes))
-        _write_weights(partial / "model.safetensors", shapes, _Weights(GGUFReader(gguf), header, config, places))
+        _write_weights(
+            partial / "model.safetensors", shapes, _Weights(GGUFReader(gguf), header, config, places), progress
+        )
         write_tokenizer(header, partial)
-    print(f"{gguf}: dequantised {len(places)} tensors to {output}", flush=True)
 
 
 def write_tokenizer(header: GGUFHeader, folder: Path) -> None:
@@ -134,7 +145,9 @@ def _unpermuted(values: Float[np.ndarray, "row ..."], n_heads: int) -> Float[np.
     return values.reshape(n_heads, d_head // 2, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
 
 
-def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]], weights: _Weights) -> None:
+def _write_weights(
+    path: Path, shapes: dict[str, tuple[int, ...]], weights: _Weights, progress: Progress | None
+) -> None:
     """Write a safetensors file tensor by tensor; the library safetensors wants all in memory.
 
     Raises:
@@ -156,3 +169,5 @@ def _write_weights(path: Path, shapes: dict[str, tuple[int, ...]], weights: _Wei
                     f"metadata say {shape}; fetch it again"
                 )
             file.write(np.ascontiguousarray(values).data)
+            if progress is not None:
+                progress.advance(values.size)

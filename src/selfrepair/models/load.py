@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 
 from selfrepair.core.files import sha256, write_text
+from selfrepair.core.progress import Progress
 from selfrepair.models.directory import count_parameters, weight_files
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
-from selfrepair.models.gguf import convert_gguf
+from selfrepair.models.gguf import write_directory
 from selfrepair.models.gguf_header import is_gguf
 from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
@@ -46,7 +47,7 @@ def load_model(
     folder = Path(source)
     if is_gguf(folder) and revision is None:
         with tempfile.TemporaryDirectory() as temporary:
-            convert_gguf(folder, plain := Path(temporary) / folder.stem)
+            write_directory(folder, plain := Path(temporary) / folder.stem)
             return replace(load_model(plain, None, device, dtype, name), directory=str(folder))
     if not folder.is_dir() and not folder.is_absolute() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         folder = fetch_model(str(source), revision)
@@ -75,7 +76,8 @@ def fold_to_disk(
         ModelDirectoryError, ValueError: as `load_model`; nothing is written.
     """
     folding = Folding(folder, name, authors_units)
-    model = save_folded(folding.rest, folding.layers(), output, precision)
+    progress = Progress(f"{name}: folding", folding.n_layers, "layers")
+    model = save_folded(folding.rest, progress.over(folding.layers()), output, precision)
     return model_facts(model, folder, folding.error) | {"folded_sha256": checksums(output)}
 
 

@@ -8,7 +8,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from selfrepair.models.directory import weight_files
+from selfrepair.core.progress import Progress
+from selfrepair.models.directory import count_parameters, weight_files
 
 
 def shuffle_model(model: Path, seed: int, output: Path) -> Path:
@@ -27,9 +28,13 @@ def shuffle_model(model: Path, seed: int, output: Path) -> Path:
         stray_index = file.name.endswith(".index.json") and weights_of_model == [model / "model.safetensors"]
         if file.is_file() and file.suffix in (".json", ".txt", ".model") and not stray_index:
             shutil.copy(file, output)
+    progress = Progress(f"{output.name}: shuffling", sum(map(count_parameters, weights_of_model)), "weights")
     for file in weights_of_model:
+        tensors = {}
         with safe_open(file, "pt") as weights:
-            tensors = {name: _shuffled(name, weights.get_tensor(name), seed) for name in weights.keys()}  # noqa: SIM118
+            for name in weights.keys():  # noqa: SIM118
+                tensors[name] = _shuffled(name, weights.get_tensor(name), seed)
+                progress.advance(tensors[name].numel())
             save_file(tensors, output / file.name, weights.metadata())
     return output
 
