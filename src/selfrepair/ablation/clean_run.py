@@ -71,7 +71,7 @@ def run_clean(
     with tempfile.TemporaryFile(dir=scratch) as file:
         effects = np.memmap(file, np.float32, "w+", shape=(n_heads, n_rows, length))
         for rows, batch in clean_passes(model, matrix, progress):
-            effects[:, rows] = batch.direct_effect.flatten(0, 1).float().cpu().numpy()
+            effects[:, int(rows[0]) : int(rows[-1]) + 1] = batch.direct_effect.flatten(0, 1).float().cpu().numpy()
             logits.append(batch.logit.cpu())
             biases.append(batch.bias.cpu())
             scales.append(batch.scale.cpu())

@@ -148,7 +148,7 @@ def top_totals(tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], 
     draws = selection.draws
     sums = {name: np.zeros((len(draws.weights), len(heads))) for name in ("n", *columns)}
     run = np.zeros((len(draws.documents), len(heads)))
-    for index, rows in enumerate(by_head(tokens.drop_nulls("rank").sort("rank"), heads)):
+    for index, rows in enumerate(by_head(_ranked(tokens, columns), heads)):
         documents = draws.at(rows["document"])
         values = np.stack([np.ones(len(rows)), *(rows[name].cast(pl.Float64).to_numpy() for name in columns)])
         for part, weights in _parts(documents, draws):
@@ -168,7 +168,7 @@ def medians(
         tokens: rows with layer, head, document and the columns; and rank for a selection.
     """
     samples = np.zeros((len(draws.weights), len(heads), len(columns)))
-    ordered = tokens if selection is None else tokens.drop_nulls("rank").sort("rank")
+    ordered = tokens if selection is None else _ranked(tokens, columns)
     for index, rows in enumerate(by_head(ordered, heads)):
         for part, weights in _parts(draws.at(rows["document"]), draws):
             chosen = weights if selection is None else top_weights(weights, selection.counts[part])
@@ -199,6 +199,11 @@ def by_head(tokens: pl.DataFrame, heads: list[Head]) -> list[pl.DataFrame]:
     """Token rows of each head, in their order."""
     rows = tokens.partition_by("layer", "head", as_dict=True)
     return [rows.get(head, tokens.clear()) for head in heads]
+
+
+def _ranked(tokens: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Tokens that some sample selects, by falling direct effect."""
+    return tokens.select("layer", "head", "document", "rank", *columns).drop_nulls("rank").sort("rank")
 
 
 def _parts(
