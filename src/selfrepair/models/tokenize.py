@@ -1,13 +1,12 @@
 """Rows of tokens of a text, as `measure` takes them."""
 
-import json
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from selfrepair.models.directory import POSITIONS, ModelDirectoryError
+from selfrepair.models.directory import max_positions
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.tokenizer import encode
 
@@ -34,7 +33,7 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
             raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")
         positions, model = model.max_positions, model.directory
     else:
-        positions = _positions(Path(model))
+        positions = max_positions(Path(model))
     if positions is not None and row_length > positions:
         raise ValueError(f"row_length: {row_length} is more than the {positions} positions of the model")
     if row_length < 2:
@@ -45,12 +44,3 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
         raise ValueError(f"the text has {len(ids)} tokens, and a row of {row_length} needs {row_length - 1}")
     body = torch.tensor(ids[: rows * (row_length - 1)]).view(rows, -1)
     return torch.cat([torch.full((rows, 1), bos), body], dim=1)
-
-
-def _positions(folder: Path) -> int | None:
-    """Longest row that a model was made for, where its directory says so."""
-    if not folder.exists():
-        raise ModelDirectoryError(f"{folder} does not exist; for a model of a hub give what `load_model` returned")
-    file = folder / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
-    return next((config[name] for name in POSITIONS if name in config), None)
