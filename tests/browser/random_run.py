@@ -100,7 +100,7 @@ def _statistics(
                     for quantity in SHARED if "share" in statistic else EFFECTS:
                         value = float(random.normal())
                         key = (name, ablation, n_layers, layer, head, tokens, quantity, statistic)
-                        rows.append((*key, value, value - 0.25, value + 0.5, count, documents))
+                        rows.append((*key, value, value - 0.25, value + 0.5, count, documents, documents - 0.5))
     return _table(rows, STATISTICS)
 
 

@@ -72,7 +72,7 @@ def test_panels_show_the_numbers_of_the_data(page: Page, explorer: Path) -> None
     page.until("location.hash.includes('head=L2H1')")
     settled(page)
     value, low, high = known["statistics"]["resample"]["top"]["mean"]["self_repair"][index]
-    _, documents = known["counts"]["resample"]["top"]["mean"][index]
+    _, documents, _ = known["counts"]["resample"]["top"]["mean"][index]
     counted = f"12 tokens of {documents} documents"
     sentence = f"{signed(value)} logits, 95 % interval {signed(low)} to {signed(high)}; {counted}"
     assert sentence in text(page, "#status")

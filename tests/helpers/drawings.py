@@ -51,7 +51,7 @@ def statistics(per_head: bool, models: list[str] = MODELS) -> pl.DataFrame:
         for quantity in QUANTITIES
         for statistic in STATISTIC_NAMES
     ]
-    rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10) for key in keys]
+    rows = [(*key, number(*key), number(*key) - 0.01, number(*key) + 0.02, 100, 10, 6.5) for key in keys]
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in STATISTICS.items()}, orient="row")
 
 

@@ -56,6 +56,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     write_parquet(sampled.tokens, RUN / f"tokens/{name}/tokens.parquet")
     write_parquet(sampled.rows, RUN / f"tokens/{name}/rows.parquet")
     write_parquet(clean.tokens, RUN / f"ablation/{name}/clean/tokens.parquet")
+    write_parquet(clean.candidates, RUN / f"ablation/{name}/clean/candidates.parquet")
     write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
     heads = all_heads(model)
@@ -68,7 +69,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
             for table, rows in zip(("tokens", "sums"), tables, strict=True):
                 write_parquet(rows, RUN / f"ablation/{name}/{kind}/{table}-{shard}.parquet")
         kept, sums = (pl.concat(tables) for tables in zip(*shards, strict=True))
-        summary = summarise(name, kind, kept, sums, replicates=10, seed=1)
+        summary = summarise(name, kind, kept, sums, clean.tokens, 0.05, replicates=10, seed=2)
         write_parquet(summary.heads, RUN / f"analysis/{name}/{kind}/heads.parquet")
 
 

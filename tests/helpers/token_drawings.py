@@ -33,7 +33,7 @@ def norm_table() -> pl.DataFrame:
             for t, tokens in enumerate(("top", "control")):
                 value = 0.5 + 0.1 * a + 0.05 * t + 0.01 * layer
                 key = ("one", ablation, 3, "one", layer, head, tokens, None, "scale_ratio", "above_1")
-                rows.append((*key, value, value - 0.1, value + 0.1, 100, 10))
+                rows.append((*key, value, value - 0.1, value + 0.1, 100, 10, 6.5))
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in NORM.items()}, orient="row")
 
 
@@ -55,7 +55,7 @@ def noise_table(models: tuple[str, ...] = ("one", "two")) -> pl.DataFrame:
             key = (model, 3, "one", layer, head)
             for t, tokens in enumerate(("top", "control")):
                 value = 0.3 + 0.1 * m + 0.05 * t + 0.01 * layer
-                rows.append((*key, tokens, "overcorrected", value, value - 0.05, value + 0.05, 50, 5))
+                rows.append((*key, tokens, "overcorrected", value, value - 0.05, value + 0.05, 50, 5, 3.5))
             for tokens in ("partners", "partners top"):
                 shares = {
                     "document": 0.1 * layer - 0.05,
@@ -63,8 +63,8 @@ def noise_table(models: tuple[str, ...] = ("one", "two")) -> pl.DataFrame:
                     "partner": 0.5 + 0.1 * m - 0.1 * layer,
                 }
                 for part, value in shares.items():
-                    rows.append((*key, tokens, f"share_{part}", value, value - 0.04, value + 0.06, 50, 5))
-                    rows.append((*key, tokens, f"variance_{part}", 3 * value, value, 4 * value, 50, 5))
+                    rows.append((*key, tokens, f"share_{part}", value, value - 0.04, value + 0.06, 50, 5, 3.5))
+                    rows.append((*key, tokens, f"variance_{part}", 3 * value, value, 4 * value, 50, 5, 3.5))
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in NOISE.items()}, orient="row")
 
 

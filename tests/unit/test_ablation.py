@@ -152,7 +152,7 @@ def test_more_shards_than_rows(model, sampled, clean):
 
 @pytest.mark.parametrize("kind", ["resample", "mean"])
 def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, kind):
-    """Selected and control tokens, no others, with the values of the measurement at their place."""
+    """Tokens that some replicate selects and control tokens, no others, with the values of the measurement."""
     m, (tokens, _) = whole[kind], run(model, sampled, clean, kind, shards=2)
     assert tokens.schema == {name: column.dtype for name, column in ablated_tokens(3).items()}
     control = set(clean.tokens.filter("control").select("row", "pos").rows())
@@ -164,7 +164,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
         place = at[2:]
         seen.add(at)
         assert entry["control"] == (place in control)
-        assert entry["control"] or entry["selected"]
+        assert entry["control"] or entry["rank"] is not None
         assert entry["document"] == document[place[0], place[1] + 1]
         assert entry["logit"] == pytest.approx(m.logit[place].item(), rel=1e-4, abs=1e-5)
         assert entry["ablated_logit"] == pytest.approx((m.logit[place] + m.delta_logit[at]).item(), rel=1e-4, abs=1e-4)
@@ -176,9 +176,11 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
         for name in ("repair_attention", "repair_mlp"):
             by_layer = getattr(m, name)[(*at[:2], slice(None), *place)].tolist()
             assert entry[f"{name}_by_layer"] == pytest.approx(by_layer, rel=1e-3, abs=1e-4)
-    selected = set(clean.selected.select(KEY).rows())
-    assert seen == selected | {(*head, *place) for head in all_heads(model) for place in control}
+    selected, candidates = (set(table.select(KEY).rows()) for table in (clean.selected, clean.candidates))
+    assert seen == candidates | {(*head, *place) for head in all_heads(model) for place in control}
     assert set(tokens.filter("selected").select(KEY).rows()) == selected
+    ranked = tokens.drop_nulls("rank").select(*KEY, "rank").sort(KEY)
+    assert ranked.equals(clean.candidates.select(*KEY, "rank").sort(KEY))
     assert len(tokens) == len(seen)
 
 

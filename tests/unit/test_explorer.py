@@ -44,7 +44,7 @@ def test_statistics_are_those_of_the_table():
         found = DATA["statistics"][row["ablation"]][row["tokens"]][row["statistic"]][row["quantity"]][index]
         assert all(close(*pair) for pair in zip(found, (row["value"], row["low"], row["high"]), strict=True))
         counts = DATA["counts"][row["ablation"]][row["tokens"]][row["statistic"]][index]
-        assert counts == [row["n_tokens"], row["n_documents"]]
+        assert counts == [row["n_tokens"], row["n_documents"], pytest.approx(row["n_effective"], rel=1e-3)]
 
 
 def test_which_tokens_were_measured_is_in_the_data():

@@ -11,8 +11,9 @@ from selfrepair.analysis import final_norm
 from selfrepair.analysis.by_document import group_heads
 from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm
 from selfrepair.analysis.schema import RATIO_BIN
+from tests.helpers.samples import with_ranks
 
-LAYERS, HEADS = 3, 4
+LAYERS, HEADS, TOP = 3, 4, 0.3
 
 
 @pytest.fixture(params=["gpt2_untied", "neox_parallel", "mistral"])
@@ -111,9 +112,9 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
             name: generator.uniform(0.8, 1.2, n).astype(np.float32) for name in ("scale", "ablated_scale", "own_scale")
         }
         key = {"layer": np.full(n, layer, np.int16), "head": np.full(n, head, np.int16)}
-        flags = {"selected": generator.random(n) < 0.3, "control": generator.random(n) < 0.5}
+        flags = {"control": generator.random(n) < 0.5}
         parts.append(clean.drop("bias").with_columns(**{k: pl.Series(v) for k, v in (key | flags | numbers).items()}))
-    return pl.concat(parts), clean
+    return with_ranks(pl.concat(parts), TOP, 1), clean
 
 
 def found(table: pl.DataFrame, **wanted: object) -> dict:
@@ -132,7 +133,7 @@ def found(table: pl.DataFrame, **wanted: object) -> dict:
 )
 def test_statistics_are_those_of_the_tokens(tables, group, members):
     tokens, clean = tables
-    table = summarise_norm("m", "zero", LAYERS, tokens, clean, 200, 1).norm
+    table = summarise_norm("m", "zero", LAYERS, tokens, clean, TOP, 200, 1).norm
     assert set(table["ablation"]) == {"zero"} and set(table["n_layers"]) == {LAYERS}
     for name, flag in (("top", "selected"), ("control", "control")):
         rows = tokens.filter(flag).join(clean.select("row", "pos", "bias"), on=["row", "pos"])
@@ -171,16 +172,16 @@ def test_intervals_draw_whole_documents(tables):
         scale=1 + pl.col("document").cast(pl.Float32) / 10, ablated_scale=pl.lit(1, pl.Float32), control=True
     )
     row = found(
-        summarise_norm("m", "zero", LAYERS, same, clean, 2000, 1).norm,
+        summarise_norm("m", "zero", LAYERS, same, clean, TOP, 2000, 1).norm,
         heads="all", layer=None, head=None, tokens="control", accounting=None, quantity="scale_ratio", statistic="mean",
     )  # fmt: skip
-    spread = np.arange(6).std() / 10 / 6**0.5
-    assert (row["high"] - row["low"]) / 4 == pytest.approx(spread, rel=0.1)
+    spread, t = np.arange(6).std() / 10 / 6**0.5, 2.571 * (6 / 5) ** 0.5  # of as many degrees of freedom
+    assert (row["high"] - row["low"]) / (2 * t) == pytest.approx(spread, rel=0.1)
 
 
 def test_histogram_counts_each_token_once_in_its_bin(tables):
     tokens, clean = tables
-    histogram = summarise_norm("m", "zero", LAYERS, tokens, clean, 100, 1).norm_histogram
+    histogram = summarise_norm("m", "zero", LAYERS, tokens, clean, TOP, 100, 1).norm_histogram
     assert histogram["bin"].n_unique() > 50
     for row in histogram.to_dicts():
         flag = {"top": "selected", "control": "control"}[row["tokens"]]

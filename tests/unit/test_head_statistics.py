@@ -3,13 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
-from test_statistics import N_LAYERS, REPLICATES, SEED, drawn, tables
+from test_statistics import N_LAYERS, REPLICATES, SEED, TOP, clean_tokens, tables
 
 from selfrepair.ablation.schema import LISTED_NEURONS
-from selfrepair.analysis.bootstrap import PERCENTILES, bootstrap_draws
+from selfrepair.analysis.bootstrap import Draws
 from selfrepair.claims.bootstrap import head_statistics, neuron_statistics
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
-from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS
+from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, PLACES, SHARES_OF_HEADS, SHARES_OF_TOKENS
+from tests.helpers.samples import drawn, top_tokens
 
 HEADS = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 3)]
 
@@ -65,7 +66,8 @@ BY_HAND = {
 @pytest.fixture(scope="module")
 def found() -> tuple[pl.DataFrame, dict[str, dict]]:
     whole, kept, sums = tables(HEADS)
-    table = head_statistics("m", kept.sample(fraction=1, shuffle=True, seed=0), sums, REPLICATES, SEED)
+    shuffled = kept.sample(fraction=1, shuffle=True, seed=0)
+    table = head_statistics("m", shuffled, sums, clean_tokens(whole), TOP, REPLICATES, SEED)
     assert table.schema == {name: column.dtype for name, column in HEAD_STATISTICS.items()}
     assert table["statistic"].to_list() == list(OF_HEADS)
     assert table.select("model", "n_layers", "heads").unique().rows() == [("m", N_LAYERS, len(HEADS))]
@@ -76,19 +78,25 @@ def found() -> tuple[pl.DataFrame, dict[str, dict]]:
 def test_a_statistic_and_its_interval_are_those_of_the_drawn_documents(found, name):
     whole, rows = found
     top, by_hand = BY_HAND[name]
-    tokens = whole.filter("selected") if top else whole
-    documents = sorted(whole["document"].unique())
-    draws = bootstrap_draws(len(documents), REPLICATES, SEED)
-    again = [by_hand(drawn(tokens, documents, counts)) for counts in draws]
-    assert rows[name]["value"] == pytest.approx(by_hand(tokens), rel=1e-5, abs=1e-6)
-    ends = rows[name]["low"], rows[name]["high"]
-    assert ends == pytest.approx(np.percentile(again, PERCENTILES), rel=1e-4, abs=1e-5)
+    draws = Draws.of(whole["document"], REPLICATES, SEED)
+    tables_of = [drawn(whole, draws, sample) for sample in range(len(draws.weights))]
+    again = draws.estimate(np.array([by_hand(top_tokens(t, TOP) if top else t) for t in tables_of]))
+    assert rows[name]["value"] == pytest.approx(float(again.value), rel=1e-5, abs=1e-6)
+    if name in SHARES_OF_HEADS:
+        ends = again.interval_of_heads(2 if SHARES_OF_HEADS[name] == "late" else len(HEADS))
+    elif name in SHARES_OF_TOKENS:
+        lengths = top_tokens(whole, TOP).filter(pl.col("layer") == 2)["document"].value_counts()["count"].to_numpy()
+        ends = again.interval_of_share(np.asarray(lengths.sum() ** 2 / (lengths**2).sum()))
+    else:
+        ends = again.percentiles if name in PLACES else again.interval
+    assert (rows[name]["low"], rows[name]["high"]) == pytest.approx(tuple(map(float, ends)), rel=1e-4, abs=1e-5)
     assert ends[0] < ends[1], "the draws differ"
 
 
 def test_layers_that_were_not_measured_leave_their_statistics_out():
-    _, kept, sums = tables([(0, 1)])
-    rows = {row["statistic"]: row for row in head_statistics("m", kept, sums, REPLICATES, SEED).to_dicts()}
+    whole, kept, sums = tables([(0, 1)])
+    found = head_statistics("m", kept, sums, clean_tokens(whole), TOP, REPLICATES, SEED)
+    rows = {row["statistic"]: row for row in found.to_dicts()}
     for name in ("late_norm_share", "late_heads_repaired", "last_norm_share", "last_layer_responders"):
         assert np.isnan(rows[name]["value"]) and rows[name]["low"] is None, name
     assert np.isfinite(rows["early_repair"]["value"])

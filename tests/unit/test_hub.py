@@ -105,6 +105,27 @@ def test_another_set_of_files_is_refused(hub, lock, tmp_path, change):
         fetch(tmp_path / "two", lock)
 
 
+def test_a_first_fetch_adds_the_files_that_are_not_known_yet(hub, lock, tmp_path):
+    """The commits of the paper's models are known, and of some a part of their files."""
+    commit = hub.push("models/some/tiny", SMALL)
+    sums = {name: hashlib.sha256(SMALL[name]).hexdigest() for name in ("config.json", "vocab.txt")}
+    part = Locked(commit, {"vocab.txt": sums["vocab.txt"], "*": None})
+    lock.write_text(render_lock({"models": {"some/tiny": part}, "datasets": {}}))
+    assert NOT_FETCHED in lock.read_text() and read_lock(lock)["models"]["some/tiny"] == part
+    hub.push("models/some/tiny", SMALL | {"config.json": b'{"new": 1}'})
+    fetch(tmp_path / "one", lock)
+    assert read_lock(lock)["models"]["some/tiny"] == Locked(commit, sums)
+    assert NOT_FETCHED not in lock.read_text()
+
+    lock.write_text(
+        render_lock({"models": {"some/tiny": Locked(commit, {"vocab.txt": "0" * 64, "*": None})}, "datasets": {}})
+    )
+    text = lock.read_text()
+    with pytest.raises(HubError, match=r"vocab\.txt has SHA-256 .*, not 0000"):
+        fetch(tmp_path / "two", lock)
+    assert lock.read_text() == text
+
+
 def test_a_revision_of_the_configuration_is_fetched_and_does_not_touch_the_lock(hub, lock, tmp_path):
     old = hub.push("models/some/tiny", SMALL)
     hub.push("models/some/tiny", SMALL | {"config.json": b'{"new": 1}'})
@@ -193,6 +214,7 @@ def test_what_the_hub_does_not_have_is_not_called_unreachable(hub, lock, tmp_pat
         ("models: {a/b: {revision: main, files: {}}}", "a/b must have `revision`"),
         ("models: {a/b: {revision: 1234, files: {}}}", "a full commit hash in quotes"),
         (f"models: {{a/b: {{revision: {COMMIT}, files: {{x: 12}}}}}}", "the SHA-256 of each"),
+        (f"models: {{a/b: {{revision: {COMMIT}, files: {{x: null}}}}}}", "the SHA-256 of each"),
         (f"models: {{a/b: {{revision: {COMMIT}}}}}", "restore it"),
     ],
 )
@@ -216,6 +238,18 @@ def test_the_shipped_lock_lists_what_the_configurations_name():
         assert {entry["hub"] for entry in config["models"].values()} <= set(lock["models"])
         assert {entry["hub"] for entry in config["corpora"].values()} <= set(lock["datasets"])
     assert (ROOT / "config/hub.lock.yaml").read_text() == render_lock(lock)
+
+
+def test_the_shipped_lock_and_the_claims_name_the_same_commits():
+    """A model is recognised as the paper's by its commit."""
+    lock = read_lock(ROOT / "config/hub.lock.yaml")["models"]
+    papers = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["paper_models"].values()
+    shared = [paper for paper in papers if paper.get("hub") in lock]
+    assert len(shared) >= 5
+    for paper in shared:
+        known = lock[paper["hub"]]
+        assert known.revision == paper["revision"]
+        assert known.files.get("model.safetensors") == paper.get("sha256")
 
 
 def run_program(

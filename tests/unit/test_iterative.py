@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from selfrepair.ablation.schema import ADDITIONS, MOVES
+from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.iterative import Iterative, summarise
 from selfrepair.analysis.schema import ITERATIVE_SUMMARY, MOVING, REPRESSION, SIMULATED
 
@@ -111,13 +112,14 @@ def test_correlations_are_over_heads(found):
 def test_intervals_come_from_drawing_whole_documents(found):
     """Recomputed by repeating the documents' tokens as often as each is drawn."""
     _, values = moves()
-    draws = np.random.default_rng([1, 2]).multinomial(DOCUMENTS, np.full(DOCUMENTS, 1 / DOCUMENTS), size=200)
-    replicates = []
-    for draw in draws:
+    draws = Draws.of(pl.Series(range(DOCUMENTS)), 200, 1)
+    samples = []
+    for draw in draws.weights:
         of = {name: np.repeat(value, draw, axis=2).mean((2, 3)) for name, value in values.items()}
-        replicates.append(np.corrcoef(*((of[what] - of["clean"]).ravel() for what in WAYS.values()))[0, 1])
+        samples.append(np.corrcoef(*((of[what] - of["clean"]).ravel() for what in WAYS.values()))[0, 1])
     row = only(found.moving, moved_layer=None, tokens="all", quantity="correlation")
-    assert (row["low"], row["high"]) == pytest.approx(tuple(np.percentile(replicates, (2.5, 97.5))))
+    ends = draws.estimate(np.array(samples)).interval
+    assert (row["low"], row["high"]) == pytest.approx(tuple(map(float, ends)))
 
 
 def test_simulated_attention_is_compared_token_by_token_and_head_by_head(found):

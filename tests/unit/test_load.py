@@ -226,7 +226,7 @@ def test_a_revision_that_pins_nothing(revision):
 
 def test_a_revision_for_a_directory(zoo):
     """transformers ignores it silently."""
-    with pytest.raises(ValueError, match=re.escape(f"was given for the directory {zoo.folder('gpt2')}")):
+    with pytest.raises(ValueError, match=re.escape(f"was given for {zoo.folder('gpt2')}, which is local")):
         load_model(zoo.folder("gpt2"), revision="0" * 40)
 
 

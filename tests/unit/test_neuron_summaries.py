@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.neurons import ablate_with_neurons
+from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.neurons import THRESHOLDS, _Tokens, summarise_neurons
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
@@ -164,10 +165,9 @@ def test_a_context_ends_with_the_predicted_token_and_stays_on_its_line():
 def test_documents_are_drawn_whole():
     """Otherwise intervals are too narrow: the tokens of a document are alike."""
     rows = pl.DataFrame({"any": [0, 0, 0, 0]})
-    draws = np.array([[2, 0], [0, 2], [1, 1]])
+    draws = Draws(np.arange(2), np.array([[1, 1], [2, 0], [0, 2], [1, 1]]), 3)
     found = _Tokens({}, rows, np.array([0, 0, 0, 1]), draws).mean(np.array([[0.0], [0.0], [0.0], [1.0]]))
-    assert found.value.tolist() == [0.25]
-    assert found.replicates[:, 0].tolist() == [0.0, 1.0, 0.25]
+    assert found.samples[:, 0].tolist() == [0.25, 0.0, 1.0, 0.25]
 
 
 def test_tokens_become_text_by_the_models_own_tokenizer():

@@ -11,9 +11,11 @@ from selfrepair.ablation import partners as partners_module
 from selfrepair.ablation.partners import ablate_with_partners, partner_sources, spread_rows
 from selfrepair.ablation.schema import PARTNERS, SELECTED, ablated_tokens
 from selfrepair.ablation.sweep import measure
-from selfrepair.analysis.bootstrap import bootstrap_draws
+from selfrepair.analysis.bootstrap import Draws
+from selfrepair.analysis.by_document import Selection
 from selfrepair.analysis.noise import READ, summarise_noise, variance_components
 from selfrepair.core.tables import frame
+from tests.helpers.samples import drawn, top_tokens, with_ranks
 
 
 def brute_force(values: np.ndarray, documents: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -53,14 +55,14 @@ def uneven() -> tuple[np.ndarray, np.ndarray]:
 
 def test_components_are_those_of_all_pairs(uneven):
     values, documents = uneven
-    draws = bootstrap_draws(6, 20, 3)
+    draws = Draws.of(pl.Series(range(6)), 20, 3)
     estimate = variance_components(values, documents, draws)
     wanted = brute_force(values, documents, np.ones(6))
     np.testing.assert_allclose(estimate.value[:3], wanted, rtol=1e-9)
     assert estimate.value[3] == pytest.approx(wanted.sum()) and estimate.value[4:].sum() == pytest.approx(1)
     np.testing.assert_allclose(estimate.value[4:], wanted / wanted.sum(), rtol=1e-9)
-    assert len({tuple(draw) for draw in draws}) > 15
-    for draw, found in zip(draws, estimate.replicates, strict=True):
+    assert len({tuple(weights) for weights in draws.weights}) > 15
+    for draw, found in zip(draws.weights, estimate.samples, strict=True):
         np.testing.assert_allclose(found[:3], brute_force(values, documents, draw), rtol=1e-8)
 
 
@@ -72,9 +74,8 @@ def test_components_of_even_data_are_the_analysis_of_variance():
         + generator.normal(size=(n, tokens, 1))
         + generator.normal(size=(n, 1, 1))
     )
-    found = variance_components(
-        values.reshape(-1, partners), np.repeat(np.arange(n), tokens), bootstrap_draws(n, 10, 1)
-    )
+    draws = Draws.of(pl.Series(range(n)), 10, 1)
+    found = variance_components(values.reshape(-1, partners), np.repeat(np.arange(n), tokens), draws)
     repeated = values.var(2, ddof=1).mean()
     # With partners that are crossed by number, an average over tokens still holds noise of its own.
     of_token = values.mean(2)
@@ -91,7 +92,7 @@ def test_known_components_are_found_without_bias(truth, row_effect):
     generator = np.random.default_rng(4)
     sizes = np.array([1, 2, 3, 30, 8, 8, 15, 4, 4, 25])
     documents = np.repeat(np.arange(len(sizes)), sizes)
-    draws = np.ones((1, len(sizes)), dtype=int)
+    draws = Draws(np.arange(len(sizes)), np.ones((1, len(sizes)), dtype=int), 0)
     document, token, partner = truth
     found = []
     for _ in range(1000):
@@ -112,13 +113,17 @@ def test_documents_that_vary_more_than_others_leave_no_bias():
     generator = np.random.default_rng(5)
     sizes, spread = np.repeat([3, 30], 10), np.repeat([1.0, 3.0], 10)
     documents = np.repeat(np.arange(20), sizes)
+    draws = Draws(np.arange(20), np.ones((1, 20), dtype=int), 0)
     found = []
     for _ in range(400):
         shared = generator.normal(size=(20, 1))[documents]
         own = generator.normal(size=(len(documents), 1)) * spread[documents][:, None]
         values = shared + own + generator.normal(size=(len(documents), 3))
-        found.append(variance_components(values, documents, np.ones((1, 20), dtype=int)).value[0])
+        found.append(variance_components(values, documents, draws).value[0])
     assert abs(np.mean(found) - 1) < 4 * np.std(found) / len(found) ** 0.5
+
+
+TOP = 0.4
 
 
 def token_rows() -> pl.DataFrame:
@@ -130,7 +135,6 @@ def token_rows() -> pl.DataFrame:
                 "layer": np.full(n, layer, np.int16),
                 "head": np.full(n, head, np.int16),
                 "document": np.arange(n, dtype=np.int32) // 50,
-                "selected": generator.random(n) < 0.4,
                 "control": generator.random(n) < 0.4,
                 "direct_effect": generator.normal(size=n).astype(np.float32),
                 "delta_logit": generator.normal(size=n).astype(np.float32),
@@ -138,16 +142,10 @@ def token_rows() -> pl.DataFrame:
         )
         for layer, head in ((1, 2), (0, 0))
     ]
-    edges = (
-        parts[0]
-        .head(3)
-        .with_columns(
-            selected=True,
-            direct_effect=pl.lit(0.5, pl.Float32),
-            delta_logit=pl.Series([0.0, -0.5, 0.25], dtype=pl.Float32),
-        )
-    )
-    return pl.concat([*parts, edges])
+    # Two tokens on the borders of the zones, and one beside.
+    edges = {"direct_effect": [0.5] * 3, "delta_logit": [0.0, -0.5, 0.25]}
+    columns = [pl.Series(name, values + parts[0][name][3:].to_list(), pl.Float32) for name, values in edges.items()]
+    return with_ranks(pl.concat([parts[0].with_columns(columns), parts[1]]), TOP, seed=1)
 
 
 def partner_rows() -> pl.DataFrame:
@@ -171,7 +169,8 @@ def partner_rows() -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def table() -> pl.DataFrame:
-    return summarise_noise("m", 2, token_rows(), partner_rows(), np.arange(6), 300, 1)
+    selection = Selection.of(token_rows().filter(layer=0)["document"], TOP, 300, 1)
+    return summarise_noise("m", 2, token_rows(), partner_rows(), selection)
 
 
 @pytest.mark.parametrize(("tokens", "flag"), [("top", "selected"), ("control", "control")])
@@ -191,6 +190,23 @@ def test_zones_are_counted(table, tokens, flag, group):
         assert row["value"] == pytest.approx(count / sum(counts.values()))
         assert row["n_tokens"] == sum(counts.values()) and row["n_documents"] == 6
         assert row["low"] < row["value"] < row["high"]
+
+
+def test_zones_are_of_the_top_tokens_of_each_sample():
+    """With positive direct effects in the run, and not in every replicate's top tokens."""
+    rows = token_rows().filter(layer=1).with_columns(direct_effect=pl.col("direct_effect") - 0.5)
+    rows = with_ranks(rows, TOP, 1)
+    selection = Selection.of(rows["document"], TOP, 50, 1)
+    table = summarise_noise("m", 2, rows, partner_rows(), selection).filter(tokens="top", heads="one")
+    samples = []
+    for sample in range(len(selection.draws.weights)):
+        top = top_tokens(drawn(rows, selection.draws, sample), TOP).filter(pl.col("direct_effect") > 0)
+        samples.append((top["delta_logit"] > 0).mean())
+    estimate = selection.draws.estimate(np.array(samples))
+    row = table.row(by_predicate=pl.col("quantity") == "overcorrected", named=True)
+    assert row["value"] == pytest.approx(samples[0])
+    ends = estimate.interval_of_share(np.asarray(row["n_effective"]))
+    assert (row["low"], row["high"]) == pytest.approx(tuple(map(float, ends)))
 
 
 @pytest.mark.parametrize(("tokens", "width"), [("partners", 10), ("partners top", 4)])

@@ -22,7 +22,7 @@ def norm_rows(
                             value = m + a / 10 + h / 100 + c / 1000 + q / 10000
                             place = (0, 0) if heads == ONE else (None, None)
                             key = (model, ablation, 4, heads, *place, "top", accounting, quantity, statistic)
-                            rows.append((*key, value, value - 0.5, value + 0.5, 10, 2))
+                            rows.append((*key, value, value - 0.5, value + 0.5, 10, 2, 1.5))
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in NORM.items()}, orient="row")
 
 

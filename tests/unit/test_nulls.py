@@ -44,7 +44,7 @@ def tables(folder: Path, sampled: SampledTokens) -> Tables:
     chosen = choose_heads("m", kept, [], 1)
     inputs = (model, sampled.tokens, sampled.rows, clean.selected, distinct(chosen))
     neurons = ablate_with_neurons(*inputs, [-1], 0.05)
-    of_heads = head_statistics("m", kept, sums, 200, 1)
+    of_heads = head_statistics("m", kept, sums, clean.tokens, 0.05, 200, 1)
     of_neurons = neuron_statistics("m", neurons.tokens, chosen, clean.tokens, of_heads, 200, 1)
     return Tables({HEAD_STATISTICS: of_heads, NEURON_STATISTICS: of_neurons})
 

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selfrepair.ablation import selection
+from selfrepair.ablation import reselection, selection
+from selfrepair.ablation.reselection import bootstrap_draws, jackknife, rank_tokens
 from selfrepair.ablation.selection import TopTokens, control_sample, top_count
 
 
@@ -81,3 +82,42 @@ def test_a_control_sample_is_uniform(whole_rows):
 
 def test_another_seed_draws_another_sample():
     assert not np.array_equal(control_sample(100, 10, 10, 0, False), control_sample(100, 10, 10, 1, False))
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, float]:
+    """Direct effects of a head with ties, documents of unequal length, and the share of top tokens."""
+    n = draw(st.integers(2, 30))
+    effects = draw(st.lists(st.integers(-3, 3), min_size=n, max_size=n))
+    documents = draw(st.lists(st.integers(0, 4), min_size=n, max_size=n).map(sorted))
+    return np.array([effects], np.float32), np.array(documents), draw(st.sampled_from([0.02, 0.2, 0.5, 1.0]))
+
+
+@given(texts())
+def test_ranked_tokens_are_all_that_replicates_select_and_no_more(text):
+    """One missing and an interval would be of other tokens; one too many is measured for nothing."""
+    effects, documents, fraction = text
+    with mock.patch.object(reselection, "FORESEEN", 20):
+        (ranked,) = rank_tokens(effects, documents, fraction, seed=5)
+    order = sorted(range(len(documents)), key=lambda token: (-effects[0, token], token))
+    assert ranked.tolist() == order[: len(ranked)]
+    names = np.unique(documents)
+    folds = [[int(name != left_out) for name in names] for left_out in names] if len(names) > 1 else []
+    deepest = top_count(len(documents), fraction)
+    for counts in [*bootstrap_draws(len(names), 20, seed=5).tolist(), *folds]:
+        drawn = [place for place, token in enumerate(order) for _ in range(counts[list(names).index(documents[token])])]
+        deepest = max(deepest, drawn[top_count(len(drawn), fraction) - 1] + 1)
+    assert len(ranked) == deepest
+
+
+def test_the_first_replicates_do_not_depend_on_their_number():
+    """A run of fewer replicates than were foreseen draws the same ones; their tokens are there."""
+    assert np.array_equal(bootstrap_draws(9, 50, seed=3), bootstrap_draws(9, 2000, seed=3)[:50])
+
+
+def test_many_documents_are_left_out_in_sets():
+    weights = jackknife(1000)
+    assert weights.shape == (100, 1000)
+    assert ((1 - weights).sum(0) == 1).all() and ((1 - weights).sum(1) == 10).all()
+    assert np.array_equal(jackknife(7), 1 - np.eye(7))
+    assert jackknife(1).shape == (0, 1), "nothing is left of a single document"

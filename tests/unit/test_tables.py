@@ -29,7 +29,7 @@ def statistics(model: str, means: dict[tuple[int, int | None], dict[str, float]]
             (kind, name, given.get(f"{kind}_{name}", 0.5)) for kind in ("share", "clipped_share") for name in PARTS
         ]
         rows += [
-            (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5)
+            (model, "resample", n_layers, layer, head, tokens, name, kind, value, value - 0.1, value + 0.1, 20, 5, 3.5)
             for kind, name, value in values
         ]
     return frame(dict(zip(STATISTICS, map(list, zip(*rows, strict=True)), strict=True)), STATISTICS)
@@ -84,9 +84,8 @@ def test_layers_table_says_the_same_in_latex_and_rows() -> None:
     assert rows["repair_norm_high"][0] == pytest.approx(0.6), "the parts have intervals too"
     assert rows.schema == {name: column.dtype for name, column in tables.LAYERS.items()}
     line = next(line for line in tex.splitlines() if line.startswith("$0$"))
-    assert line == (
-        r"$0$ & $1.000$ & $-0.750$ & $0.250$ & [$0.150$, $0.350$] & $0.500$ & $0.000$ & $-0.250$ & $0.50$ & $0.50$ \\"
-    )
+    numbers = r"$1.000$ & $-0.750$ & $0.250$ & [$0.150$, $0.350$] & $0.500$ & $0.000$ & $-0.250$ & $0.50$ & $0.50$"
+    assert line == rf"$0$ & {numbers} & $4$ \\"
     assert r"\texttt{tiny\_a}" in tex
 
 

@@ -7,6 +7,7 @@ import copy
 import json
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from settings import HUB_LOCK, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
+from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
 
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
@@ -70,11 +72,16 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
     if "hub" in model:
         _check_hub("models", name, model)
         return  # not there yet; checked when it is fetched and measured
+    gguf = settings.gguf_file(name)
+    if gguf and find_spec("gguf") is None and find_spec("torch"):  # without torch, rules have their own environment
+        raise WorkflowError(f"models.{name}: {MISSING_GGUF}")
+    if "wheel" in model and not Path(gguf).is_file():
+        return
     try:
         if settings.retrained(name):
             info = model_info(settings.training["models"][model["training"]]["architecture"])
         else:
-            info = read_model_info(Path(model["path"]))
+            info = read_gguf_info(Path(gguf)) if gguf else read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
         if model.get("as_published"):
             check_authors_units(info.family)

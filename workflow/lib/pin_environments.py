@@ -14,8 +14,8 @@ PYTHON = "3.11.7"
 PIP = "25.0.1"
 # What the programs of each kind import.
 KINDS = {
-    "measure": "datasets huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch transformer_lens "
-    "transformers tyro",
+    "measure": "datasets gguf huggingface_hub jaxtyping numpy polars pyarrow safetensors tokenizers torch "
+    "transformer_lens transformers tyro",
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml tyro",
     "draw": "altair jaxtyping numpy polars tyro vl-convert-python",
     "typeset": "tyro",

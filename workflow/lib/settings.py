@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, twins, weight_files
+from selfrepair.models.gguf_header import is_gguf, read_header
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
@@ -89,6 +90,8 @@ class Settings:
 
     def _weights_mb(self, name: str) -> int:
         """Size of a model in float32; a guess while it is not there yet, and Snakemake asks again when a job is due."""
+        if (gguf := self.gguf_file(name)) and Path(gguf).is_file():
+            return math.ceil(4e-6 * read_header(Path(gguf)).n_parameters)
         files = list(Path(self.directory(name)).glob("*.safetensors"))
         return math.ceil(4e-6 * sum(map(count_parameters, files))) if files else UNKNOWN_WEIGHTS_MB
 
@@ -130,9 +133,10 @@ class Settings:
         return self.config["models"][self._base(name)]
 
     def fetched_records(self, kind: str) -> dict[str, str]:
-        """Record of what was fetched from a hub, of each model or corpus that is."""
-        used = self.models if kind == "models" else [self.config["tokens"]["corpus"]]
-        return {name: fetch_record(kind, name) for name in used if "hub" in self.config[kind][name]}
+        """Record of what was fetched: of each model or corpus from a hub, or (`wheels`) each from a package index."""
+        used = [self.config["tokens"]["corpus"]] if kind == "corpora" else self.models
+        section, source = ("models", "wheel") if kind == "wheels" else (kind, "hub")
+        return {name: fetch_record(kind, name) for name in used if source in self.config[section][name]}
 
     def as_json(self) -> str:
         return json.dumps(self.config, sort_keys=True)
@@ -141,30 +145,43 @@ class Settings:
         return self.config["retrain"] and "training" in self._entry(name)
 
     def directory(self, name: str) -> str:
-        """A model's directory: as configured, or where it is trained or fetched."""
+        """A model's directory: as configured, or where it is trained, fetched or converted to."""
         if self.retrained(name):
             return f"{self.results}/trained/{self._base(name)}"
+        if self.gguf_file(name):
+            return f"results/hub/converted/{self._base(name)}"
         return self._entry(name).get("path") or f"results/hub/models/{self._base(name)}"
+
+    def gguf_file(self, name: str) -> str | None:
+        """A model's GGUF file, if it comes in one: as configured, or where it is unpacked from a wheel."""
+        entry = self._entry(name)
+        if "wheel" in entry:
+            return f"results/hub/wheels/{self._base(name)}.gguf"
+        return entry["path"] if is_gguf(entry.get("path", "")) else None
+
+    def _made(self, name: str) -> bool:
+        """Whether a rule makes the model's directory: one that is fetched or converted."""
+        return "hub" in self._entry(name) or self.gguf_file(name) is not None
 
     def tokenizer_directory(self, name: str) -> str:
         """Where a model's tokenizer is; that of retrained models is there before they are."""
         return f"{self.results}/trained/tokenizer" if self.retrained(name) else self.directory(name)
 
     def model_files(self, name: str) -> list[str]:
-        """Files of a model that a rule depends on; of a fetched one, the directory."""
+        """Files of a model that a rule depends on; of a fetched or converted one, the directory."""
         folder = Path(self.directory(name))
         if self.retrained(name):
             return [str(folder / file) for file in TRAINED_FILES]
-        if "hub" in self._entry(name):
+        if self._made(name):
             return [str(folder)]
         return [str(folder / "config.json"), *map(str, weight_files(folder))]
 
     def tokenizer_files(self, name: str) -> list[str]:
-        """Files of a model's tokenizer that a rule depends on; of a fetched one, the directory."""
+        """Files of a model's tokenizer that a rule depends on; of a fetched or converted one, the directory."""
         folder = Path(self.tokenizer_directory(name))
         if self.retrained(name):
             return [str(folder / file) for file in TOKENIZER_FILES]
-        if "hub" in self._entry(name):
+        if self._made(name):
             return [str(folder)]
         named = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
         return sorted(str(file) for pattern in named for file in folder.glob(pattern))

@@ -7,6 +7,7 @@ rule measure_clean:
         tokens="<results>/tokens/{model}/tokens.parquet",
     output:
         tokens="<results>/ablation/{model}/clean/tokens.parquet",
+        candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     log:
@@ -40,6 +41,7 @@ rule ablate_heads:
         tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         clean="<results>/ablation/{model}/clean/tokens.parquet",
+        candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     output:
@@ -240,6 +242,7 @@ rule record_run:
         code=code("record_run", "measure"),
         fetched=[
             *SETTINGS.fetched_records("models").values(),
+            *SETTINGS.fetched_records("wheels").values(),
             *SETTINGS.fetched_records("corpora").values(),
         ],
         # What was measured: a record is as old as the measurement that it is about.

@@ -19,12 +19,14 @@ BOOTSTRAP = [
     f"replicates={config['analysis']['bootstrap_replicates']}",
     f"seed={config['seed']}",
 ]
+RESELECTED = [*BOOTSTRAP, f"top_fraction={config['analysis']['top_fraction']}"]
+CLEAN_TOKENS = "<results>/ablation/{model}/clean/tokens.parquet"
 ANALYSES = {
     "summarise_heads": dict(
         function="analysis.heads:summarise",
         job="summarise_heads.{model}.{ablation}",
-        tables={"tokens": SHARD_TOKENS, "sums": SHARD_SUMS},
-        texts=[*BOOTSTRAP, "ablation={ablation}"],
+        tables={"tokens": SHARD_TOKENS, "sums": SHARD_SUMS, "clean": CLEAN_TOKENS},
+        texts=[*RESELECTED, "ablation={ablation}"],
         output=expand(
             f"{OF_ABLATION}/{{table}}.{{suffix}}",
             table=["heads", "layers", "responders"],
@@ -35,8 +37,8 @@ ANALYSES = {
     "bootstrap_statistics": dict(
         function="claims.bootstrap:head_statistics",
         job="bootstrap_statistics.{model}",
-        tables={"tokens": RESAMPLED, "sums": RESAMPLED_SUMS},
-        texts=BOOTSTRAP,
+        tables={"tokens": RESAMPLED, "sums": RESAMPLED_SUMS, "clean": CLEAN_TOKENS},
+        texts=RESELECTED,
         output=expand(
             f"{OF_MODEL}/resample/head_statistics.{{suffix}}",
             suffix=["parquet", "csv"],
@@ -75,11 +77,8 @@ ANALYSES = {
     "summarise_norm": dict(
         function="analysis.final_norm:norm_of_files",
         job="summarise_norm.{model}.{ablation}",
-        tables={
-            "tokens": SHARD_TOKENS,
-            "clean": "<results>/ablation/{model}/clean/tokens.parquet",
-        },
-        texts=[*BOOTSTRAP, "ablation={ablation}"],
+        tables={"tokens": SHARD_TOKENS, "clean": CLEAN_TOKENS},
+        texts=[*RESELECTED, "ablation={ablation}"],
         output=expand(
             f"{OF_ABLATION}/{{file}}",
             file=["norm.parquet", "norm.csv", "norm_histogram.parquet"],
@@ -91,10 +90,10 @@ ANALYSES = {
         job="summarise_noise.{model}",
         tables={
             "tokens": RESAMPLED,
-            "clean": "<results>/ablation/{model}/clean/tokens.parquet",
+            "clean": CLEAN_TOKENS,
             "partners": "<results>/ablation/{model}/partners.parquet",
         },
-        texts=BOOTSTRAP,
+        texts=RESELECTED,
         output=[f"{OF_MODEL}/noise.parquet", f"{OF_MODEL}/noise.csv"],
     ),
     "summarise_iterative": dict(

@@ -48,6 +48,7 @@ INPUTS = sorted(
         *TRAINING_LOGS.values(),
         *TRAINING_SUMMARIES.values(),
         *SETTINGS.fetched_records("models").values(),
+        *SETTINGS.fetched_records("wheels").values(),
         *SETTINGS.fetched_records("corpora").values(),
         *([SETTINGS.reference] if SETTINGS.reference else []),
         *(["config/training.yaml"] if RETRAINED else []),

@@ -36,6 +36,18 @@ BENCHMARK_RULES = {
         1000,
     ),
 }
+BENCHMARK_RULES["coverage"] = (
+    "coverage:coverages",
+    {
+        "model": "<results>/models/tiny-llama/folded",
+        "corpus": "workflow/resources/corpora/python-stdlib/corpus.parquet",
+    },
+    [
+        "tokenizer=workflow/resources/models/tiny-llama",
+        *["rows=1600", "documents=30", "documents=80", "texts=400", "replicates=500"],
+    ],
+    6000,
+)
 BENCHMARK_TABLES = {table: [f"docs/benchmark/{table}.csv"] for table in BENCHMARK_RULES}
 BENCHMARK_TABLES["methods"].append("docs/benchmark/machine.csv")
 

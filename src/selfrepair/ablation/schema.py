@@ -59,6 +59,12 @@ def ablated_tokens(n_layers: int) -> dict[str, Column]:
             "document": Column(pl.Int32, "index", "document of the correct next token"),
             "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
             "control": Column(pl.Boolean, "", "in the uniform control sample"),
+            "rank": Column(
+                pl.Int32,
+                "index",
+                "0 for the token with the head's largest clean direct effect; null beyond those that bootstrap "
+                "replicates select",
+            ),
             "logit": Column(pl.Float32, "logits", "clean logit of the correct next token, centred over the vocabulary"),
             "ablated_logit": Column(pl.Float32, "logits", "the same in the ablated pass"),
             "scale": Column(pl.Float32, "ratio", "clean scale of the final norm"),

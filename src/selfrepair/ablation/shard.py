@@ -16,13 +16,14 @@ from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
 from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.replacements import Ablation
-from selfrepair.ablation.schema import CLIPPED, EFFECTS, ablated_tokens, by_layer, document_sums
+from selfrepair.ablation.schema import CLIPPED, EFFECTS, HEAD, ablated_tokens, by_layer, document_sums
 from selfrepair.ablation.selection import Measured, selected_tokens
 from selfrepair.ablation.sweep import all_heads, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import empty, frame, write_parquet
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
+from selfrepair.tokens.schema import PLACE
 
 
 def shard_rows(n_rows: int, shard: int, shards: int) -> Int[Tensor, " row"]:
@@ -48,14 +49,14 @@ def ablate_shard(
     Args:
         tokens, rows: tables of `TOKENS` and `ROWS`.
         heads: (layer, head) of each head to ablate.
-        measured: `all` tokens; or for each head only the rows that hold one of its `selected` tokens or a control
-            token, up to the last of them.
+        measured: `all` tokens; or for each head only the rows that hold a token that is kept, up to the last of them.
         memory_mb: of the whole process (on a GPU, of the GPU); None for what is free.
         limit_mb: what a batch system grants the process; None for no limit.
 
     Returns:
-        the token rows of selected and control tokens (`ablated_tokens`), and sums by head and document
-        (`document_sums`): over all tokens, or over the control tokens where only the selected are measured.
+        the token rows of control tokens and of those that some bootstrap replicate selects (`ablated_tokens`), and sums
+        by head and document (`document_sums`): over all tokens, or over the control tokens where only the selected are
+        measured.
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -74,11 +75,11 @@ def ablate_shard(
     means = clean.means.to(model.device)
     for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
         m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means)
-        values, at = _quantities(m), recorder.where(m.jobs)
+        values, at = quantities(m), recorder.where(m.jobs)
         sums.add(values, at)
         recorder.add(m, values, at)
         progress.advance(batch.n_tokens)
-    return pl.concat(recorder.tables), sums.table(recorder.heads)
+    return recorder.table(), sums.table(recorder.heads)
 
 
 def ablate_heads(
@@ -116,7 +117,7 @@ def ablate_heads(
     write_parquet(sums, sums_output, record)
 
 
-def _quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:
+def quantities(m: TokenEffects) -> dict[str, Float[Tensor, " token *layer"]]:
     """The columns of `EFFECTS`, and those by layer."""
     values = {
         "direct_effect": m.direct_effect,
@@ -154,9 +155,12 @@ class ShardRecorder:
     ) -> None:
         self.heads, self.rows, self.documents = heads, rows, documents
         self.schema = ablated_tokens(n_layers)
-        self.tables = [empty(self.schema)]  # all there is in a shard without rows
+        measured = {name: column for name, column in self.schema.items() if name not in ("selected", "rank")}
+        self._measured, self._tables = measured, [empty(measured)]  # all there is in a shard without rows
         here = pl.col("row").is_in(rows.tolist())
-        self.selected = selected_tokens(clean.selected, heads, rows, documents.shape[1])
+        self._ranks = clean.candidates.filter(here).drop("direct_effect")
+        self._selected = clean.selected.height // clean.selected.select("layer", "head").n_unique()
+        self.candidates = selected_tokens(clean.candidates, heads, rows, documents.shape[1])
         control = clean.tokens.filter(here).sort("row", "pos")["control"]
         self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
 
@@ -164,13 +168,13 @@ class ShardRecorder:
     def nbytes(self) -> int:
         """Of the tables in the end, while they are joined."""
         single = sum(getattr(column.dtype, "size", 1) for column in self.schema.values())
-        return 2 * 4 * single * int((self.selected | self.control).sum())
+        return 2 * 4 * single * int((self.candidates | self.control).sum())
 
     def jobs(self, measured: Measured) -> AblationJobs:
         """What has to be ablated: everything, or each head's rows as far as the last token that is kept."""
         if measured == "all":
             return AblationJobs.all_pairs(self.heads, self.rows, self.control.shape[1])
-        return AblationJobs.covering(self.selected | self.control, self.heads, self.rows)
+        return AblationJobs.covering(self.candidates | self.control, self.heads, self.rows)
 
     def where(self, jobs: AblationJobs) -> TokenIndex:
         """Where the tokens of the jobs are in this shard."""
@@ -179,8 +183,8 @@ class ShardRecorder:
 
     def add(self, m: TokenEffects, values: dict[str, Float[Tensor, " token *layer"]], at: TokenIndex) -> None:
         """Take in what is kept of a sweep."""
-        selected, control = self.selected[at.head, at.row, at.pos], self.control[at.row, at.pos]
-        keep = (selected | control).nonzero()[:, 0]
+        control = self.control[at.row, at.pos]
+        keep = (self.candidates[at.head, at.row, at.pos] | control).nonzero()[:, 0]
         head, row, pos = (index[keep] for index in (at.head, at.row, at.pos))
         on_device = keep.to(m.logit.device)
         clean = m.place[keep].to(m.logit.device)
@@ -192,7 +196,6 @@ class ShardRecorder:
             "row": self.rows[row],
             "pos": pos,
             "document": self.documents[row, pos],
-            "selected": selected[keep],
             "control": control[keep],
             "logit": logit,
             "ablated_logit": logit + m.delta_logit[on_device],
@@ -201,7 +204,13 @@ class ShardRecorder:
             "own_scale": m.own_scale[on_device],
         }
         columns |= {name: value[keep] for name, value in values.items()}
-        self.tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, self.schema))
+        self._tables.append(frame({name: c.cpu().numpy() for name, c in columns.items()}, self._measured))
+
+    def table(self) -> pl.DataFrame:
+        """All rows so far (`ablated_tokens`)."""
+        ranked = pl.concat(self._tables).join(self._ranks, on=[*HEAD, *PLACE], how="left", maintain_order="left")
+        selected = (pl.col("rank") < self._selected).fill_null(False)
+        return ranked.with_columns(selected=selected).select(list(self.schema))
 
 
 class _DocumentSums:

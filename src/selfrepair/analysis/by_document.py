@@ -1,5 +1,6 @@
-"""Sums by document for single heads and for groups of heads, ready for the bootstrap."""
+"""Sums over the tokens of single heads and of groups of heads, in every sample of documents."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,7 +8,11 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
+from selfrepair.ablation.reselection import top_counts
+from selfrepair.analysis.bootstrap import LARGEST, Draws, Estimate, effective, median, ratio
+
 ONE, LAYER, LATER, ALL = "one", "layer", "later half", "all"
+Head = tuple[int, int]  # layer, head
 
 
 class Group(NamedTuple):
@@ -26,12 +31,12 @@ class Grouping:
         members: 1 where a head belongs to a group.
     """
 
-    heads: list[tuple[int, int]]
+    heads: list[Head]
     groups: list[Group]
     members: Float[np.ndarray, "head group"]
 
 
-def group_heads(heads: list[tuple[int, int]], n_layers: int) -> Grouping:
+def group_heads(heads: list[Head], n_layers: int) -> Grouping:
     """Every head, every layer, the later half of the layers where it has heads, and all heads."""
     layers = sorted({layer for layer, _ in heads})
     groups = {Group(ONE, *head): [head] for head in heads}
@@ -43,25 +48,169 @@ def group_heads(heads: list[tuple[int, int]], n_layers: int) -> Grouping:
     return Grouping(heads, list(groups), members)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """How many top tokens a head has in each sample of documents."""
+
+    draws: Draws
+    counts: Int[np.ndarray, " sample"]
+
+    @staticmethod
+    def of(clean_documents: pl.Series, fraction: float, replicates: int, seed: int) -> "Selection":
+        """Of the document of every token of a run, and the share of tokens that are top tokens."""
+        draws = Draws.of(clean_documents, replicates, seed)
+        lengths = np.bincount(draws.at(clean_documents), minlength=len(draws.documents))
+        return Selection(draws, top_counts(lengths, draws.weights, fraction))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums of columns over the tokens of heads, or of groups of them, in every sample of documents.
+
+    Attributes:
+        sums: by column; `n` counts tokens.
+        tokens: of the run, by document.
+        replicates: of the samples.
+    """
+
+    sums: dict[str, Float[np.ndarray, "sample item"]]
+    tokens: Float[np.ndarray, "document item"]
+    replicates: int
+
+    @staticmethod
+    def joined(parts: Sequence["Totals"]) -> "Totals":
+        """The items of several totals of the same columns, one after the other."""
+        sums = {name: np.hstack([part.sums[name] for part in parts]) for name in parts[0].sums}
+        return Totals(sums, np.hstack([part.tokens for part in parts]), parts[0].replicates)
+
+    def ratio(self, columns: Sequence[str], under: str = "n") -> Estimate:
+        """Ratios of sums, items by columns; means over tokens if `under` counts them."""
+        over = np.stack([self.sums[name] for name in columns], axis=-1)
+        return Estimate(ratio(over, np.broadcast_to(self.sums[under][..., None], over.shape)), self.replicates)
+
+    def grouped(self, members: Float[np.ndarray, "item group"]) -> "Totals":
+        """The same of groups of the items, all their tokens together."""
+        sums = {name: values @ members for name, values in self.sums.items()}
+        return Totals(sums, self.tokens @ members, self.replicates)
+
+    @property
+    def counts(self) -> dict[str, np.ndarray]:
+        """Of each item the tokens and documents behind a value, and the effective number of these."""
+        return counted(self.tokens)
+
+
+def counted(tokens: Float[np.ndarray, "document item"]) -> dict[str, np.ndarray]:
+    """The columns `n_tokens`, `n_documents` and `n_effective` of items."""
+    return {
+        "n_tokens": tokens.sum(0).round().astype(int),
+        "n_documents": (tokens > 0).sum(0),
+        "n_effective": effective(tokens),
+    }
+
+
 def sum_by_document(
-    tokens: pl.DataFrame, columns: list[str], heads: list[tuple[int, int]], documents: Int[np.ndarray, " document"]
+    tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], draws: Draws
 ) -> dict[str, Float[np.ndarray, "document head"]]:
-    """Sum columns of token rows by document and head, in float64; `n` counts the rows.
+    """Sum columns of token rows by document and head, in float64; `n` counts the rows, or sums them where it is given.
 
     Args:
         tokens: rows with layer, head, document and the columns.
-        documents: ascending, with all of the rows'.
     """
-    summed = tokens.group_by("layer", "head", "document").agg(
-        pl.len().alias("n"), pl.col(columns).cast(pl.Float64).sum()
-    )
-    place = {head: index for index, head in enumerate(heads)}
-    at = (
-        np.searchsorted(documents, summed["document"].to_numpy()),
-        np.array([place[head] for head in summed.select("layer", "head").rows()], dtype=int),
-    )
+    count = pl.col("n").sum() if "n" in tokens.columns else pl.len().alias("n")
+    summed = tokens.group_by("layer", "head", "document").agg(count, pl.col(columns).cast(pl.Float64).sum())
+    at = draws.at(summed["document"]), _places(summed, heads)
     sums_by_document = {}
     for name in ("n", *columns):
-        sums_by_document[name] = np.zeros((len(documents), len(heads)))
+        sums_by_document[name] = np.zeros((len(draws.documents), len(heads)))
         sums_by_document[name][at] = summed[name].to_numpy()
     return sums_by_document
+
+
+def totals(tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], draws: Draws) -> Totals:
+    """Sum columns over the same tokens in every sample, each as often as the sample holds its document.
+
+    Args:
+        tokens: as for `sum_by_document`.
+    """
+    summed = sum_by_document(tokens, columns, heads, draws)
+    return Totals({name: draws.weights @ values for name, values in summed.items()}, summed["n"], draws.replicates)
+
+
+def top_totals(tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], selection: Selection) -> Totals:
+    """Sum columns over the top tokens of each sample, which every sample selects anew.
+
+    Args:
+        tokens: rows with layer, head, document, rank and the columns; those without a rank do not count.
+
+    Raises:
+        ValueError: a sample selects a token that is not there.
+    """
+    draws = selection.draws
+    sums = {name: np.zeros((len(draws.weights), len(heads))) for name in ("n", *columns)}
+    run = np.zeros((len(draws.documents), len(heads)))
+    for index, rows in enumerate(by_head(tokens.drop_nulls("rank").sort("rank"), heads)):
+        documents = draws.at(rows["document"])
+        values = np.stack([np.ones(len(rows)), *(rows[name].cast(pl.Float64).to_numpy() for name in columns)])
+        for part, weights in _parts(documents, draws):
+            chosen = top_weights(weights, selection.counts[part])
+            for name, total in zip(sums, values @ chosen.astype(np.float64), strict=True):
+                sums[name][part, index] = total
+        run[:, index] = np.bincount(documents[: selection.counts[0]], minlength=len(draws.documents))
+    return Totals(sums, run, draws.replicates)
+
+
+def medians(
+    tokens: pl.DataFrame, columns: Sequence[str], heads: list[Head], draws: Draws, selection: Selection | None = None
+) -> Estimate:
+    """Medians of columns, heads by columns; of the top tokens that every sample selects anew, if a selection is given.
+
+    Args:
+        tokens: rows with layer, head, document and the columns; and rank for a selection.
+    """
+    samples = np.zeros((len(draws.weights), len(heads), len(columns)))
+    ordered = tokens if selection is None else tokens.drop_nulls("rank").sort("rank")
+    for index, rows in enumerate(by_head(ordered, heads)):
+        for part, weights in _parts(draws.at(rows["document"]), draws):
+            chosen = weights if selection is None else top_weights(weights, selection.counts[part])
+            for place, name in enumerate(columns):
+                samples[part, index, place] = median(rows[name].to_numpy(), chosen)
+    return draws.estimate(samples)
+
+
+def top_weights(
+    weights: Int[np.ndarray, "token sample"], counts: Int[np.ndarray, " sample"]
+) -> Int[np.ndarray, "token sample"]:
+    """How often each token is among the top tokens of a sample; a document drawn twice counts twice.
+
+    Args:
+        weights: how often a sample holds each token, by falling direct effect.
+        counts: top tokens of the sample.
+
+    Raises:
+        ValueError: a sample has fewer tokens.
+    """
+    so_far = weights.cumsum(0, dtype=weights.dtype)
+    if (so_far[-1] < counts).any():
+        raise ValueError("a bootstrap replicate selects tokens that were not kept: more replicates than foreseen")
+    return np.clip(counts.astype(weights.dtype) - (so_far - weights), 0, weights)
+
+
+def by_head(tokens: pl.DataFrame, heads: list[Head]) -> list[pl.DataFrame]:
+    """Token rows of each head, in their order."""
+    rows = tokens.partition_by("layer", "head", as_dict=True)
+    return [rows.get(head, tokens.clear()) for head in heads]
+
+
+def _parts(
+    documents: Int[np.ndarray, " token"], draws: Draws
+) -> Iterator[tuple[slice, Int[np.ndarray, "token sample"]]]:
+    """How often samples hold each token, so many samples at a time as memory holds."""
+    at_once = max(1, LARGEST // max(1, len(documents)))
+    for first in range(0, len(draws.weights), at_once):
+        part = slice(first, first + at_once)
+        yield part, np.ascontiguousarray(draws.weights[part].T, dtype=np.int32)[documents]
+
+
+def _places(table: pl.DataFrame, heads: list[Head]) -> Int[np.ndarray, " row"]:
+    place = {head: index for index, head in enumerate(heads)}
+    return np.array([place[head] for head in table.select("layer", "head").rows()], dtype=int)

@@ -15,11 +15,9 @@ responders.
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from selfrepair.analysis.bootstrap import bootstrap_draws, ratio_of_sums
-from selfrepair.analysis.by_document import Grouping, group_heads, sum_by_document
+from selfrepair.analysis.by_document import Grouping, Selection, Totals, group_heads, top_totals, totals
 from selfrepair.analysis.schema import NORM, NORM_HISTOGRAM, RATIO_BIN
 from selfrepair.core.tables import frame
 
@@ -27,7 +25,7 @@ NUMBERS = [
     *("logit", "scale", "ablated_scale", "own_scale", "direct_effect", "ablated_direct_effect"),
     *("repair_norm", "repair_attention", "repair_mlp"),
 ]
-READ = ["layer", "head", "row", "pos", "document", "selected", "control", *NUMBERS]
+READ = ["layer", "head", "row", "pos", "document", "selected", "control", "rank", *NUMBERS]
 PARTS = ["own", "attention", "mlp", "norm"]
 NORM_PARTS = ["norm_own", "norm_responders"]  # of the accounting with the clean scale
 CLEAN, ABLATED, MIDPOINT = "clean scale", "ablated scale", "midpoint"
@@ -44,11 +42,18 @@ class NormSummary:
 
 
 def norm_of_files(
-    model: str, ablation: str, tokens: list[Path], clean: pl.DataFrame, replicates: int, seed: int
+    model: str,
+    ablation: str,
+    tokens: list[Path],
+    clean: pl.DataFrame,
+    top_fraction: float,
+    replicates: int,
+    seed: int,
 ) -> NormSummary:
     """`summarise_norm` of the Parquet files of an ablation's token rows; of these only the columns `READ` are read."""
     n_layers = pl.read_parquet_schema(tokens[0])["repair_mlp_by_layer"].size
-    return summarise_norm(model, ablation, n_layers, pl.read_parquet(tokens, columns=READ), clean, replicates, seed)
+    rows = pl.read_parquet(tokens, columns=READ)
+    return summarise_norm(model, ablation, n_layers, rows, clean, top_fraction, replicates, seed)
 
 
 def summarise_norm(
@@ -57,6 +62,7 @@ def summarise_norm(
     n_layers: int,
     tokens: pl.DataFrame,
     clean: pl.DataFrame,
+    top_fraction: float,
     replicates: int,
     seed: int,
 ) -> NormSummary:
@@ -65,27 +71,26 @@ def summarise_norm(
     Args:
         tokens: token rows of all shards, with the columns `READ` (`ablated_tokens`).
         clean: clean tokens of the run (`CLEAN_TOKENS`).
-        replicates: of the bootstrap; documents are drawn from all of the run.
+        top_fraction: share of tokens that are a head's top tokens.
+        replicates: of the bootstrap; documents are drawn from all of the run, and each selects its own top tokens.
     """
     bias = clean.select("row", "pos", "bias")
-    documents = np.sort(clean["document"].unique().to_numpy())
-    draws = bootstrap_draws(len(documents), replicates, seed)
+    selection = Selection.of(clean["document"], top_fraction, replicates, seed)
     grouping = group_heads(sorted(tokens.select("layer", "head").unique().rows()), n_layers)
     labels = {"model": model, "ablation": ablation, "n_layers": n_layers}
-    sums, histograms = {name: [] for name in TOKENS}, []
+    summed: dict[str, list[Totals]] = {name: [] for name in TOKENS}
+    histograms = []
     # Layer by layer, as the parts take several times the room of what they are made from.
     for layer in sorted({layer for layer, _ in grouping.heads}):
         parts = split_norm(tokens.filter(layer=layer).join(bias, on=["row", "pos"], how="left"))
         heads = [head for head in grouping.heads if head[0] == layer]
-        for name, flag in TOKENS.items():
-            chosen = parts.filter(flag)
-            sums[name].append(sum_by_document(chosen, _SUMMED, heads, documents))
-            histograms.append(_histogram(labels | {"tokens": name}, chosen))
-    tables = []
-    for name, by_layer in sums.items():
-        columns = {column: np.hstack([layer[column] for layer in by_layer]) for column in ("n", *_SUMMED)}
-        of_groups = {column: values @ grouping.members for column, values in columns.items()}
-        tables.append(_describe(labels | {"tokens": name}, grouping, of_groups, draws))
+        summed["top"].append(top_totals(parts, _SUMMED, heads, selection))
+        summed["control"].append(totals(parts.filter("control"), _SUMMED, heads, selection.draws))
+        histograms += [_histogram(labels | {"tokens": name}, parts.filter(flag)) for name, flag in TOKENS.items()]
+    tables = [
+        _describe(labels | {"tokens": name}, grouping, Totals.joined(by_layer).grouped(grouping.members))
+        for name, by_layer in summed.items()
+    ]
     return NormSummary(pl.concat(tables), pl.concat(histograms))
 
 
@@ -118,23 +123,20 @@ _SPLIT |= {(name, CLEAN): name for name in NORM_PARTS}
 _SUMMED = ["ratio", "above_1", "direct_effect", *_SPLIT.values()]
 
 
-def _describe(
-    labels: dict[str, str | int], grouping: Grouping, sums: dict[str, np.ndarray], draws: np.ndarray
-) -> pl.DataFrame:
+def _describe(labels: dict[str, str | int], grouping: Grouping, of_groups: Totals) -> pl.DataFrame:
     wanted = [(None, "scale_ratio", "mean", "ratio", "n"), (None, "scale_ratio", "above_1", "above_1", "n")]
     for (quantity, accounting), column in _SPLIT.items():
         wanted += [(accounting, quantity, "mean", column, "n")]
         wanted += [(accounting, quantity, "share", column, "direct_effect")]
-    tokens = sums["n"].sum(0).astype(int).tolist()
-    documents = (sums["n"] > 0).sum(0).tolist()
+    counts = of_groups.counts
     tables = []
     for accounting, quantity, statistic, column, over in wanted:
-        estimate = ratio_of_sums(sums[column], sums[over], draws)
-        low, high = estimate.interval
+        estimate = of_groups.ratio([column], over)[:, 0]
+        low, high = estimate.interval_of_share(counts["n_effective"]) if statistic == "above_1" else estimate.interval
         same = labels | {"accounting": accounting, "quantity": quantity, "statistic": statistic}
         columns = {name: [value] * len(grouping.groups) for name, value in same.items()}
         columns |= {name: [getattr(group, name) for group in grouping.groups] for name in ("heads", "layer", "head")}
-        columns |= {"value": estimate.value, "low": low, "high": high, "n_tokens": tokens, "n_documents": documents}
+        columns |= {"value": estimate.value, "low": low, "high": high, **counts}
         tables.append(frame(columns, NORM))
     return pl.concat(tables)
 

@@ -1,34 +1,18 @@
-"""Statistics of every head and layer with their bootstrap replicates, from sums by document."""
+"""Statistics of every head and layer, in every sample of documents, from sums over their tokens."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from selfrepair.ablation.schema import CLIPPED, EFFECTS, by_layer
-from selfrepair.analysis.bootstrap import Estimate, ratio_of_sums
+from selfrepair.ablation.schema import CLIPPED, EFFECTS
+from selfrepair.analysis.bootstrap import Estimate
+from selfrepair.analysis.by_document import Head, Selection, Totals, top_totals
 
 EFFECTS = list(EFFECTS)
 PARTS = [name.removeprefix("clipped_") for name in CLIPPED]  # what a share of the direct effect is taken of
 CLIPPED = list(CLIPPED)
-
-
-@dataclass(frozen=True)
-class HeadSums:
-    """Sums over a set of tokens, by document and head; heads lie as (layer, head) in `heads`."""
-
-    heads: list[tuple[int, int]]
-    documents: Int[np.ndarray, " document"]
-    n: Float[np.ndarray, "document head"]
-    effects: Float[np.ndarray, "document head effect"]
-    clipped: Float[np.ndarray, "document head part"]
-
-    @property
-    def layers(self) -> list[int]:
-        """Layers of the heads, ascending."""
-        return sorted({layer for layer, _ in self.heads})
 
 
 class Described(NamedTuple):
@@ -39,72 +23,49 @@ class Described(NamedTuple):
     n: Float[np.ndarray, "document item"]
 
 
-def sum_top_tokens(top: pl.DataFrame) -> pl.DataFrame:
-    """Bring token rows into the form of `document_sums`."""
-    effect = pl.col("direct_effect").cast(pl.Float64)
-    shares = [
-        pl.when(effect == 0).then(0.0).otherwise((pl.col(part) / effect).clip(0, 1)).alias(f"clipped_{part}")
-        for part in PARTS
-    ]
-    n_layers = top.schema["repair_mlp_by_layer"].size
-    layered = [
-        pl.concat_arr([pl.col(name).arr.get(i).cast(pl.Float64).sum() for i in range(n_layers)]).alias(name)
-        for name in by_layer(n_layers)
-    ]
-    summed = [pl.col(name).cast(pl.Float64).sum() for name in (*EFFECTS, *CLIPPED)]
-    grouped = top.with_columns(shares).group_by("layer", "head", "document", maintain_order=True)
-    return grouped.agg(pl.len().cast(pl.Int64).alias("n"), *summed, *layered)
-
-
-def sum_by_head(table: pl.DataFrame, documents: Int[np.ndarray, " document"]) -> HeadSums:
-    """Spread sums over arrays.
+def sum_top_tokens(tokens: pl.DataFrame, heads: list[Head], selection: Selection, **also: pl.Expr) -> Totals:
+    """Sum `EFFECTS` and `CLIPPED` over the top tokens, which every sample selects anew.
 
     Args:
-        table: `document_sums`.
-        documents: ascending, with all of the table's.
+        tokens: token rows (`ablated_tokens`).
+        also: what else to sum, by name.
     """
-    table = table.sort("layer", "head", "document")
-    heads = table.select("layer", "head").unique(maintain_order=True).rows()
-    place = {head: index for index, head in enumerate(heads)}
-    columns = [place[head] for head in table.select("layer", "head").rows()]
-    at = np.searchsorted(documents, table["document"].to_numpy()), columns
-
-    def spread(columns: list[str]) -> Float[np.ndarray, "document head column"]:
-        dense = np.zeros((len(documents), len(heads), len(columns)))
-        np.add.at(dense, at, table.select(columns).to_numpy())
-        return dense
-
-    return HeadSums(heads, documents, spread(["n"])[..., 0], spread(EFFECTS), spread(CLIPPED))
+    rows = tokens.with_columns(**clipped_shares(), **also)
+    return top_totals(rows, [*EFFECTS, *CLIPPED, *also], heads, selection)
 
 
-def estimates_of_heads(
-    sums: HeadSums, draws: Int[np.ndarray, "replicate document"], medians: Described | None = None
-) -> dict[str, Described]:
-    """Mean, share and clipped share of each head by name, and the medians where given (`STATISTICS`)."""
-    parts = sums.effects[..., [EFFECTS.index(part) for part in PARTS]]
+def clipped_shares() -> dict[str, pl.Expr]:
+    """The columns of `CLIPPED`, made from token rows."""
+    effect = pl.col("direct_effect").cast(pl.Float64)
     return {
-        "mean": Described(EFFECTS, ratio_of_sums(sums.effects, sums.n[..., None], draws), sums.n),
-        **({} if medians is None else {"median": medians}),
-        "share": Described(PARTS, ratio_of_sums(parts, sums.effects[..., :1], draws), sums.n),
-        "clipped_share": Described(PARTS, ratio_of_sums(sums.clipped, sums.n[..., None], draws), sums.n),
+        f"clipped_{part}": pl.when(effect == 0).then(0.0).otherwise((pl.col(part) / effect).clip(0, 1))
+        for part in PARTS
     }
 
 
-def estimates_of_layers(
-    sums: HeadSums, draws: Int[np.ndarray, "replicate document"], of_heads: dict[str, Described]
-) -> dict[str, Described]:
+def estimates_of_heads(totals: Totals, medians: Described | None = None) -> dict[str, Described]:
+    """Mean, share and clipped share of each head by name, and the medians where given (`STATISTICS`)."""
+    n = totals.tokens
+    return {
+        "mean": Described(EFFECTS, totals.ratio(EFFECTS), n),
+        **({} if medians is None else {"median": medians}),
+        "share": Described(PARTS, totals.ratio(PARTS, "direct_effect"), n),
+        "clipped_share": Described(PARTS, totals.ratio(CLIPPED), n),
+    }
+
+
+def estimates_of_layers(totals: Totals, heads: list[Head], of_heads: dict[str, Described]) -> dict[str, Described]:
     """Statistics of each layer: unweighted means over its heads; a share is the ratio of the heads' sums."""
-    members = [[index for index, (at, _) in enumerate(sums.heads) if at == layer] for layer in sums.layers]
+    layers = sorted({layer for layer, _ in heads})
+    members = np.array([[float(layer == at) for layer in layers] for at, _ in heads])
 
     def averaged(described: Described) -> Described:
-        means = [Estimate(described.estimate.value[m], described.estimate.replicates[:, m]).mean(0) for m in members]
-        estimate = Estimate(np.stack([e.value for e in means]), np.stack([e.replicates for e in means], axis=1))
+        means = described.estimate.map(
+            lambda samples: np.stack([samples[:, of_layer > 0].mean(1) for of_layer in members.T], axis=1)
+        )
         # Of a layer's heads each has its own tokens: their number is that of one head, their documents are all.
-        counts = np.stack([described.n[:, m].sum(1) / len(m) for m in members], axis=1)
-        return Described(described.quantities, estimate, counts)
+        return Described(described.quantities, means, described.n @ (members / members.sum(0)))
 
     averages = {name: averaged(described) for name, described in of_heads.items()}
-    summed = np.stack([sums.effects[:, m].sum(1) for m in members], axis=1)
-    parts = summed[..., [EFFECTS.index(part) for part in PARTS]]
-    share = ratio_of_sums(parts, summed[..., :1], draws)
+    share = totals.grouped(members).ratio(PARTS, "direct_effect")
     return averages | {"share": Described(PARTS, share, averages["share"].n)}

@@ -4,24 +4,25 @@ Shares are reported both as the ratio of sums and as the paper's per-token mean 
 since clipping turns noise into repair (experiments.md pitfall:clipped-shares).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int
 
-from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, median
+from selfrepair.analysis.by_document import Selection, counted, medians, totals
 from selfrepair.analysis.head_estimates import (
+    CLIPPED,
     EFFECTS,
     Described,
-    HeadSums,
     estimates_of_heads,
     estimates_of_layers,
-    sum_by_head,
     sum_top_tokens,
 )
 from selfrepair.analysis.schema import RESPONDERS, STATISTICS
 from selfrepair.core.tables import frame
+
+VALUES = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -34,76 +35,83 @@ class Summary:
 
 
 def summarise(
-    model: str, ablation: str, tokens: pl.DataFrame, sums: pl.DataFrame, replicates: int, seed: int
+    model: str,
+    ablation: str,
+    tokens: pl.DataFrame,
+    sums: pl.DataFrame,
+    clean: pl.DataFrame,
+    top_fraction: float,
+    replicates: int,
+    seed: int,
 ) -> Summary:
     """Summarise the ablation of every head of a model.
 
     Args:
         tokens: token rows of all shards (`ablated_tokens`).
         sums: document sums of all shards (`document_sums`).
+        clean: clean tokens of the run (`CLEAN_TOKENS`).
+        top_fraction: share of tokens that are a head's top tokens.
         replicates: of the bootstrap.
 
     Returns:
         for the top tokens and for all tokens: mean, median, share (ratio of sums) and clipped share of each effect,
-        with 95 % intervals clustered by document; documents are drawn from all of the run, the choice of the top tokens
-        is held fixed. The median over all tokens is that of the control sample. In a layer, means, medians and clipped
-        shares are unweighted means over its heads, a share is the ratio of the sums over its heads.
+        with 95 % intervals clustered by document; documents are drawn from all of the run, and every replicate selects
+        its own top tokens. The median over all tokens is that of the control sample. In a layer, means, medians and
+        clipped shares are unweighted means over its heads, a share is the ratio of the sums over its heads.
     """
-    top = tokens.filter("selected")
-    tables = {"top": sum_top_tokens(top), "all": sums}
-    samples = {"top": top, "all": tokens.filter("control")}
-    documents = np.sort(sums["document"].unique().to_numpy())  # all of the run, also those without a token that counts
-    draws = bootstrap_draws(len(documents), replicates, seed)
+    selection = Selection.of(clean["document"], top_fraction, replicates, seed)
+    draws = selection.draws
+    heads = sorted(sums.select("layer", "head").unique().rows())
+    top, every = sum_top_tokens(tokens, heads, selection), totals(sums, [*EFFECTS, *CLIPPED], heads, draws)
+    control = tokens.filter("control")
+    of_top = Described(EFFECTS, medians(tokens, EFFECTS, heads, draws, selection), top.tokens)
+    of_control = Described(EFFECTS, medians(control, EFFECTS, heads, draws), totals(control, [], heads, draws).tokens)
     n_layers = tokens.schema["repair_mlp_by_layer"].size
+    layers = [(layer, None) for layer in sorted({layer for layer, _ in heads})]
     per_head, per_layer, responders = [], [], []
-    for name, table in tables.items():
-        by_head = sum_by_head(table, documents)
+    for name, summed, middle, table in (
+        ("top", top, of_top, tokens.filter("selected").with_columns(n=1)),
+        ("all", every, of_control, sums),
+    ):
         labels = {"model": model, "ablation": ablation, "n_layers": n_layers, "tokens": name}
-        of_heads = estimates_of_heads(by_head, draws, _medians(samples[name], by_head, draws))
-        per_head.append(_describe(labels, of_heads, by_head.heads))
-        of_layers = estimates_of_layers(by_head, draws, of_heads)
-        per_layer.append(_describe(labels, of_layers, [(layer, None) for layer in by_head.layers]))
+        of_heads = estimates_of_heads(summed, middle)
+        per_head.append(_describe(labels, of_heads, heads))
+        per_layer.append(_describe(labels, estimates_of_layers(summed, heads, of_heads), layers))
         responders.append(_responders(labels, table))
     return Summary(pl.concat(per_head), pl.concat(per_layer), pl.concat(responders))
 
 
-def _medians(tokens: pl.DataFrame, sums: HeadSums, draws: Int[np.ndarray, "replicate document"]) -> Described:
-    by_head = tokens.partition_by("layer", "head", as_dict=True)
-    values, replicates, counts = [], [], np.zeros((len(sums.documents), len(sums.heads)))
-    for index, head in enumerate(sums.heads):
-        rows = by_head[head]
-        documents = np.searchsorted(sums.documents, rows["document"].to_numpy())
-        np.add.at(counts, (documents, index), 1)
-        medians = [median(rows[name].to_numpy(), documents, draws) for name in EFFECTS]
-        values.append([m.value for m in medians])
-        replicates.append([m.replicates for m in medians])
-    return Described(EFFECTS, Estimate(np.array(values), np.moveaxis(np.array(replicates), -1, 0)), counts)
-
-
 def _describe(
-    labels: dict[str, str | int], described: dict[str, Described], items: list[tuple[int, int | None]]
+    labels: dict[str, str | int], described: dict[str, Described], items: Sequence[tuple[int, int | None]]
 ) -> pl.DataFrame:
     """Write estimates of each item (a head, or a layer with None for the head) as rows of `STATISTICS`."""
-    rows = []
+    tables = []
     for statistic, (quantities, estimate, n) in described.items():
-        low, high = estimate.interval
-        tokens, documents = n.sum(0).round().astype(int).tolist(), (n > 0).sum(0).tolist()
-        for index, (layer, head) in enumerate(items):
-            for column, quantity in enumerate(quantities):
-                numbers = (float(estimate.value[index, column]), float(low[index, column]), float(high[index, column]))
-                rows.append((layer, head, quantity, statistic, *numbers, tokens[index], documents[index]))
-    names = ("layer", "head", "quantity", "statistic", "value", "low", "high", "n_tokens", "n_documents")
-    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
-    return frame(columns | {name: [value] * len(rows) for name, value in labels.items()}, STATISTICS)
+        each = len(quantities)
+        columns = {
+            "layer": np.repeat([layer for layer, _ in items], each),
+            "head": [head for _, head in items for _ in quantities],
+            "quantity": list(quantities) * len(items),
+            "statistic": [statistic] * len(items) * each,
+            **{name: end.ravel() for name, end in zip(VALUES, (estimate.value, *estimate.interval), strict=True)},
+            **{name: np.repeat(counts, each) for name, counts in counted(n).items()},
+        }
+        same = {name: [value] * len(items) * each for name, value in labels.items()}
+        tables.append(frame(columns | same, STATISTICS))
+    return pl.concat(tables)
 
 
 def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFrame:
-    """Mean response of every later layer to the ablation of every head."""
+    """Mean response of every later layer to the ablation of every head.
+
+    Args:
+        table: sums over tokens, and `n`, their number.
+    """
     n_layers = table.schema["repair_mlp_by_layer"].size
     long = []
     for part in ("attention", "mlp"):
         column = pl.col(f"repair_{part}_by_layer")
-        means = [(column.arr.get(i).sum() / pl.col("n").sum()).alias(str(i)) for i in range(n_layers)]
+        means = [(column.arr.get(i).cast(pl.Float64).sum() / pl.col("n").sum()).alias(str(i)) for i in range(n_layers)]
         wide = table.group_by("layer", "head").agg(means)
         long.append(
             wide.unpivot(index=["layer", "head"], variable_name="later_layer").with_columns(

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, ratio_of_sums
+from selfrepair.analysis.bootstrap import Draws, Estimate, ratio_of_sums
 from selfrepair.analysis.by_document import sum_by_document
 from selfrepair.analysis.schema import ITERATIVE_SUMMARY, MOVING, REPRESSION, SIMULATED
 from selfrepair.core.tables import Column, frame
@@ -23,7 +23,6 @@ SQUARES = ("direct_effect_squared", "moved_squared", "direct_effect_moved")
 HALF = 0.5  # a share above it is most
 
 Row = tuple[object, ...]
-Draws = Int[np.ndarray, "replicate document"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,10 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
         additions: rows of `ADDITIONS`.
         replicates: of the bootstrap, whose draws are those of the other experiments.
     """
-    documents = np.sort(moves["document"].unique().to_numpy())
-    draws = bootstrap_draws(len(documents), replicates, seed)
+    draws = Draws.of(moves["document"], replicates, seed)
     rows_of: dict[str, list[Row]] = {"moving": [], "simulated": [], "iterative_summary": []}
     for tokens in SETS:
-        of_set = _Moves(moves.filter(tokens=tokens), documents, draws)
+        of_set = _Moves(moves.filter(tokens=tokens), draws)
         moving, correlations = _moving(tokens, of_set)
         simulated, kept = _simulated(tokens, of_set)
         rows_of["moving"] += moving
@@ -59,7 +57,7 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
             _verdict(f"moving_correlation.{name}.{tokens}", e, 0.0) for name, e in correlations.items()
         ]
         rows_of["iterative_summary"].append(_verdict(f"simulated_kept.{tokens}", kept, HALF))
-    repression, judged = _repression(additions, documents, draws)
+    repression, judged = _repression(additions, draws)
     rows_of["repression"] = repression
     rows_of["iterative_summary"] += judged
     n_layers = int(moves["layer"].max()) + 1
@@ -76,17 +74,17 @@ def summarise(model: str, moves: pl.DataFrame, additions: pl.DataFrame, replicat
 class _Moves:
     """Rows of `MOVES` of one set of tokens as arrays, a column per head of the layers 1, 2, ..."""
 
-    def __init__(self, table: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws) -> None:
+    def __init__(self, table: pl.DataFrame, draws: Draws) -> None:
         self.draws = draws
         facts = table.select("layer", "head", "ablated_head", "moved_layer_effect").unique().sort("layer", "head")
         self.layer, self.head, self.ablated_head, effect = (facts[name].to_numpy() for name in facts.columns)
         self.marked = self.layer == self.layer[effect.argmax()]
         place = {key: index for index, key in enumerate(facts.select("layer", "head").rows())}
-        at = np.searchsorted(documents, table["document"].to_numpy())
+        at = draws.at(table["document"])
         column = [place[key] for key in table.select("layer", "head").rows()]
         self._values = {}
         for name in ("n", "direct_effect", "moved", "ablated", *SQUARES):
-            self._values[name] = np.zeros((len(documents), len(place)))
+            self._values[name] = np.zeros((len(draws.documents), len(place)))
             self._values[name][at, column] = table[name].to_numpy()
 
     def __getitem__(self, name: str) -> Float[np.ndarray, "document head"]:
@@ -109,7 +107,7 @@ class _Moves:
 def _moving(tokens: str, moves: _Moves) -> tuple[list[Row], dict[str, Estimate]]:
     """Changes per head, their correlations over the heads of a layer and over all; of these, the two to judge."""
     clean, moved, ablated = (moves.mean(name) for name in ("direct_effect", "moved", "ablated"))
-    estimates = dict(zip(CHANGES, (clean, _minus(moved, clean), _minus(ablated, clean)), strict=True))
+    estimates = dict(zip(CHANGES, (clean, moved - clean, ablated - clean), strict=True))
     n_tokens, n_documents = moves.counts
     rows: list[Row] = []
     for quantity, estimate in estimates.items():
@@ -119,7 +117,7 @@ def _moving(tokens: str, moves: _Moves) -> tuple[list[Row], dict[str, Estimate]]
             rows.append((*facts, tokens, quantity, *numbers, int(n_tokens[index]), int(n_documents[index])))
     judged = {}
     for layer, members in [*moves.layers, (None, np.arange(len(moves.layer)))]:
-        pair = (_take(estimates[name], members) for name in CHANGES[1:])
+        pair = (estimates[name][members] for name in CHANGES[1:])
         correlation = _correlation(*pair)
         marked = layer is not None and bool(moves.marked[members[0]])
         head = None if layer is None else int(moves.ablated_head[members[0]])
@@ -147,11 +145,11 @@ def _simulated(tokens: str, moves: _Moves) -> tuple[list[Row], Estimate]:
 
     for index in every:
         layer, head = int(moves.layer[index]), int(moves.head[index])
-        add("token_correlation", layer, head, _take(correlation, index), index)
+        add("token_correlation", layer, head, correlation[index], index)
         add("kept", layer, head, _kept(moves, every[index : index + 1]), index)
     for layer, members in moves.layers:
-        add("token_correlation", layer, None, _take(correlation, members).mean(0), members[0])
-        add("head_correlation", layer, None, _correlation(_take(clean, members), _take(moved, members)), members[0])
+        add("token_correlation", layer, None, correlation[members].mean(0), members[0])
+        add("head_correlation", layer, None, _correlation(clean[members], moved[members]), members[0])
         add("kept", layer, None, _kept(moves, members), members[0])
     return rows, _kept(moves, every)
 
@@ -166,22 +164,17 @@ def _token_correlation(moves: _Moves) -> Estimate:
     """Correlation over tokens of true and simulated direct effect, per head."""
     x, y, xx, yy, xy = (moves.mean(name) for name in ("direct_effect", "moved", *SQUARES))
 
-    def of(part: str) -> Float[np.ndarray, "*replicate head"]:
-        mx, my, mxx, myy, mxy = (getattr(e, part) for e in (x, y, xx, yy, xy))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (mxy - mx * my) / np.sqrt((mxx - mx**2) * (myy - my**2))
-
-    return Estimate(of("value"), of("replicates"))
+    mx, my, mxx, myy, mxy = (e.samples for e in (x, y, xx, yy, xy))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return moves.draws.estimate((mxy - mx * my) / np.sqrt((mxx - mx**2) * (myy - my**2)))
 
 
-def _repression(
-    additions: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws
-) -> tuple[list[Row], list[Row]]:
+def _repression(additions: pl.DataFrame, draws: Draws) -> tuple[list[Row], list[Row]]:
     """Ratio of new to old mean direct effect: per head, over heads, share of heads repressed; and verdicts."""
     heads = additions.select("layer", "head").unique(maintain_order=True).rows()
     variants = additions.partition_by("direction", "strength", as_dict=True, maintain_order=True)
     columns = ["direct_effect", *SCALES.values()]
-    sums = {variant: sum_by_document(table, columns, heads, documents) for variant, table in variants.items()}
+    sums = {variant: sum_by_document(table, columns, heads, draws) for variant, table in variants.items()}
     rows: list[Row] = []
     verdicts: list[Row] = []
     for scale, column in SCALES.items():
@@ -195,14 +188,12 @@ def _repression(
                 counts = int(n[:, index].sum()), int((n[:, index] > 0).sum())
                 rows.append((*heads[index], *facts, "ratio", *numbers, *counts))
             counts = int(n.sum()), int((n.sum(1) > 0).sum())
-            known = np.isfinite(ratio.replicates)
-            share = Estimate(
-                np.asarray((ratio.value < 1).mean()), np.where(known, ratio.replicates < 1, np.nan).mean(1)
-            )
-            for statistic, estimate in (("ratio", mean[direction, strength]), ("share_repressed", share)):
-                rows += [(None, None, *facts, statistic, *numbers, *counts) for numbers in _numbers(estimate)]
+            rows += [(None, None, *facts, "ratio", *numbers, *counts) for numbers in _numbers(ratio.mean(0))]
+            below = ratio.map(lambda samples: np.where(np.isnan(samples), np.nan, samples < 1).mean(1))
+            numbers = (float(end) for end in (below.value, *below.interval_of_heads(len(heads))))
+            rows.append((None, None, *facts, "share_repressed", *numbers, *counts))
         for strength in dict.fromkeys(strength for _, strength in sums):
-            own, beyond = mean["own", strength], _minus(mean["own", strength], mean["random", strength])
+            own, beyond = mean["own", strength], mean["own", strength] - mean["random", strength]
             n = sums["own", strength]["n"]
             facts = ("own", strength, scale, "ratio_beyond_random")
             counts = int(n.sum()), int((n.sum(1) > 0).sum())
@@ -227,23 +218,11 @@ def _verdict(name: str, estimate: Estimate, bound: float) -> Row:
     return name, value, low, high, "for" if low > bound else "against" if high < bound else "neither"
 
 
-def _minus(one: Estimate, other: Estimate) -> Estimate:
-    return Estimate(one.value - other.value, one.replicates - other.replicates)
-
-
-def _take(estimate: Estimate, at: int | Int[np.ndarray, " member"]) -> Estimate:
-    return Estimate(estimate.value[at], estimate.replicates[:, at])
-
-
 def _correlation(x: Estimate, y: Estimate) -> Estimate:
-    """Pearson correlation over the items, and in every replicate."""
-
-    def of(a: Float[np.ndarray, "*replicate item"], b: Float[np.ndarray, "*replicate item"]) -> np.ndarray:
-        a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
-
-    return Estimate(np.asarray(of(x.value, y.value)), of(x.replicates, y.replicates))
+    """Pearson correlation over the items, in every sample."""
+    a, b = (e.samples - e.samples.mean(-1, keepdims=True) for e in (x, y))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return Estimate((a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1)), x.replicates)
 
 
 def _numbers(estimate: Estimate) -> list[tuple[float, float, float]]:

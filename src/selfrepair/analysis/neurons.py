@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from selfrepair.ablation.neuron_tables import SETS
 from selfrepair.ablation.schema import FREQUENT_RANKS, LISTED_NEURONS
-from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, median, ratio_of_sums
+from selfrepair.analysis.bootstrap import Draws, Estimate, effective, median, ratio_of_sums
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
     NEURON_CUMULATIVE,
@@ -66,14 +66,14 @@ class _Tokens:
 
     Attributes:
         rows: of `NEURON_TOKENS`.
-        document: of each row, numbered within the run.
-        draws: of the bootstrap, shared by all.
+        document: of each row, as columns of the draws' weights.
+        draws: shared by all; the choice of the tokens is held fixed.
     """
 
     labels: dict[str, Any]
     rows: pl.DataFrame
     document: Int[np.ndarray, " token"]
-    draws: Int[np.ndarray, "replicate document"]
+    draws: Draws
 
     def __getitem__(self, name: str) -> Float[np.ndarray, " token *listed"]:
         return self.rows[name].to_numpy()
@@ -83,14 +83,19 @@ class _Tokens:
 
     def mean(self, values: Float[np.ndarray, "token item"]) -> Estimate:
         """Mean over tokens; documents are drawn whole."""
-        n_documents = self.draws.shape[1]
-        sums = np.zeros((n_documents, values.shape[1]))
+        sums = np.zeros((len(self.draws.documents), values.shape[1]))
         np.add.at(sums, self.document, values)
-        return ratio_of_sums(sums, np.bincount(self.document, minlength=n_documents)[:, None], self.draws)
+        return ratio_of_sums(sums, self.counts[:, None], self.draws)
 
-    def table(self, schema: dict[str, Column], estimate: Estimate, **columns: Any) -> pl.DataFrame:
-        """A table of an estimate, one row per item."""
-        low, high = estimate.interval
+    @property
+    def counts(self) -> Float[np.ndarray, " document"]:
+        """Tokens of each document."""
+        return np.bincount(self.document, minlength=len(self.draws.documents)).astype(np.float64)
+
+    def table(self, schema: dict[str, Column], estimate: Estimate, share: bool = True, **columns: Any) -> pl.DataFrame:
+        """A table of an estimate, one row per item; `share` if items are shares of tokens."""
+        independent = np.full(estimate.value.shape, effective(self.counts))
+        low, high = estimate.interval_of_share(independent) if share else estimate.interval
         size = len(estimate.value)
         same = self.labels | {"n_tokens": len(self.rows), "n_documents": len(np.unique(self.document))}
         same = {name: [value] * size for name, value in same.items() if name in schema and name not in columns}
@@ -128,8 +133,7 @@ def summarise_neurons(
         sampled: `TOKENS` of the run; documents are drawn from all of it, and contexts read.
         decode: tokens to text.
     """
-    documents = np.sort(sampled.filter(pl.col("pos") > 0)["document"].unique().to_numpy())
-    draws = bootstrap_draws(len(documents), replicates, seed)
+    draws = Draws.of(sampled.filter(pl.col("pos") > 0)["document"], replicates, seed)
     matrix = token_matrix(sampled)
     tables: dict[str, list[pl.DataFrame]] = {
         "sparsity": [empty(NEURON_SPARSITY)],
@@ -146,8 +150,7 @@ def summarise_neurons(
             in_set = of_head.filter(f"by_{name}")
             for (mlp_layer,), rows in in_set.group_by("mlp_layer", maintain_order=True):
                 labels = {"model": model, "mlp_layer": mlp_layer} | key
-                document = np.searchsorted(documents, rows["document"].to_numpy())
-                group = _Tokens(labels, rows, document, draws)
+                group = _Tokens(labels, rows, draws.at(rows["document"]), draws)
                 of_mlp = key | {"mlp_layer": mlp_layer}
                 tables["sparsity"].append(_sparsity(group))
                 per_share = [_histogram(group, share) for share in SHARES]
@@ -183,7 +186,7 @@ def _histogram(group: _Tokens, share: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     shares = group.mean(np.eye(bins)[place])
     quantity = {"quantity": [share] * bins, "bin_low": edges[:-1], "bin_high": edges[1:]}
     histogram = group.table(NEURON_HISTOGRAMS, shares, **quantity)
-    return histogram, group.table(NEURON_SHARES, group.mean(values[:, None]), quantity=[share])
+    return histogram, group.table(NEURON_SHARES, group.mean(values[:, None]), share=False, quantity=[share])
 
 
 def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
@@ -197,9 +200,9 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     net = group.where(group["mlp_change"] != 0)
     ratio = net["positive_change"].astype(float) / net["mlp_change"]
     if len(ratio):
-        middle = median(ratio, net.document, net.draws)
-        middle = Estimate(middle.value[None], middle.replicates[:, None])
-        tables.append(net.table(NEURON_SHARES, middle, quantity=["median_positive_over_net"]))
+        middle = median(ratio, net.draws.weights.T[net.document])
+        estimate = net.draws.estimate(middle[:, None])
+        tables.append(net.table(NEURON_SHARES, estimate, share=False, quantity=["median_positive_over_net"]))
     return tables
 
 

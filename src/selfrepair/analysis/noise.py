@@ -13,106 +13,108 @@ of what varies within, and are left out. Tokens of a row that share a partner ar
 variance would: what a partner does to a whole row alike would count as the document's.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair.analysis.bootstrap import Estimate, bootstrap_draws, ratio_of_sums
-from selfrepair.analysis.by_document import Grouping, group_heads, sum_by_document
+from selfrepair.analysis.bootstrap import Draws, Estimate
+from selfrepair.analysis.by_document import (
+    Grouping,
+    Selection,
+    Totals,
+    counted,
+    group_heads,
+    top_totals,
+    totals,
+)
 from selfrepair.analysis.schema import NOISE
 from selfrepair.core.tables import frame
 
 ZONES = ["overcorrected", "repaired", "broken"]
 COMPONENTS = ["document", "token", "partner"]
-TOKENS = {"top": "selected", "control": "control"}
-READ = ["layer", "head", "document", "selected", "control", "direct_effect", "delta_logit"]
+READ = ["layer", "head", "document", "selected", "control", "rank", "direct_effect", "delta_logit"]
 
 
 def noise_of_files(
-    model: str, tokens: list[Path], clean: list[Path], partners: pl.DataFrame, replicates: int, seed: int
+    model: str,
+    tokens: list[Path],
+    clean: list[Path],
+    partners: pl.DataFrame,
+    top_fraction: float,
+    replicates: int,
+    seed: int,
 ) -> pl.DataFrame:
     """`summarise_noise` of the Parquet files of token rows and clean tokens; only the columns needed are read."""
     n_layers = pl.read_parquet_schema(tokens[0])["repair_mlp_by_layer"].size
-    documents = pl.read_parquet(clean, columns=["document"])["document"].unique().sort().to_numpy()
-    rows = pl.read_parquet(tokens, columns=READ)
-    return summarise_noise(model, n_layers, rows, partners, documents, replicates, seed)
+    documents = pl.read_parquet(clean, columns=["document"])["document"]
+    selection = Selection.of(documents, top_fraction, replicates, seed)
+    return summarise_noise(model, n_layers, pl.read_parquet(tokens, columns=READ), partners, selection)
 
 
 def summarise_noise(
-    model: str,
-    n_layers: int,
-    tokens: pl.DataFrame,
-    partners: pl.DataFrame,
-    documents: Int[np.ndarray, " document"],
-    replicates: int,
-    seed: int,
+    model: str, n_layers: int, tokens: pl.DataFrame, partners: pl.DataFrame, selection: Selection
 ) -> pl.DataFrame:
     """Rates of overcorrection of every head and of groups of heads, and variance components of some (`NOISE`).
 
     Args:
         tokens: token rows of resample ablation, with the columns `READ` (`ablated_tokens`).
-        partners: `PARTNERS`.
-        documents: all of the run, ascending, from which the bootstrap draws.
-        replicates: of the bootstrap.
+        partners: `PARTNERS`; of these tokens the top ones are those of the run in every replicate.
+        selection: of the top tokens, in samples of all documents of the run.
     """
-    draws = bootstrap_draws(len(documents), replicates, seed)
     heads = sorted(tokens.select("layer", "head").unique().rows())
     grouping = group_heads(heads, n_layers)
     labels = {"model": model, "n_layers": n_layers}
-    tables = []
-    for name, flag in TOKENS.items():
-        tables.append(_zones(labels | {"tokens": name}, tokens.filter(flag), grouping, documents, draws))
+    rows = _in_zones(tokens)
+    columns = ["positive", *ZONES]
+    positive = rows.filter("positive")
+    of_top, control = (
+        totals(positive.filter(flag), columns, heads, selection.draws) for flag in ("selected", "control")
+    )
+    top = replace(top_totals(rows, columns, heads, selection), tokens=of_top.tokens)
+    tables = [_zones(labels | {"tokens": name}, of, grouping) for name, of in (("top", top), ("control", control))]
     for name, of_set in (("partners", partners), ("partners top", partners.filter("selected"))):
         for (layer, head), of_head in of_set.sort("layer", "head").group_by("layer", "head", maintain_order=True):
             described = labels | {"tokens": name, "heads": "one", "layer": layer, "head": head}
-            tables.append(_components(described, of_head, documents, draws))
+            tables.append(_components(described, of_head, selection.draws))
     return pl.concat(tables)
 
 
-def _zones(
-    labels: dict[str, str | int],
-    tokens: pl.DataFrame,
-    grouping: Grouping,
-    documents: Int[np.ndarray, " document"],
-    draws: Int[np.ndarray, "replicate document"],
-) -> pl.DataFrame:
+def _in_zones(tokens: pl.DataFrame) -> pl.DataFrame:
     """Where tokens with a positive direct effect lie: above zero, between zero and y = -x, on or below that line."""
     effect, change = pl.col("direct_effect"), pl.col("delta_logit")
-    positive = tokens.filter(effect > 0).with_columns(
-        overcorrected=change > 0, repaired=(change <= 0) & (change > -effect), broken=change <= -effect
-    )
-    summed = sum_by_document(positive, ZONES, grouping.heads, documents)
-    sums = {name: values @ grouping.members for name, values in summed.items()}
+    zones = {"overcorrected": change > 0, "repaired": (change <= 0) & (change > -effect), "broken": change <= -effect}
+    return tokens.with_columns(positive=effect > 0, **{name: (effect > 0) & zone for name, zone in zones.items()})
+
+
+def _zones(labels: dict[str, str | int], of_heads: Totals, grouping: Grouping) -> pl.DataFrame:
+    of_groups = of_heads.grouped(grouping.members)
+    shares, counts = of_groups.ratio(ZONES, "positive"), of_groups.counts
+    low, high = shares.interval_of_share(np.repeat(counts["n_effective"][:, None], len(ZONES), axis=1))
     rows = []
-    for zone in ZONES:
-        estimate = ratio_of_sums(sums[zone], sums["n"], draws)
-        low, high = estimate.interval
-        numbers = zip(estimate.value, low, high, sums["n"].sum(0), (sums["n"] > 0).sum(0), strict=True)
+    for column, zone in enumerate(ZONES):
+        numbers = zip(*(ends[:, column] for ends in (shares.value, low, high)), *counts.values(), strict=True)
         rows += [(*group, zone, *values) for group, values in zip(grouping.groups, numbers, strict=True)]
     return _table(labels, ["heads", "layer", "head"], rows)
 
 
-def _components(
-    labels: dict[str, str | int],
-    of_head: pl.DataFrame,
-    documents: Int[np.ndarray, " document"],
-    draws: Int[np.ndarray, "replicate document"],
-) -> pl.DataFrame:
+def _components(labels: dict[str, str | int], of_head: pl.DataFrame, draws: Draws) -> pl.DataFrame:
     values = of_head.pivot("partner", index=["row", "pos", "document"], values="self_repair", sort_columns=True)
-    counts = len(values), values["document"].n_unique()
-    place = np.searchsorted(documents, values["document"].to_numpy())
+    documents = draws.at(values["document"])
+    counts = counted(np.bincount(documents, minlength=len(draws.documents))[:, None].astype(np.float64))
     matrix = values.drop("row", "pos", "document").to_numpy().astype(np.float64)
-    estimate = variance_components(matrix, place, draws)
+    estimate = variance_components(matrix, documents, draws)
     low, high = estimate.interval
     names = [f"variance_{name}" for name in COMPONENTS] + ["variance"] + [f"share_{name}" for name in COMPONENTS]
-    rows = [(name, *numbers, *counts) for name, *numbers in zip(names, estimate.value, low, high, strict=True)]
+    same = [count[0] for count in counts.values()]
+    rows = [(name, *numbers, *same) for name, *numbers in zip(names, estimate.value, low, high, strict=True)]
     return _table(labels, [], rows)
 
 
 def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) -> pl.DataFrame:
-    names = [*index, "quantity", "value", "low", "high", "n_tokens", "n_documents"]
+    names = [*index, "quantity", "value", "low", "high", "n_tokens", "n_documents", "n_effective"]
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     counts = {name: [int(count) for count in columns[name]] for name in ("n_tokens", "n_documents")}
     same = {name: [value] * len(rows) for name, value in labels.items()}
@@ -120,14 +122,12 @@ def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) ->
 
 
 def variance_components(
-    values: Float[np.ndarray, "token partner"],
-    documents: Int[np.ndarray, " token"],
-    draws: Int[np.ndarray, "replicate document"],
+    values: Float[np.ndarray, "token partner"], documents: Int[np.ndarray, " token"], draws: Draws
 ) -> Estimate:
     """Split the variance of values between documents, tokens and partners, without bias.
 
     Args:
-        documents: of each token, as columns of `draws`.
+        documents: of each token, as columns of the draws' weights.
 
     Returns:
         seven items: the variances by document, token and partner (unit of the values squared), their sum, and the
@@ -135,12 +135,11 @@ def variance_components(
         copies of one document are not paired with each other. NaN where there are no pairs: with fewer than two
         documents of two tokens or more.
     """
-    weights = np.vstack([np.ones(draws.shape[1], dtype=draws.dtype), draws]).astype(np.float64)
-    between, within, repeated = _pairs(values - values.mean(), documents, weights)
+    between, within, repeated = _pairs(values - values.mean(), documents, draws.weights.astype(np.float64))
     parts = np.stack([between - within, within - repeated, repeated], axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         items = np.hstack([parts, between[:, None], parts / between[:, None]])
-    return Estimate(items[0], items[1:])
+    return draws.estimate(items)
 
 
 def _pairs(

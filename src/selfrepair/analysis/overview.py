@@ -28,7 +28,11 @@ MODELS = {
         pl.Int64, "tokens", "tokens behind statistics of all tokens: the run's, or those of the control sample's rows"
     ),
     "documents": Column(pl.Int64, "documents", "documents they come from"),
+    "effective_documents": Column(pl.Int64, "documents", "Kish's effective number of these documents"),
     "top_tokens": Column(pl.Int64, "tokens", "top tokens by direct effect, per head"),
+    "top_effective_documents": Column(
+        pl.Int64, "documents", "effective number of documents behind a head's top tokens, mean over heads"
+    ),
     "heads_above_1": Column(
         pl.Int64, "heads", "heads whose mean direct effect on their top tokens is more than 1 logit"
     ),
@@ -83,7 +87,9 @@ def _row(fact: dict[str, Any], heads: pl.DataFrame, training: dict[str, Any]) ->
         "bigram_loss": training.get("held_out_loss_bigram"),
         "tokens": everything["n_tokens"].max(),
         "documents": everything["n_documents"].max(),
+        "effective_documents": round(everything["n_effective"].max()),
         "top_tokens": top["n_tokens"].max(),
+        "top_effective_documents": round(top["n_effective"].mean()),
         "heads_above_1": int((top["mean_direct_effect"] > LARGE_EFFECT).sum()),
     }
     return {name: measured[name] if name in measured else fact[name] for name in MODELS}

@@ -14,6 +14,19 @@ from selfrepair.ablation.schema import (
 )
 from selfrepair.core.tables import Column
 
+EFFECTIVE = Column(
+    pl.Float64, "documents", "Kish's effective number of them: the square of all tokens by the sum of squares"
+)
+RESELECTED = Column(
+    pl.Float64,
+    "as value",
+    "lower end of its 95 % interval: documents are drawn anew, and each replicate selects its own top tokens",
+)
+FIXED = Column(
+    pl.Float64,
+    "as value",
+    "lower end of its 95 % interval: documents are drawn anew, the choice of the top tokens is held fixed",
+)
 STATISTICS = {
     "model": Column(pl.String, "", "name of the model"),
     "ablation": Column(pl.String, "", "resample, zero or mean"),
@@ -34,12 +47,13 @@ STATISTICS = {
         "clipped to [0, 1]",
     ),
     "value": Column(pl.Float64, "logits or ratio", "the statistic; shares are ratios, the rest logits"),
-    "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
+    "low": RESELECTED,
     "high": Column(pl.Float64, "as value", "upper end of it"),
     "n_tokens": Column(
         pl.Int64, "tokens", "tokens behind the value, per head; a median over all tokens is of the control sample"
     ),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
+    "n_effective": EFFECTIVE,
 }
 RESPONDERS = {
     "model": Column(pl.String, "", "name of the model"),
@@ -81,10 +95,11 @@ NORM = {
         pl.String, "", "mean; share: sum divided by the sum of direct effects; above_1: share of tokens above 1"
     ),
     "value": Column(pl.Float64, "logits or ratio", "the statistic; means of parts are logits, the rest ratios"),
-    "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
+    "low": RESELECTED,
     "high": Column(pl.Float64, "as value", "upper end of it"),
     "n_tokens": Column(pl.Int64, "tokens", "tokens behind the value, of all heads together"),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
+    "n_effective": EFFECTIVE,
 }
 RATIO_BIN = 0.0005  # as in the paper's code
 NORM_HISTOGRAM = {
@@ -123,10 +138,11 @@ NOISE = {
     "value": Column(
         pl.Float64, "ratio or logits^2", "a share or a variance; components are unbiased, so they may be below zero"
     ),
-    "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
+    "low": RESELECTED,
     "high": Column(pl.Float64, "as value", "upper end of it"),
     "n_tokens": Column(pl.Int64, "tokens", "tokens behind the value, of all heads together"),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),
+    "n_effective": EFFECTIVE,
 }
 REFERENCE_HEADS = {
     "model": Column(pl.String, "", "name of the model"),
@@ -135,7 +151,7 @@ REFERENCE_HEADS = {
     "head": Column(pl.Int16, "index", "head within its layer"),
     "quantity": Column(pl.String, "", "a column of the token rows, averaged over the head's top tokens"),
     "measured": Column(pl.Float64, "logits", "mean in this run, resample ablation"),
-    "measured_low": Column(pl.Float64, "logits", "lower end of its bootstrap interval, clustered by document"),
+    "measured_low": Column(pl.Float64, "logits", RESELECTED.meaning),
     "measured_high": Column(pl.Float64, "logits", "upper end of it"),
     "published": Column(pl.Float64, "logits", "mean that the authors published"),
 }
@@ -147,6 +163,11 @@ REFERENCE_AGREEMENT = {
     "n_heads": Column(pl.Int64, "heads", "heads compared"),
     "pearson": Column(pl.Float64, "ratio", "correlation of measured and published values; null where not defined"),
     "spearman": Column(pl.Float64, "ratio", "correlation of their ranks; null where not defined"),
+    "authors_pearson": Column(
+        pl.Float64,
+        "ratio",
+        "correlation of the authors' published Pythia-160M heads with those of an earlier run of theirs",
+    ),
     "slope": Column(pl.Float64, "ratio", "of the least-squares line of measured on published values"),
     "rms_difference": Column(pl.Float64, "logits", "root mean square of their difference"),
     "measured": Column(pl.Float64, "logits", "mean over the heads, measured"),
@@ -154,7 +175,7 @@ REFERENCE_AGREEMENT = {
 }
 INTERVAL = {
     "value": Column(pl.Float64, "as named", "the quantity"),
-    "low": Column(pl.Float64, "as value", "lower end of the bootstrap interval, clustered by document"),
+    "low": FIXED,
     "high": Column(pl.Float64, "as value", "upper end of it"),
 }
 SAMPLE_SIZE = {
@@ -234,7 +255,7 @@ ITERATIVE_SUMMARY = (
 )
 OF_NEURONS = {"model": STATISTICS["model"]} | MLP_OF_HEAD | {"token_set": TOKEN_SET}
 ESTIMATE = {
-    "low": Column(pl.Float64, "as value", "lower end of the 95 % bootstrap interval, clustered by document"),
+    "low": FIXED,
     "high": Column(pl.Float64, "as value", "upper end of it"),
     "n_tokens": Column(pl.Int64, "tokens", "tokens behind the value"),
     "n_documents": Column(pl.Int64, "documents", "documents behind it"),

@@ -14,7 +14,8 @@ def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
 
     Returns:
         one row per (model, layer, head), sorted, with `<statistic>_<quantity>` (unit as in the table) and the ends of
-        its interval, `<statistic>_<quantity>_low` and `_high`. `n_tokens` and `n_documents` are those of the means.
+        its interval, `<statistic>_<quantity>_low` and `_high`. `n_tokens`, `n_documents` and `n_effective` are those of
+        the means.
     """
     index = ["model", "n_layers", "layer", "head"]
     named = table.filter(pl.col("tokens") == tokens).with_columns(
@@ -24,7 +25,11 @@ def wide(table: pl.DataFrame, tokens: str) -> pl.DataFrame:
     names = named["name"].unique(maintain_order=True).to_list()
     ends = {f"{end}_{name}": f"{name}_{end}" for name in names for end in ("low", "high")}
     # Medians over all tokens are of the control sample, which is smaller.
-    counts = named.filter(statistic="mean").select(*index, "n_tokens", "n_documents").unique(maintain_order=True)
+    counts = (
+        named.filter(statistic="mean")
+        .select(*index, "n_tokens", "n_documents", "n_effective")
+        .unique(maintain_order=True)
+    )
     counted = counts.join(spread, on=index, nulls_equal=True, maintain_order="left")
     return counted.rename({f"value_{name}": name for name in names} | ends).sort(
         "model", "layer", "head", maintain_order=True

@@ -1,8 +1,8 @@
 """Do the tables of a finished run agree with each other? What can be said of all kept rows without a model.
 
-`check_tables`: each head's kept rows are its top tokens and the control sample, no more and no less, with the documents
-of the sampled tokens; on each row changes are the sums of their parts; sums are over the tokens that they should be
-over; means of heads are those of rows and sums.
+`check_tables`: each head's kept rows are those that the clean pass ranked and the control sample, no more and no less,
+with the documents of the sampled tokens; on each row changes are the sums of their parts; sums are over the tokens that
+they should be over; means of heads are those of rows and sums.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from selfrepair.models.directory import authors_units_measurements, parse_head
 from selfrepair.tokens.schema import PLACE
 
 HEAD_KEY, PLACE_KEY = list(HEAD), list(PLACE)
-KEPT = [*HEAD_KEY, *PLACE_KEY, "document", "selected", "control"]
+KEPT = [*HEAD_KEY, *PLACE_KEY, "document", "selected", "control", "rank"]
 CLOSE = 1e-9  # relative, of means in float64; they differ by the order of summation only
 
 
@@ -60,13 +60,15 @@ class _Tables:
         documents: of the correct next token, by row and pos, of every scored token.
         control: row and pos of the control sample.
         logits: largest clean logit of each row.
-        selected: `SELECTED`.
+        candidates: `SELECTED`, of all tokens that some bootstrap replicate selects.
+        selected: `SELECTED`, of the top tokens.
         heads: layer and head of each head that is measured.
     """
 
     documents: pl.DataFrame
     control: pl.DataFrame
     logits: pl.DataFrame
+    candidates: pl.DataFrame
     selected: pl.DataFrame
     heads: pl.DataFrame
 
@@ -75,7 +77,7 @@ def _read(crate: Crate, config: dict[str, Any], model: str) -> _Tables:
     folder = crate.path(f"ablation/{model}/clean")
     clean = pl.read_parquet(folder / "tokens.parquet")
     tokens = pl.read_parquet(crate.path(f"tokens/{model}/tokens.parquet")).filter(pl.col("pos") > 0)
-    selected = pl.read_parquet(folder / "selected.parquet")
+    candidates, selected = (pl.read_parquet(folder / f"{name}.parquet") for name in ("candidates", "selected"))
     heads = config["models"][authors_units_measurements(config["models"]).get(model, model)].get("heads")
     pairs = [parse_head(name) for name in heads or []]
     named = pl.DataFrame(pairs, schema={name: column.dtype for name, column in HEAD.items()}, orient="row")
@@ -83,6 +85,7 @@ def _read(crate: Crate, config: dict[str, Any], model: str) -> _Tables:
         documents=tokens.select("row", (pl.col("pos") - 1).cast(pl.Int16), "document"),
         control=clean.filter("control").select(PLACE_KEY),
         logits=clean.group_by("row").agg(largest=pl.col("logit").abs().max()),
+        candidates=candidates,
         selected=selected,
         heads=named if heads else selected.select(HEAD_KEY).unique(),
     )
@@ -93,19 +96,18 @@ def _check_rows(tables: _Tables, count: int, rows: list[Path]) -> int:
     per_head = tables.heads.join(tables.selected.group_by(HEAD_KEY).len(), on=HEAD_KEY, how="left")
     if per_head.is_empty() or not (per_head["len"] == count).fill_null(False).all():
         raise _Difference(f"clean/selected.parquet does not have {count} top tokens of each head")
+    if not tables.selected.equals(tables.candidates.filter(pl.col("rank") < count)):
+        raise _Difference(f"clean/selected.parquet does not hold the first {count} tokens of clean/candidates.parquet")
     if tables.control.is_empty():
         raise _Difference("clean/tokens.parquet has no control sample")
     kept, n_rows = 0, tables.documents["row"].max() + 1
     for shard, path in enumerate(rows):
         here = pl.col("row").is_in(shard_rows(n_rows, shard, len(rows)).tolist())
         control = tables.heads.join(tables.control.filter(here), how="cross").with_columns(control=pl.lit(True))
-        selected = (
-            tables.selected.filter(here).join(tables.heads, on=HEAD_KEY, how="semi").select(*HEAD_KEY, *PLACE_KEY)
-        )
+        ranked = tables.candidates.filter(here).join(tables.heads, on=HEAD_KEY, how="semi").drop("direct_effect")
         wanted = (
-            control.join(
-                selected.with_columns(selected=pl.lit(True)), on=[*HEAD_KEY, *PLACE_KEY], how="full", coalesce=True
-            )
+            control.join(ranked, on=[*HEAD_KEY, *PLACE_KEY], how="full", coalesce=True)
+            .with_columns(selected=pl.col("rank") < count)
             .with_columns(pl.col("selected", "control").fill_null(False))
             .join(tables.documents, on=PLACE_KEY)
             .select(KEPT)
@@ -120,7 +122,7 @@ def _check_rows(tables: _Tables, count: int, rows: list[Path]) -> int:
 
 def _first_difference(read_back: pl.DataFrame, wanted: pl.DataFrame) -> str:
     for what, here, there in (("lacks", wanted, read_back), ("should not have", read_back, wanted)):
-        odd = here.join(there, on=KEPT, how="anti").sort(KEPT)
+        odd = here.join(there, on=KEPT, how="anti", nulls_equal=True).sort(KEPT)
         if odd.height:
             row = odd.row(0, named=True)
             marks = ", ".join(f"{name} {row[name]}".lower() for name in ("document", "selected", "control"))

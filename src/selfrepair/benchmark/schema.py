@@ -102,6 +102,26 @@ LOADING = {
     "peak_mb": Column(pl.Float64, "MB", "peak resident memory, base included"),
     "seconds": Column(pl.Float64, "s", "time"),
 }
+COVERAGE = {
+    "population": Column(pl.String, "", "where documents are drawn from, with replacement"),
+    "documents": Column(pl.Int64, "documents", "of a text"),
+    "effective": Column(pl.Float64, "documents", "Kish's effective number behind the top tokens of a head, mean"),
+    "texts": Column(pl.Int64, "texts", "drawn"),
+    "of": Column(pl.String, "", "what a statistic is of: heads or layers, on top tokens"),
+    "statistic": Column(pl.String, "", "what the interval is of; tokens overcorrected is a share of tokens"),
+    "interval": Column(
+        pl.String,
+        "",
+        "as reported; or plain percentiles of replicates that select their own top tokens (reselected), or all have "
+        "those of the text (fixed)",
+    ),
+    "coverage": Column(
+        pl.Float64, "ratio", "share of texts whose 95 % interval holds the truth, mean of heads or layers"
+    ),
+    "worst": Column(pl.Float64, "ratio", "the same of the head or layer where it is smallest"),
+    "below": Column(pl.Float64, "ratio", "share of texts where the truth lies below the interval, mean"),
+    "above": Column(pl.Float64, "ratio", "share of texts where it lies above, mean"),
+}
 TABLES = {
     "machine": MACHINE,
     "methods": METHODS,
@@ -110,6 +130,7 @@ TABLES = {
     "precision": PRECISION,
     "loading": LOADING,
     "costs": COSTS,
+    "coverage": COVERAGE,
 }
 
 

@@ -1,57 +1,96 @@
-"""Statistics of heads on a run and on its bootstrap replicates (`heads.py`)."""
+"""Statistics of heads in every sample of a run's documents (`heads.py`)."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from selfrepair.ablation.chosen_heads import NOT_BY_REPAIR
 from selfrepair.ablation.schema import FREQUENT_RANKS
-from selfrepair.analysis.bootstrap import PERCENTILES, Estimate, bootstrap_draws, ratio_of_sums
-from selfrepair.analysis.by_document import sum_by_document
+from selfrepair.analysis.bootstrap import Draws, Estimate, effective
+from selfrepair.analysis.by_document import Head, Selection, Totals, totals
 from selfrepair.analysis.head_estimates import (
+    CLIPPED,
+    EFFECTS,
     Described,
-    HeadSums,
     estimates_of_heads,
     estimates_of_layers,
-    sum_by_head,
     sum_top_tokens,
 )
 from selfrepair.claims.neurons import Neurons
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
-from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS
+from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, PLACES, SHARES_OF_HEADS, SHARES_OF_TOKENS
 from selfrepair.claims.tables import Heads
 from selfrepair.core.tables import empty, frame
 
-Draws = Int[np.ndarray, "replicate document"]
-Columns = dict[str, Float[np.ndarray, "sample item"]]  # by name; the first sample is the run, the others are replicates
+Columns = dict[str, Float[np.ndarray, "sample item"]]  # by name
+OF_TOKENS = {
+    "self_repair_squared": pl.col("self_repair").cast(pl.Float64).pow(2),
+    "share_scale_falls": pl.col("ablated_scale") < pl.col("scale"),
+    "share_overcorrected": pl.col("delta_logit") > 0,
+}
 
 
-def head_statistics(model: str, tokens: pl.DataFrame, sums: pl.DataFrame, replicates: int, seed: int) -> pl.DataFrame:
+def head_statistics(
+    model: str,
+    tokens: pl.DataFrame,
+    sums: pl.DataFrame,
+    clean: pl.DataFrame,
+    top_fraction: float,
+    replicates: int,
+    seed: int,
+) -> pl.DataFrame:
     """Compute each statistic of `OF_HEADS` with its 95 % interval (`HEAD_STATISTICS`).
 
-    A statistic's interval is that of its values on the replicates, each of which draws whole documents: what heads and
-    layers have in common is drawn together, and choices such as the best layer are made anew. The choice of the top
-    tokens is held fixed.
+    A statistic is computed on each sample of documents: what heads and layers have in common is drawn together, and
+    choices such as the best layer, and the top tokens, are made anew.
 
     Args:
         tokens: token rows of all shards of resample ablation (`ablated_tokens`).
         sums: document sums of all shards (`document_sums`).
-        replicates: of the bootstrap, whose draws are those of `experiments.self_repair.summarise`.
+        clean: clean tokens of the run (`CLEAN_TOKENS`).
+        top_fraction: share of tokens that are a head's top tokens.
+        replicates: of the bootstrap, whose draws are those of `analysis.heads.summarise`.
     """
-    documents = np.sort(sums["document"].unique().to_numpy())
-    draws = bootstrap_draws(len(documents), replicates, seed)
+    selection = Selection.of(clean["document"], top_fraction, replicates, seed)
+    heads = sorted(sums.select("layer", "head").unique().rows())
     n_layers = tokens.schema["repair_mlp_by_layer"].size
-    top = tokens.filter("selected")
-    sets = [sum_by_head(table, documents) for table in (sum_top_tokens(top), sums)]
-    columns = [samples for by_head in sets for samples in _samples(by_head, draws)]
-    columns[0] |= _of_tokens(top, sets[0], draws)
-    keys = [keys for by_head in sets for keys in _keys(by_head, model, n_layers)]
-    values = np.array([_statistics(keys, columns, sample) for sample in range(replicates + 1)])
-    again = pl.DataFrame(values[1:], schema=list(OF_HEADS)).fill_nan(None)
-    low, high = (again.quantile(percentile / 100, "linear").row(0) for percentile in PERCENTILES)
-    same = {"model": model, "n_layers": n_layers, "heads": len(sets[0].heads)}
-    rows = {"statistic": list(OF_HEADS), "value": values[0], "low": low, "high": high}
+    top = sum_top_tokens(tokens, heads, selection, **OF_TOKENS)
+    sets = [top, totals(sums, [*EFFECTS, *CLIPPED], heads, selection.draws)]
+    columns = [samples for of_set in sets for samples in _samples(of_set, heads)]
+    columns[0] |= _of_tokens(top)
+    keys = _keys(heads, model, n_layers) * 2
+    samples = range(len(selection.draws.weights))
+    values = selection.draws.estimate(np.array([_statistics(keys, columns, sample) for sample in samples]))
+    late = np.array([2 * layer >= n_layers for layer, _ in heads])
+    independent = effective(top.tokens[:, late].sum(1))
+    counts = {"all": len(heads), "late": int(late.sum())}
+    ends = [_interval(name, values[index], independent, counts) for index, name in enumerate(OF_HEADS)]
+    low, high = (pl.Series(end).fill_nan(None) for end in zip(*ends, strict=True))
+    same = {"model": model, "n_layers": n_layers, "heads": len(heads)}
+    rows = {"statistic": list(OF_HEADS), "value": values.value, "low": low, "high": high}
     return frame(rows | {name: [value] * len(OF_HEADS) for name, value in same.items()}, HEAD_STATISTICS)
+
+
+def _interval(
+    name: str, estimate: Estimate, documents: Float[np.ndarray, ""], heads: dict[str, int]
+) -> tuple[float, float]:
+    """Ends of the interval that suits the kind of a statistic; NaN where it is not defined.
+
+    Args:
+        documents: effective number of them behind a share of tokens.
+        heads: how many a share of heads is of.
+    """
+    if name in PLACES:
+        ends = estimate.percentiles
+    elif name in SHARES_OF_HEADS:
+        ends = estimate.interval_of_heads(heads[SHARES_OF_HEADS[name]])
+    elif name in SHARES_OF_TOKENS:
+        ends = estimate.interval_of_share(documents)
+    else:
+        ends = estimate.interval
+    return tuple(map(float, ends))
 
 
 def _statistics(keys: list[pl.DataFrame], columns: list[Columns], sample: int) -> list[float]:
@@ -62,44 +101,31 @@ def _statistics(keys: list[pl.DataFrame], columns: list[Columns], sample: int) -
     return [function(Heads(*tables)) for function in OF_HEADS.values()]
 
 
-def _keys(by_head: HeadSums, model: str, n_layers: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _keys(heads: list[Head], model: str, n_layers: int) -> list[pl.DataFrame]:
     """What tells heads, and layers, apart."""
-    heads = pl.DataFrame(by_head.heads, schema=["layer", "head"], orient="row")
-    layers = pl.DataFrame({"layer": by_head.layers})
-    return tuple(table.with_columns(model=pl.lit(model), n_layers=pl.lit(n_layers)) for table in (heads, layers))
+    of_heads = pl.DataFrame(heads, schema=["layer", "head"], orient="row")
+    of_layers = of_heads.select(pl.col("layer").unique().sort())
+    return [t.with_columns(model=pl.lit(model), n_layers=pl.lit(n_layers)) for t in (of_heads, of_layers)]
 
 
-def _samples(by_head: HeadSums, draws: Draws) -> tuple[Columns, Columns]:
-    """Columns of the heads and of the layers, named as by `summaries.wide`."""
-    of_heads = estimates_of_heads(by_head, draws)
-    return _columns(of_heads), _columns(estimates_of_layers(by_head, draws, of_heads))
+def _samples(of_set: Totals, heads: list[Head]) -> tuple[Columns, Columns]:
+    """Columns of the heads and of the layers, named as by `analysis.wide`."""
+    of_heads = estimates_of_heads(of_set)
+    return _columns(of_heads), _columns(estimates_of_layers(of_set, heads, of_heads))
 
 
 def _columns(described: dict[str, Described]) -> Columns:
     return {
-        f"{statistic}_{quantity}": _stacked(estimate)[..., column]
+        f"{statistic}_{quantity}": estimate.samples[..., column]
         for statistic, (quantities, estimate, _) in described.items()
         for column, quantity in enumerate(quantities)
     }
 
 
-def _stacked(estimate: Estimate) -> Float[np.ndarray, " sample *item"]:
-    return np.concatenate([estimate.value[None], estimate.replicates])
-
-
-def _of_tokens(top: pl.DataFrame, by_head: HeadSums, draws: Draws) -> dict[str, Float[np.ndarray, "sample head"]]:
+def _of_tokens(top: Totals) -> Columns:
     """Of the top tokens of each head: the standard deviation of self-repair, and shares of tokens."""
-    repair = pl.col("self_repair").cast(pl.Float64)
-    columns = {
-        "repair": repair,
-        "squared": repair.pow(2),
-        "share_scale_falls": pl.col("ablated_scale") < pl.col("scale"),
-        "share_overcorrected": pl.col("delta_logit") > 0,
-    }
-    rows = top.select("layer", "head", "document", *(expression.alias(name) for name, expression in columns.items()))
-    summed = sum_by_document(rows, list(columns), by_head.heads, by_head.documents)
-    means = {name: _stacked(ratio_of_sums(summed[name], summed["n"], draws)) for name in columns}
-    variance = np.maximum(means.pop("squared") - means.pop("repair") ** 2, 0)
+    means = {name: top.ratio([name]).samples[..., 0] for name in ("self_repair", *OF_TOKENS)}
+    variance = np.maximum(means.pop("self_repair_squared") - means.pop("self_repair") ** 2, 0)
     return means | {"sd_self_repair": np.sqrt(variance)}
 
 
@@ -115,8 +141,8 @@ def neuron_statistics(
     """Compute each statistic of `OF_NEURONS` with its 95 % interval (`NEURON_STATISTICS`).
 
     There is a row for each head that was not chosen by its repair, and one for their mean, for which a replicate draws
-    the documents of all heads together. Without such a head, or where the run looks at other MLPs than the last, there
-    are no rows.
+    the documents of all heads together; the choice of the top tokens is held fixed. Without such a head, or where the
+    run looks at other MLPs than the last, there are no rows.
 
     Args:
         tokens: token rows of single neurons (`NEURON_TOKENS`).
@@ -124,29 +150,35 @@ def neuron_statistics(
         clean: `CLEAN_TOKENS` of the run, of all of whose documents a replicate draws.
         heads: `HEAD_STATISTICS`, for the number of layers.
     """
-    documents = np.sort(clean["document"].unique().to_numpy())
-    draws = np.concatenate([np.ones((1, len(documents)), int), bootstrap_draws(len(documents), replicates, seed)])
+    draws = Draws.of(clean["document"], replicates, seed)
     last = tokens.filter("by_direct_effect", mlp_layer=heads["n_layers"][0] - 1)
     unselected = chosen.filter(pl.col("reason").is_in(NOT_BY_REPAIR)).select("layer", "head").unique()
-    of_heads = {
-        head: _neurons(rows, documents, draws)
-        for head in sorted(unselected.rows())
-        if len(rows := last.filter(layer=head[0], head=head[1]))
-    }
+    rows_of = {head: last.filter(layer=head[0], head=head[1]) for head in sorted(unselected.rows())}
+    rows_of = {head: rows for head, rows in rows_of.items() if len(rows)}
+    of_heads = {head: _neurons(rows, draws) for head, rows in rows_of.items()}
+    documents = {head: _effective([rows], draws) for head, rows in rows_of.items()}
+    documents[None, None] = _effective(rows_of.values(), draws)
     listed = []
     for name, function in OF_NEURONS.items() if of_heads else ():
         with np.errstate(divide="ignore", invalid="ignore"):
             samples = {head: function(neurons) for head, neurons in of_heads.items()}
         samples[None, None] = np.mean(list(samples.values()), axis=0)
         for head, values in samples.items():
-            listed.append((model, *head, name, values[0], *np.nanpercentile(values[1:], PERCENTILES)))
+            estimate = draws.estimate(values)
+            listed.append((model, *head, name, float(estimate.value), *_interval(name, estimate, documents[head], {})))
     table = pl.DataFrame(listed, schema=list(NEURON_STATISTICS), orient="row") if listed else empty(NEURON_STATISTICS)
     return frame(table.to_dict(), NEURON_STATISTICS)
 
 
-def _neurons(rows: pl.DataFrame, documents: Int[np.ndarray, " document"], draws: Draws) -> Neurons:
-    """Sums over the token rows of one head, in the run and in every replicate."""
-    weights = draws[:, np.searchsorted(documents, rows["document"].to_numpy())].astype(float)
+def _effective(rows: Iterable[pl.DataFrame], draws: Draws) -> Float[np.ndarray, ""]:
+    """Effective number of documents behind token rows."""
+    places = np.concatenate([draws.at(of_head["document"]) for of_head in rows] or [np.zeros(0, int)])
+    return effective(np.bincount(places, minlength=len(draws.documents)).astype(float))
+
+
+def _neurons(rows: pl.DataFrame, draws: Draws) -> Neurons:
+    """Sums over the token rows of one head, in every sample."""
+    weights = draws.weights[:, draws.at(rows["document"])].astype(float)
     direct, change = (rows[f"neuron_{name}"].arr.get(0).to_numpy() for name in ("direct_effect", "change"))
     harm, harmful = rows["harmful_change"].to_numpy(), rows["harmful_direct_effect"].to_numpy()
     positive = rows["positive_change"].cast(pl.Float64).to_numpy()

@@ -1,7 +1,7 @@
 """Statistics of claims about heads and layers, each a number from one model's heads under resample ablation.
 
 `bootstrap.head_statistics` computes them on the run and on each of its bootstrap replicates, which gives the intervals:
-denominators and the choice of the best layer vary with the replicate, the choice of the top tokens does not.
+denominators, the choice of the best layer and that of the top tokens vary with the replicate.
 """
 
 import math

@@ -39,6 +39,21 @@ QUANTITIES = {
     "repair_attention": pl.col("self_repair_from_heads"),
     "repair_mlp": pl.col("self_repair_from_layers"),
 }
+# How well the authors agree with themselves: correlation over the 144 heads of Pythia-160M of the published values with
+# those of an earlier run of the same script in their Git history (rows of 400 tokens then; later settings unknown).
+AUTHORS_PEARSON = {
+    "direct_effect": 0.93,
+    "ablated_direct_effect": 0.98,
+    "delta_logit": 0.81,
+    "repair_norm": 0.77,
+    "repair_attention": 0.77,
+    "repair_mlp": 0.77,
+}
+AUTHORS_WORDS = (
+    "Of Pythia-160M the authors' Git history holds an earlier run of the same script. Over its 144 heads it correlates "
+    "with the published one at .98 for ablated direct effects, .93 for direct effects, .81 for changes of the logit "
+    "and .77 for each part of self-repair: no replication can be expected to come closer."
+)
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
 NORM_SHARE, NORM_SHARE_CLAIM = "penultimate_norm_share", "norm-share-mean"
 # Statistics that need more than top tokens of heads, which is all that the file holds.
@@ -142,6 +157,11 @@ def _agreement(pairs: pl.DataFrame) -> pl.DataFrame:
         pl.len().cast(pl.Int64).alias("n_heads"),
         pl.corr(measured, published).alias("pearson"),
         pl.corr(measured, published, method="spearman").alias("spearman"),
+        pl.col("quantity")
+        .first()
+        .replace_strict(AUTHORS_PEARSON, default=None)
+        .cast(pl.Float64)
+        .alias("authors_pearson"),
         (pl.cov(measured, published) / published.var()).alias("slope"),
         (measured - published).pow(2).mean().sqrt().alias("rms_difference"),
         measured.mean().alias("measured"),

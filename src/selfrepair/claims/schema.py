@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from selfrepair.analysis.schema import FIXED, RESELECTED
 from selfrepair.core.tables import Column
 
 HEAD_STATISTICS = {
@@ -10,9 +11,7 @@ HEAD_STATISTICS = {
     "heads": Column(pl.Int64, "heads", "heads that were measured"),
     "statistic": Column(pl.String, "", "function of selfrepair.claims.heads"),
     "value": Column(pl.Float64, "as statistic", "the statistic; NaN where its heads were not measured"),
-    "low": Column(
-        pl.Float64, "as statistic", "lower end of its 95 % bootstrap interval, clustered by document; null where none"
-    ),
+    "low": Column(pl.Float64, "as statistic", f"{RESELECTED.meaning}; null where it has none"),
     "high": Column(pl.Float64, "as statistic", "upper end of it"),
 }
 NEURON_STATISTICS = {
@@ -21,6 +20,6 @@ NEURON_STATISTICS = {
     "head": Column(pl.Int16, "index", "the ablated head; null for the mean over the heads"),
     "statistic": Column(pl.String, "", "function of selfrepair.claims.neurons, on top tokens, last MLP"),
     "value": HEAD_STATISTICS["value"],
-    "low": HEAD_STATISTICS["low"],
+    "low": FIXED,
     "high": HEAD_STATISTICS["high"],
 }

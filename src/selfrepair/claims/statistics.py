@@ -27,6 +27,9 @@ __all__ = [
     "OF_EXPERIMENTS",
     "OF_HEADS",
     "OF_NEURONS",
+    "PLACES",
+    "SHARES_OF_HEADS",
+    "SHARES_OF_TOKENS",
     "STATISTICS",
     "TABLES",
     "Heads",
@@ -67,6 +70,15 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.overcorrected,
     )
 }
+# Statistics that need an interval of their own: shares of heads, and which heads these are; shares of tokens; places.
+SHARES_OF_HEADS = {
+    "heads_repaired": "all",
+    "late_heads_repaired": "late",
+    "logit_falls_less_than_direct_effect": "all",
+    "spread_exceeds_mean": "late",
+}
+SHARES_OF_TOKENS = ("scale_falls", "overcorrected", "first_neuron_anti_erases", "mirror_of_first_neuron")
+PLACES = ("peak_depth",)
 OF_EXPERIMENTS: dict[str, Callable[[Tables], Measured]] = {
     function.__name__: function
     for function in (

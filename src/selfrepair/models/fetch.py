@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selfrepair.core.files import sha256, write_atomically
-from selfrepair.models.hub_lock import HubError, Lock, Locked, agreed_revision, lock_key, read_lock, render_lock
+from selfrepair.models.hub_lock import OTHERS, HubError, Lock, Locked, agreed_revision, lock_key, read_lock, render_lock
 
 
 def fetch(
@@ -46,7 +46,7 @@ def fetch(
     try:
         if known is not None:
             _compare(fetched, known, lock, entry)
-        elif not revision:
+        if not known.whole if known else not revision:
             _record(lock, kind, entry, fetched)
     except HubError:
         shutil.rmtree(partial)
@@ -114,7 +114,7 @@ def _first_line(error: Exception) -> str:
 def _compare(fetched: Locked, known: Locked, lock: Path, entry: str) -> None:
     wrong = [
         f"{name} has SHA-256 {fetched.files.get(name, 'none: it is missing')}, not {known.files.get(name, 'any')}"
-        for name in sorted(fetched.files.keys() | known.files.keys())
+        for name in sorted((fetched.files.keys() if known.whole else set()) | known.files.keys() - {OTHERS})
         if fetched.files.get(name) != known.files.get(name)
     ]
     if fetched.revision != known.revision or wrong:
@@ -138,6 +138,7 @@ def _record(path: Path, kind: str, entry: str, fetched: Locked) -> None:
         known = lock[kind].get(entry)
         if known is not None:
             _compare(fetched, known, path, entry)
-            return
+            if known.whole:
+                return
         lock[kind][entry] = fetched
         write_atomically(path, lambda temporary: temporary.write_text(render_lock(lock)))

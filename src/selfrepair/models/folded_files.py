@@ -1,9 +1,7 @@
 """The folded model on disk: a folder with one safetensors file for each layer and one for the rest."""
 
 import json
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from selfrepair.core.files import sha256
+from selfrepair.core.files import sha256, whole_folder
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.precision import Precision, stored
 
@@ -33,7 +31,7 @@ def save_folded(rest: FoldedModel, layers: Iterable[Layer], folder: Path, precis
     """
     rest = replace(rest, layers=()).in_precision(precision)
     written = []
-    with _whole(folder) as partial:
+    with whole_folder(folder) as partial:
         for layer in layers:  # not enumerated: that would keep a layer while the next is folded
             _write(converted(layer, precision), partial / _layer_file(len(written)), {})
             written.append(converted(layer, precision, "meta"))
@@ -82,19 +80,3 @@ def _read(path: Path) -> dict[str, object]:
     # Read, not mapped: mapped pages would be held besides the tensors that are made of them.
     with safe_open(path, "pt", backend="pread") as file:
         return json.loads(file.metadata()[FACTS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder` that takes its place once it is complete, and is gone otherwise."""
-    partial, replaced = (folder.with_name(f".{folder.name}.{state}") for state in ("partial", "replaced"))
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if folder.exists():
-            folder.rename(replaced)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)

@@ -12,10 +12,16 @@ import yaml
 
 KINDS = ("models", "datasets")
 HEADER = """\
-# Commit and SHA-256 of every file of the models and data sets of a hub that configurations name. An entry is filled in
-# when it is first fetched, and is what later fetches must find. `<id>@<branch>` is of a branch or tag other than main.
+# Commit and SHA-256 of every file of the models and data sets of a hub that configurations name: what fetches must
+# find. What is not known yet is null ("*" stands for files that are not listed) and is filled in by the first fetch.
+# `<id>@<branch>` is of a branch or tag other than main.
+#
+# The commits that came with the package are those of `main` on 2026-11-26, read where independent public projects had
+# resolved them, most as `model_info(...).sha` or as the folder name of a snapshot; each was seen in three or more of
+# them, and so were the checksums.
 """
-NOT_FETCHED = "# Not fetched yet: the first run that reaches the hub fills this in."
+OTHERS = "*"  # stands for the files of an entry that are not known yet
+NOT_FETCHED = "# Not fetched yet: the first run that reaches the hub fills in what is null."
 COMMIT, SHA256 = re.compile("[0-9a-f]{40}"), re.compile("[0-9a-f]{64}")
 
 
@@ -25,10 +31,18 @@ class HubError(ValueError):
 
 @dataclass(frozen=True)
 class Locked:
-    """A repository as it was fetched: full commit hash, and SHA-256 of each file by its path."""
+    """A repository as it was fetched: full commit hash, and SHA-256 of each file by its path.
+
+    `OTHERS` among the files, with None, says that there are more, not known yet.
+    """
 
     revision: str
-    files: dict[str, str]
+    files: dict[str, str | None]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all files are known."""
+        return OTHERS not in self.files
 
 
 Lock = dict[str, dict[str, Locked | None]]  # by kind, then by `lock_key`; None is not fetched yet
@@ -61,7 +75,11 @@ def _entry(path: Path, key: str, entry: object) -> Locked | None:
         revision, files = entry["revision"], entry["files"]
         if revision is None:
             return None
-        sums = list(files.values()) if isinstance(files, dict) else [None]
+        sums = (
+            [value for name, value in files.items() if (name, value) != (OTHERS, None)]
+            if isinstance(files, dict)
+            else [None]
+        )
         matching = [(COMMIT, revision), *((SHA256, value) for value in sums)]
         if all(isinstance(value, str) and pattern.fullmatch(value) for pattern, value in matching):
             return Locked(revision, files)
@@ -93,5 +111,5 @@ def render_lock(lock: Lock) -> str:
         for key, known in sorted(lock[kind].items()):
             entry = {"revision": None, "files": {}} if known is None else asdict(known)
             text = yaml.safe_dump({key: entry}, sort_keys=False, width=1000).rstrip()
-            lines.append(textwrap.indent(text if known else f"{NOT_FETCHED}\n{text}", "  "))
+            lines.append(textwrap.indent(text if known and known.whole else f"{NOT_FETCHED}\n{text}", "  "))
     return "\n".join([*lines, ""])

@@ -1,4 +1,4 @@
-"""Load a model from a directory or a pinned hub revision, folded and checked against Hugging Face."""
+"""Load a model from a directory, a GGUF file or a pinned hub revision, folded and checked against Hugging Face."""
 
 import json
 import re
@@ -14,6 +14,8 @@ from selfrepair.models.directory import count_parameters, weight_files
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
+from selfrepair.models.gguf import convert_gguf
+from selfrepair.models.gguf_header import is_gguf
 from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
 
@@ -30,21 +32,26 @@ def load_model(
     """Load, fold and check a decoder-only language model.
 
     Args:
-        source: a local directory, or a hub id such as `org/name`.
-        revision: full commit hash (40 hexadecimal digits); needed for a hub id, refused for a directory.
+        source: a local directory, a file `x.gguf`, or a hub id such as `org/name`.
+        revision: full commit hash (40 hexadecimal digits); needed for a hub id, refused for local files.
         dtype: in which the folded model is kept; folding and the check are done in float32.
         name: how results call it; the last part of `source` by default.
 
     Raises:
-        ModelDirectoryError: the directory is missing, incomplete, pickled or of an unsupported architecture.
-        ValueError: the revision is missing, not a full hash, or given for a directory; or the folded model's
+        ModelDirectoryError: the directory or file is missing, incomplete, pickled or of an unsupported architecture.
+        ModuleNotFoundError: the package gguf, which a GGUF file needs, is not installed.
+        ValueError: the revision is missing, not a full hash, or given for local files; or the folded model's
             log-probabilities differ from Hugging Face's by more than `fold.TOLERANCE` of the largest logit.
     """
     folder = Path(source)
+    if is_gguf(folder) and revision is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            convert_gguf(folder, plain := Path(temporary) / folder.stem)
+            return replace(load_model(plain, None, device, dtype, name), directory=str(folder))
     if not folder.is_dir() and not folder.is_absolute() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         folder = fetch_model(str(source), revision)
     elif revision is not None:
-        raise ValueError(f"revision {revision} was given for the directory {source}; it applies to hub ids only")
+        raise ValueError(f"revision {revision} was given for {source}, which is local; it applies to hub ids only")
     folding, precision = Folding(folder, name or folder.name), str(dtype).removeprefix("torch.")
     layers = map(partial(converted, precision=precision, device=device), folding.layers())
     rest = folding.rest.in_precision(precision).to(device)

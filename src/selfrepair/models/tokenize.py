@@ -1,5 +1,8 @@
 """Rows of tokens of a text, as `measure` takes them."""
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -8,6 +11,8 @@ from torch import Tensor
 
 from selfrepair.models.directory import max_positions
 from selfrepair.models.folded import FoldedModel
+from selfrepair.models.gguf import write_tokenizer
+from selfrepair.models.gguf_header import is_gguf, read_header
 from selfrepair.tokens.tokenizer import encode
 
 
@@ -18,7 +23,7 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
     last whole row is dropped. Resample ablation needs two rows, as one replaces the other.
 
     Args:
-        model: from `load_model`, or the directory of a model or tokenizer.
+        model: from `load_model`, the directory of a model or tokenizer, or a file `x.gguf`.
         text: one document.
         row_length: tokens of a row, the first included.
 
@@ -38,9 +43,21 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
         raise ValueError(f"row_length: {row_length} is more than the {positions} positions of the model")
     if row_length < 2:
         raise ValueError(f"row_length: {row_length} leaves no token to predict; use at least 2")
-    (ids,), bos, _ = encode(Path(model), [text])
+    with _tokenizer_directory(Path(model)) as folder:
+        (ids,), bos, _ = encode(folder, [text])
     rows = len(ids) // (row_length - 1)
     if rows == 0:
         raise ValueError(f"the text has {len(ids)} tokens, and a row of {row_length} needs {row_length - 1}")
     body = torch.tensor(ids[: rows * (row_length - 1)]).view(rows, -1)
     return torch.cat([torch.full((rows, 1), bos), body], dim=1)
+
+
+@contextmanager
+def _tokenizer_directory(path: Path) -> Iterator[Path]:
+    """The directory itself, or one that holds the tokenizer of a GGUF file."""
+    if not is_gguf(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        write_tokenizer(read_header(path), Path(temporary))
+        yield Path(temporary)

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from selfrepair.claims.nulls import MIRROR, NOTHING
+from selfrepair.claims.published import AUTHORS_WORDS
 from selfrepair.claims.statistics import HEAD_STATISTICS, NEURON_STATISTICS, STATISTICS
 from selfrepair.claims.verdicts import Claim, rule_in_words
 
@@ -128,6 +129,7 @@ def claims_page(claims: list[Claim]) -> str:
         [
             INTRODUCTION,
             "## Claims\n",
+            AUTHORS_WORDS + "\n",
             _table(["claim", "in our words", "holds when", "null", "statistic", "figure"], map(_claim, claims)),
             "## Statistics\n",
             f"Each is a function, tested on tables worked out by hand: `pytest {STATISTIC_TEST} -k <statistic>`.\n",

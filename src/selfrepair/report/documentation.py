@@ -143,6 +143,7 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "tokens/<model>/rows.parquet": ROWS,
         "tokens/<model>/documents.parquet": DOCUMENTS,
         "ablation/<model>/clean/tokens.parquet": CLEAN_TOKENS,
+        "ablation/<model>/clean/candidates.parquet": SELECTED,
         "ablation/<model>/clean/selected.parquet": SELECTED,
         "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
         "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),

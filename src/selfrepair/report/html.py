@@ -14,6 +14,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from selfrepair.analysis.overview import MODELS, read_models
+from selfrepair.claims.published import AUTHORS_WORDS
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
@@ -220,6 +221,7 @@ def report(
         by_chance=verdicts["expected_by_chance"],
         generalising=sum(len(others[HELD]) == others["models"] for others in elsewhere),
         judged_elsewhere=len(elsewhere),
+        authors_agree=AUTHORS_WORDS,
         sections={
             name: ([f for f in figures if f.section == name], [t for t in shown_tables if t.section == name])
             for name in dict.fromkeys(f.section for f in figures)

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import yaml
 
-from selfrepair.analysis.bootstrap import PERCENTILES
+from selfrepair.analysis.bootstrap import LEVEL
 from selfrepair.analysis.overview import LARGE_EFFECT, read_models
 from selfrepair.analysis.wide import read_wide
 from selfrepair.claims.statistics import fully_measured, peak_layer
@@ -31,6 +31,8 @@ RANGES = {
     "TokenRange": "tokens",
     "DocumentRange": "documents",
     "TopTokenRange": "top_tokens",
+    "EffectiveRange": "effective_documents",
+    "TopEffectiveRange": "top_effective_documents",
 }
 FACTS = {
     "RunName": "config.run",
@@ -98,10 +100,9 @@ def macro_name(claim: str) -> str:
 
 def _of_run(record: dict[str, Any]) -> dict[str, str]:
     fraction = _fact(record, "config.analysis.top_fraction")
-    low, high = PERCENTILES
     return {name: escape(str(_fact(record, key))) for name, key in FACTS.items()} | {
         "TopPercent": f"{100 * fraction:g}",
-        "ConfidenceLevel": f"{high - low:g}",
+        "ConfidenceLevel": f"{100 * LEVEL:g}",
         "MachineMemory": integer(round(_fact(record, "machine.memory_mb") / 1000)),
     }
 

@@ -37,6 +37,7 @@ def _with_interval(name: str, column: Column) -> dict[str, Column]:
 
 
 _MODEL = {"model": Column(pl.String, "", "name of the model")}
+_EFFECTIVE = {"n_effective": Column(pl.Float64, "documents", "Kish's effective number of documents behind the means")}
 _SPLIT = {
     name: column
     for part, mean in _means("self_repair", *PARTS).items()
@@ -49,12 +50,14 @@ LAYERS = (
     | _SPLIT
     | _with_interval("share", Column(pl.Float64, "ratio", "sum of self_repair divided by sum of direct_effect"))
     | {"clipped_share": Column(pl.Float64, "ratio", "mean of their ratio clipped to [0, 1] on each token")}
+    | _EFFECTIVE
 )
 HEADS = (
     _MODEL
     | {"name": Column(pl.String, "", "layer and head, such as L3H5; largest mean direct effect first")}
     | _means("direct_effect", "ablated_direct_effect", "delta_logit")
     | _SPLIT
+    | _EFFECTIVE
 )
 REPAIR = [  # self-repair and its split, as LaTeX columns
     LatexColumn("self_repair", "SR"),
@@ -108,7 +111,8 @@ def layers(wide: pl.DataFrame) -> Table:
     Args:
         wide: layers of all models, from `summaries.wide`.
     """
-    renamed = {"model": "model", "layer": "layer", "clipped_share": "clipped_share_self_repair"}
+    same = {name: name for name in ("model", "layer", *_EFFECTIVE)}
+    renamed = same | {"clipped_share": "clipped_share_self_repair"}
     renamed |= {f"share{end}": f"share_self_repair{end}" for end in ("", "_low", "_high")}
     rows = _renamed(wide, LAYERS, renamed)
     columns = [
@@ -118,8 +122,9 @@ def layers(wide: pl.DataFrame) -> Table:
         *REPAIR,
         LatexColumn("share", "SR/DE", decimals=2),
         LatexColumn("clipped_share", "clipped", decimals=2),
+        LatexColumn("n_effective", "docs", decimals=0),
     ]
-    spans = [("", 1), ("Mean (logits)", 4), ("Split of SR (logits)", 3), ("Share of DE", 2)]
+    spans = [("", 1), ("Mean (logits)", 4), ("Split of SR (logits)", 3), ("Share of DE", 2), ("Effective", 1)]
     return rows, table(columns, _by_model(rows), spans, environment="longtable")
 
 
@@ -134,15 +139,16 @@ def heads(wide: pl.DataFrame, count: int = TOP_HEADS) -> Table:
         [wide.filter(pl.col("model") == name).sort("mean_direct_effect", descending=True).head(count) for name in order]
     )
     named = largest.with_columns(name=pl.format("L{}H{}", "layer", "head"))
-    rows = _renamed(named, HEADS, {"model": "model", "name": "name"})
+    rows = _renamed(named, HEADS, {name: name for name in ("model", "name", *_EFFECTIVE)})
     columns = [
         LatexColumn("name", "Head", "code", align="l"),
         LatexColumn("direct_effect", "clean"),
         LatexColumn("ablated_direct_effect", "ablated"),
         LatexColumn("delta_logit", r"$\Delta\ell$"),
         *REPAIR,
+        LatexColumn("n_effective", "docs", decimals=0),
     ]
-    spans = [("", 1), ("DE (logits)", 2), ("Mean (logits)", 3), ("Split of SR (logits)", 3)]
+    spans = [("", 1), ("DE (logits)", 2), ("Mean (logits)", 3), ("Split of SR (logits)", 3), ("Effective", 1)]
     return rows, table(columns, _by_model(rows), spans, environment="longtable")
 
 

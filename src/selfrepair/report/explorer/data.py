@@ -28,7 +28,8 @@ EXPLORER = {
     "ablations": "kinds of ablation",
     "measure": "which tokens were measured, all or selected; if selected, tokens `all` below are the control sample",
     "statistics": "by ablation, tokens, statistic and quantity: value and interval of each head, as in heads.parquet",
-    "counts": "by ablation, tokens and statistic: number of tokens and of documents behind it, of each head",
+    "counts": "by ablation, tokens and statistic: of each head the number of tokens and of documents behind it, and "
+    "Kish's effective number of these",
     "responders": "by ablation, tokens and part: each head's mean response of every layer, as in responders.parquet",
     "scatter": f"at most {DRAWN} control and {DRAWN} top tokens of each head, drawn at random: text, direct effect, "
     "and by ablation the change of the logit",
@@ -140,7 +141,7 @@ def _counts(statistics: pl.DataFrame, heads: pl.DataFrame) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     keys = ["ablation", "tokens", "statistic"]
     for (ablation, tokens, statistic), rows in one.partition_by(keys, as_dict=True, maintain_order=True).items():
-        counts = _aligned(rows, heads, ["n_tokens", "n_documents"])
+        counts = _aligned(rows, heads, ["n_tokens", "n_documents", "n_effective"])
         nested.setdefault(ablation, {}).setdefault(tokens, {})[statistic] = counts
     return nested
 

@@ -13,10 +13,10 @@ function describe(state) {
 function status(state, data) {
   const index = data.heads.indexOf(state.head);
   const [value, low, high] = statisticsOf(state)[state.quantity][index];
-  const [tokens, documents] = data.counts[state.ablation][state.tokens][state.statistic][index];
+  const [tokens, documents, effective] = data.counts[state.ablation][state.tokens][state.statistic][index];
   const unit = { logits: "logits", ratio: "of the direct effect" }[words.unit[state.statistic]];
   return `${state.head}: ${describe(state)}: ${number(value)} ${unit}, 95 % interval ${interval(low, high)}; ` +
-    `${tokens} tokens of ${documents} documents.`;
+    `${tokens} tokens of ${documents} documents, worth ${Math.round(effective)} of equal length.`;
 }
 
 async function showGrid(state) {
