@@ -109,11 +109,11 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Page) -> 
 
 def test_medians_over_all_tokens_are_said_to_be_of_the_control_sample(page: Page) -> None:
     choose(page, "tokens", "all")
-    assert "all tokens" in text(page, "#grid-caption") and "; 234 tokens of 6 documents." in text(page, "#status")
+    assert "all tokens" in text(page, "#grid-caption") and "; 234 tokens of 6 documents" in text(page, "#status")
     choose(page, "statistic", "median")
     for place in ("#grid-caption", "#status"):
         assert "self-repair (median), control sample" in text(page, place)
-    assert f"; {CONTROL} tokens of 5 documents." in text(page, "#status")
+    assert f"; {CONTROL} tokens of 5 documents" in text(page, "#status")
     assert "(median), control sample" in chart(page, "grid")
     assert "all tokens" in text(page, "#head-about") and "medians are of the control sample" in text(page, "#effects")
     choose(page, "tokens", "top")
@@ -128,7 +128,7 @@ def test_where_only_selected_tokens_were_measured_the_others_are_the_control_sam
     choose(page, "tokens", "all")
     for place in ("#grid-caption", "#status", "#head-about"):
         assert "control sample" in text(page, place)
-    assert f"; {CONTROL} tokens of 5 documents." in text(page, "#status")
+    assert f"; {CONTROL} tokens of 5 documents" in text(page, "#status")
     assert "medians are of" not in text(page, "#effects")
     assert "all tokens" not in page.evaluate("document.querySelector('main').innerText")
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selfrepair.ablation import reselection, selection
-from selfrepair.ablation.reselection import bootstrap_draws, jackknife, rank_tokens
-from selfrepair.ablation.selection import TopTokens, control_sample, top_count
+from selfrepair.ablation.reselection import bootstrap_draws, jackknife, rank_tokens, top_count
+from selfrepair.ablation.selection import TopTokens, control_sample
 
 
 @st.composite

@@ -44,7 +44,7 @@ BENCHMARK_RULES["coverage"] = (
     },
     [
         "tokenizer=workflow/resources/models/tiny-llama",
-        *["rows=1600", "documents=30", "documents=80", "texts=400", "replicates=500"],
+        *["rows=1600", "documents=30", "documents=80", "texts=100", "replicates=300"],
     ],
     6000,
 )

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from selfrepair.ablation.clean import clean_passes
 from selfrepair.ablation.program import Machine
-from selfrepair.ablation.reselection import rank_tokens
+from selfrepair.ablation.reselection import rank_tokens, top_count
 from selfrepair.ablation.schema import CLEAN_TOKENS, SELECTED
-from selfrepair.ablation.selection import Measured, control_sample, top_count
+from selfrepair.ablation.selection import Measured, control_sample
 from selfrepair.core.files import write_atomically
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet

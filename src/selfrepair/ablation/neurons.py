@@ -22,7 +22,8 @@ from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
 from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neuron_tables import SETS, NeuronTables
 from selfrepair.ablation.program import Machine, read_sampled
-from selfrepair.ablation.selection import TopTokens, selected_tokens, top_count
+from selfrepair.ablation.reselection import top_count
+from selfrepair.ablation.selection import TopTokens, selected_tokens
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import write_parquet

@@ -7,10 +7,13 @@ from the clean pass alone, so that only the tokens that some replicate selects h
 import numpy as np
 from jaxtyping import Float, Int
 
-from selfrepair.ablation.selection import top_count
-
 FORESEEN = 2000  # replicates whose top tokens are kept
 FOLDS = 100  # of the jackknife, where there are at least twice as many documents
+
+
+def top_count(n_tokens: int, fraction: float) -> int:
+    """How many tokens are the top `fraction` of `n_tokens`: int(fraction n), at least one."""
+    return max(1, int(fraction * n_tokens))
 
 
 def bootstrap_draws(n_documents: int, replicates: int, seed: int) -> Int[np.ndarray, "replicate document"]:

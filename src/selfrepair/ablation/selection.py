@@ -43,11 +43,6 @@ class TopTokens:
         return values, tokens
 
 
-def top_count(n_tokens: int, fraction: float) -> int:
-    """How many tokens are the top `fraction` of `n_tokens`: int(fraction n), at least one."""
-    return max(1, int(fraction * n_tokens))
-
-
 def control_sample(n_rows: int, length: int, count: int, seed: int, whole_rows: bool) -> Int[np.ndarray, " token"]:
     """Draw `count` tokens of `n_rows` rows uniformly without replacement (all, if there are fewer), sorted.
 

@@ -14,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.effects import TOLERANCE
+from selfrepair.ablation.reselection import top_count
 from selfrepair.ablation.schema import EFFECTS, HEAD
-from selfrepair.ablation.selection import top_count
 from selfrepair.ablation.shard import shard_rows
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.verify import Check, expected, place, shards

@@ -13,9 +13,8 @@ import torch
 from jaxtyping import Float, Int
 
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.reselection import rank_tokens
+from selfrepair.ablation.reselection import rank_tokens, top_count
 from selfrepair.ablation.schema import EFFECTS
-from selfrepair.ablation.selection import top_count
 from selfrepair.ablation.shard import quantities
 from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.analysis.bootstrap import effective
