@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 import selfrepair as sr
+from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.tokens.corpora import CorpusError
 
 MODEL = Path(__file__).parents[2] / "workflow/resources/models/tiny-gpt2"
@@ -42,10 +43,13 @@ def test_a_tokenizer_without_bos_takes_its_end_of_text(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_cut_into_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="two rows of 128 need 254"):
+    with pytest.raises(ValueError, match="a row of 128 needs 127"):
         sr.tokenize(MODEL, "too short", 128)
-    with pytest.raises(ValueError, match="more than the 128 positions"):
-        sr.tokenize(sr.load_model(MODEL), TEXT, 129)
+    for model in (MODEL, sr.load_model(MODEL)):
+        with pytest.raises(ValueError, match="129 is more than the 128 positions"):
+            sr.tokenize(model, TEXT, 129)
+    with pytest.raises(ModelDirectoryError, match="owner/name does not exist; for a model of a hub"):
+        sr.tokenize("owner/name", TEXT, 16)
     with pytest.raises(ValueError, match="at least 2"):
         sr.tokenize(MODEL, TEXT, 1)
     with pytest.raises(CorpusError, match="no bos_token and no eos_token"):

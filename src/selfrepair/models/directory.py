@@ -69,6 +69,19 @@ def model_info(config: dict) -> ModelInfo:
     return ModelInfo(config["model_type"], *(_first(config, names) for names in (LAYERS, HEADS, POSITIONS)))
 
 
+def max_positions(folder: Path) -> int | None:
+    """Longest row that a model was made for, where its directory says so; one of a tokenizer alone does not.
+
+    Raises:
+        ModelDirectoryError: the directory does not exist.
+    """
+    if not folder.exists():
+        raise ModelDirectoryError(f"{folder} does not exist; for a model of a hub give what `load_model` returned")
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    return next((config[name] for name in POSITIONS if name in config), None)
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a model directory.
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from selfrepair.models.directory import max_positions
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.gguf import write_tokenizer
 from selfrepair.models.gguf_header import is_gguf, read_header
@@ -19,7 +20,7 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
     """Cut a text into rows of tokens, each after the model's beginning-of-text token, as the workflow does.
 
     A tokenizer without a beginning-of-text token begins rows with its end-of-text token. What is left over after the
-    last whole row is dropped.
+    last whole row is dropped. Resample ablation needs two rows, as one replaces the other.
 
     Args:
         model: from `load_model`, the directory of a model or tokenizer, or a file `x.gguf`.
@@ -27,23 +28,26 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
         row_length: tokens of a row, the first included.
 
     Raises:
-        ValueError: the text does not fill two rows, so that none could replace another; or a row is longer than the
-            model was made for, or shorter than two tokens.
+        ValueError: the text does not fill a row; or a row is longer than the model was made for, or shorter than two
+            tokens.
+        ModelDirectoryError: the directory does not exist.
         CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
     """
     if isinstance(model, FoldedModel):
-        if row_length > model.max_positions:
-            raise ValueError(f"row_length: {row_length} is more than the {model.max_positions} positions of the model")
         if model.directory is None:
             raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")
-        model = model.directory
+        positions, model = model.max_positions, model.directory
+    else:
+        positions = max_positions(Path(model))
+    if positions is not None and row_length > positions:
+        raise ValueError(f"row_length: {row_length} is more than the {positions} positions of the model")
     if row_length < 2:
         raise ValueError(f"row_length: {row_length} leaves no token to predict; use at least 2")
     with _tokenizer_directory(Path(model)) as folder:
         (ids,), bos, _ = encode(folder, [text])
     rows = len(ids) // (row_length - 1)
-    if rows < 2:
-        raise ValueError(f"the text has {len(ids)} tokens, and two rows of {row_length} need {2 * (row_length - 1)}")
+    if rows == 0:
+        raise ValueError(f"the text has {len(ids)} tokens, and a row of {row_length} needs {row_length - 1}")
     body = torch.tensor(ids[: rows * (row_length - 1)]).view(rows, -1)
     return torch.cat([torch.full((rows, 1), bos), body], dim=1)
 
