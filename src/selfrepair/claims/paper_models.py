@@ -10,8 +10,8 @@ def recognise(
 ) -> tuple[str, str] | None:
     """Return what the paper calls a model and how that is known, or None for a model that is not the paper's.
 
-    A model that was fetched is known by its hub id and commit. A local one is known by the SHA-256 of its weights where
-    that is on record, else by its shape, which says less and is said to.
+    A model is known by its hub id and commit, or by the SHA-256 of its weights. A local one whose weights are not on
+    record is known by its shape, which says less and is said to.
 
     Args:
         facts: `model.json` of the model.
@@ -19,10 +19,9 @@ def recognise(
         papers: `paper_models` of config/claims.yaml.
     """
     for name, paper in papers.items():
-        if fetched is not None:
-            if (fetched["hub"], fetched["revision"]) == (paper.get("hub"), paper.get("revision")):
-                return name, "commit"
-        elif paper.get("sha256") in facts["weights_sha256"].values():
+        if fetched and (fetched["hub"], fetched["revision"]) == (paper.get("hub"), paper.get("revision")):
+            return name, "commit"
+        if paper.get("sha256") in facts["weights_sha256"].values():
             return name, "weights"
     if fetched is None:
         for name, paper in papers.items():

@@ -229,8 +229,9 @@ def _decide(claim: Claim, measured: Measured, null: Null | None, bounds: tuple[f
     good, side = holds(claim, measured.value, bounds), 1 if claim.against == NOTHING else _side(bounds, null)
     if measured.low is None or measured.high is None:
         return {"holds": good, "interval_agrees": None, "verdict": UNDECIDED}
-    inside = bounds[0] <= measured.low and measured.high <= bounds[1]
-    outside = measured.high < bounds[0] or measured.low > bounds[1]
+    low, high = measured.low, measured.high
+    inside = all(holds(claim, end, bounds) for end in (low, high))
+    outside = not any(holds(claim, value, bounds) for value in (low, high)) and (high <= bounds[0] or low >= bounds[1])
     verdict = FAILED if outside or side == -1 else HELD if good and inside and side == 1 else UNDECIDED
     return {"holds": good, "interval_agrees": inside or outside, "verdict": verdict}
 
