@@ -13,7 +13,7 @@ from test_tables import statistics
 
 from selfrepair.claims import statistics as claim_statistics
 from selfrepair.claims import verdicts as claims
-from selfrepair.claims.nulls import difference, exponential_tail
+from selfrepair.claims.nulls import MIRROR, MIRRORS, difference, exponential_tail
 from selfrepair.claims.paper_models import recognise
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
 from selfrepair.claims.statistics import Heads, Measured, Neurons, Tables
@@ -108,7 +108,7 @@ def others() -> dict[str, pl.DataFrame]:
     return found | {claim_statistics.NEURON_STATISTICS: of_neurons()}
 
 
-SHARES = {"scale_falls": 0.5, "overcorrected": 0.02}  # a tenth of the layer, and this for the second head
+SHARES = {"scale_falls": 0.5, "overcorrected": 0.02, "mirrored": 0.04}  # a tenth of the layer, and this for the second head
 SPREAD = {(2, 0): 1.4, (2, 1): 0.31, (3, 0): 0.0, (3, 1): 0.4}
 
 
@@ -167,7 +167,7 @@ def run() -> dict[str, Model]:
         ("late_heads_repaired", 3 / 4),
         ("late_repair_of_loss", 0.8 / 3.2),
         ("early_repair", -0.4),
-        ("peak_depth", 2 / 3),
+        ("late_peak_lead", 0.6 - 0.2),  # layer 2 of 0 to 3, and the last
         ("penultimate_minus_last", 0.4),
         ("late_self_repair_share", 0.8 / 4),
         ("late_norm_share", 0.3 / 4),
@@ -180,9 +180,11 @@ def run() -> dict[str, Model]:
         ("unfiltered_repair", -0.1),
         ("logit_falls_less_than_direct_effect", 4 / 8),
         ("heavy_tail", 7 / 16),
-        ("spread_exceeds_mean", 2 / 4),  # 1.4 against 1.5, 0.4 against 0.3, 0.31 against 0.3, 0 against 0.1
+        ("noisily_repaired", 1 / 4),  # 1.4 against 1.5, 0.31 against -0.3, 0 against 0.1, 0.4 against 0.3
         ("scale_falls", 0.25 + 0.25),
         ("overcorrected", 0.25 + 0.01),
+        ("mirror_of_overcorrection", 0.25 + 0.02),
+        ("overcorrection_beyond_mirror", -0.01),
         ("first_neuron_anti_erases", 0.7),
         ("mirror_of_first_neuron", 0.5),
         ("erasure_beyond_mirror", 0.2),
@@ -229,6 +231,22 @@ def test_a_last_layer_that_is_repaired_more_lies_above_the_one_before() -> None:
         changed({(2, None): {"self_repair": 0.1}, (3, None): {"self_repair": 0.3}})
     )
     assert drop == pytest.approx(-0.2)
+
+
+@pytest.mark.parametrize(
+    ("repaired", "lead"),
+    [
+        ([0.0, 0.1, 0.2, 0.1, 0.5, 0.4], 0.1),
+        ([0.0, 0.1, 0.2, 0.1, 0.5, 0.6], -0.1),  # the last layer is best
+        ([0.0, 0.1, 0.2, 0.7, 0.5, 0.4], -0.2),  # layer 3 of 0 to 5 is not in the last third of the depth
+        ([0.3, 0.1], math.nan),  # no layer is late but not last
+        ([0.3], math.nan),
+    ],
+)
+def test_the_best_late_layer_leads_unless_another_or_the_last_is_better(repaired: list[float], lead: float) -> None:
+    layers = pl.DataFrame({"layer": range(len(repaired)), "mean_self_repair": repaired, "n_layers": len(repaired)})
+    found = claim_statistics.OF_HEADS["late_peak_lead"](replace(of_heads(), layers=layers))
+    assert found == pytest.approx(lead, nan_ok=True)
 
 
 @pytest.mark.parametrize(("n_layers", "quarter"), [(1, 1), (3, 1), (4, 1), (6, 1), (8, 2), (12, 3)])
@@ -295,6 +313,11 @@ def test_a_mean_over_models_needs_all_of_them() -> None:
         ({"above": -0.6}, -0.5, HELD),
         ({"between": [-0.6, 0]}, 0.5, HELD),  # the null lies above: most accepted values are below it
         ({"between": [-0.38, -0.36]}, 0.5, UNDECIDED),  # the interval holds the accepted values and more
+        ({"between": [-2, -0.2]}, -0.5, HELD),  # beyond a null that is accepted itself: above it
+        ({"between": [-2, -0.2]}, 0.15, FAILED),
+        ({"below": -0.4 + 0.1}, 0.5, UNDECIDED),  # one end is the bound, which a strict rule leaves out
+        ({"above": -0.4 + 0.1}, -0.5, FAILED),
+        ({"between": [-0.5, -0.4 + 0.1]}, 0.5, HELD),
     ],
 )
 def test_a_verdict_asks_for_the_rule_and_for_a_distance_from_the_null(rule: dict, shift: float, verdict: str) -> None:
@@ -317,6 +340,13 @@ def test_erasing_is_compared_with_its_mirror() -> None:
     paper, other = judged(erasing, {"a": model(paper_name="paper-a"), "other": model()})["models"]
     assert (paper["value"], paper["null"], paper["beyond_high"]) == pytest.approx((0.6, 0.65, -0.02))
     assert paper["verdict"] == FAILED and (other["value"], other["null"], other["verdict"]) == (0.7, 0.5, HELD)
+
+
+def test_overcorrection_is_compared_with_its_mirror() -> None:
+    one = judged(claim(statistic="overcorrected", rule={"above": 0.01}, against="mirror"), {"m": model(twin=None)})
+    (entry,) = one["models"]
+    assert (entry["value"], entry["null"]) == pytest.approx((0.26, 0.27))
+    assert (entry["beyond_low"], entry["beyond_high"]) == pytest.approx((-0.11, 0.09)) and entry["verdict"] == UNDECIDED
 
 
 def test_heavy_tails_are_compared_with_exponential_importance() -> None:
@@ -344,7 +374,9 @@ def test_the_papers_models_are_known_by_commit_weights_or_shape_and_by_no_name()
     assert recognise(other | {"weights_sha256": WEIGHTS}, None, papers) == ("gpt2-small", "weights")
     commit = {"hub": "openai-community/gpt2", "revision": papers["gpt2-small"]["revision"]}
     assert recognise(other, commit, papers) == ("gpt2-small", "commit")
-    assert recognise(other, commit | {"revision": "0" * 40}, papers) is None
+    moved = commit | {"revision": "0" * 40}
+    assert recognise(other, moved, papers) is None
+    assert recognise(other | {"weights_sha256": WEIGHTS}, moved, papers) == ("gpt2-small", "weights")
     medium = {"n_layers": 24, "n_heads": 16, "d_model": 1024}
     assert recognise(other | medium, None, papers) == ("gpt2-medium", "shape")
 
@@ -395,7 +427,14 @@ def test_every_model_of_the_paper_must_hold() -> None:
 
 @pytest.mark.parametrize(
     ("rule", "agrees"),
-    [({"below": -0.2}, True), ({"below": -0.35}, False), ({"between": [-0.41, -0.39]}, False), ({"above": 0}, True)],
+    [
+        ({"below": -0.2}, True),
+        ({"below": -0.35}, False),
+        ({"below": -0.4 + 0.1}, False),
+        ({"between": [-0.41, -0.39]}, False),
+        ({"above": 0}, True),
+        ({"above": -0.4 + 0.1}, True),
+    ],
 )
 def test_an_interval_agrees_if_all_of_it_gives_the_same_answer(rule: dict, agrees: bool, run: dict[str, Model]) -> None:
     assert judged(claim(rule=rule), run)["models"][0]["interval_agrees"] is agrees
@@ -439,7 +478,8 @@ def test_the_listed_claims_fit_their_schema_and_can_be_judged(run: dict[str, Mod
     assert all(by_id[entry.contradicted_by].statistic == entry.statistic for entry in entries if entry.contradicted_by)
     found = evaluate(entries, run)
     assert {entry["verdict"] for entry in found} == {UNMEASURED}
-    nulls = {"mirror_of_first_neuron", "erasure_beyond_mirror"}
+    nulls = {name for names in MIRRORS.values() for name in names}
+    assert {entry.statistic for entry in entries if entry.against == MIRROR} == set(MIRRORS)
     assert {entry.statistic for entry in entries} - {None} | nulls == set(claim_statistics.STATISTICS), (
         "each statistic serves a claim"
     )

@@ -9,7 +9,7 @@ from selfrepair.ablation.schema import LISTED_NEURONS
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.claims.bootstrap import head_statistics, neuron_statistics
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
-from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, PLACES, SHARES_OF_HEADS, SHARES_OF_TOKENS
+from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, SHARES_OF_HEADS, SHARES_OF_TOKENS
 from tests.helpers.samples import drawn, top_tokens
 
 HEADS = [(0, 0), (0, 1), (1, 0), (1, 2), (2, 0), (2, 3)]
@@ -34,9 +34,9 @@ def penultimate_share(tokens: pl.DataFrame) -> float:
     return np.mean(mean(tokens, "repair_norm", *HEADS[2:4]) / mean(tokens, "direct_effect", *HEADS[2:4]))
 
 
-def spread(tokens: pl.DataFrame) -> float:
+def noisy(tokens: pl.DataFrame) -> float:
     of_heads = [tokens.filter(layer=at, head=head)["self_repair"].to_numpy().astype(float) for at, head in HEADS[4:]]
-    return np.mean([values.std() > abs(values.mean()) for values in of_heads])
+    return np.mean([values.std() > values.mean() > 0 for values in of_heads])
 
 
 def falls(tokens: pl.DataFrame) -> float:
@@ -45,20 +45,23 @@ def falls(tokens: pl.DataFrame) -> float:
     return mean(smaller, "smaller", *HEADS[4:]).mean()
 
 
-def risen(tokens: pl.DataFrame) -> np.ndarray:
-    return mean(tokens.with_columns(risen=pl.col("delta_logit") > 0), "risen", *HEADS[4:])
+def beyond(tokens: pl.DataFrame, sign: int) -> float:
+    """Share of tokens whose self-repair, with this sign, is above the loss of direct effect, mean over the later heads."""
+    repair, loss = pl.col("self_repair"), pl.col("self_repair") - pl.col("delta_logit")
+    return mean(tokens.with_columns(beyond=sign * repair > loss), "beyond", *HEADS[4:]).mean()
 
 
 # By statistic: whether it is of the top tokens, and what it is of them.
 BY_HAND = {
     "heads_repaired": (True, lambda tokens: (mean(tokens, "self_repair", *HEADS) > 0).mean()),
-    "peak_depth": (True, lambda tokens: np.argmax([layer(tokens, at) for at in range(N_LAYERS)]) / (N_LAYERS - 1)),
     "penultimate_minus_last": (True, lambda tokens: layer(tokens, 1) - layer(tokens, 2)),
     "late_norm_share": (True, late_share),
     "penultimate_norm_share": (True, penultimate_share),
-    "spread_exceeds_mean": (True, spread),
+    "noisily_repaired": (True, noisy),
     "scale_falls": (True, falls),
-    "overcorrected": (True, lambda tokens: risen(tokens).mean()),
+    "overcorrected": (True, lambda tokens: beyond(tokens, 1)),
+    "mirror_of_overcorrection": (True, lambda tokens: beyond(tokens, -1)),
+    "overcorrection_beyond_mirror": (True, lambda tokens: beyond(tokens, 1) - beyond(tokens, -1)),
     "unfiltered_repair": (False, lambda tokens: mean(tokens, "self_repair", *HEADS).mean()),
 }
 

@@ -9,7 +9,7 @@ from selfrepair.report.statements import NOT_MEASURED, statements
 
 ROOT = Path(__file__).parents[2]
 LISTED = yaml.safe_load((ROOT / "paper/statements.yaml").read_text())
-WORDS = {"all": "all {models}", "some": "{held} of {models}", "none": "none"}
+WORDS = {"all": "all {models}", "some": "{held} of {models}", "none": "none of {models}, against it {failed}"}
 
 
 def claim(name: str, *verdicts: str, low: float = 0, high: float = 1) -> dict:
@@ -22,7 +22,7 @@ def claim(name: str, *verdicts: str, low: float = 0, high: float = 1) -> dict:
     [
         (["held", "held"], "all 2"),
         (["held", "undecided", "not measured"], "1 of 2"),
-        (["did not hold", "undecided"], "none"),
+        (["did not hold", "undecided"], "none of 2, against it 1"),
         (["not measured"], NOT_MEASURED),
         ([], NOT_MEASURED),
     ],
@@ -34,7 +34,7 @@ def test_a_sentence_says_in_how_many_models_its_claim_held(verdicts: list[str], 
 def test_a_comparison_needs_the_intervals_apart() -> None:
     larger = {"x": {"larger": ["a", "b"]} | WORDS}
     assert statements(larger, [claim("a", "held", low=2, high=3), claim("b", "held")]) == {"x": "all 1"}
-    assert statements(larger, [claim("a", "held", low=0.9, high=3), claim("b", "held")]) == {"x": "none"}
+    assert statements(larger, [claim("a", "held", low=0.9, high=3), claim("b", "held")]) == {"x": "none of 1, against it 0"}
 
 
 def test_a_sentence_without_the_wording_that_results_call_for_stops_the_build() -> None:

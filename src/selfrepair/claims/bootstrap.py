@@ -20,7 +20,7 @@ from selfrepair.analysis.head_estimates import (
 )
 from selfrepair.claims.neurons import Neurons
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
-from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, PLACES, SHARES_OF_HEADS, SHARES_OF_TOKENS
+from selfrepair.claims.statistics import OF_HEADS, OF_NEURONS, SHARES_OF_HEADS, SHARES_OF_TOKENS
 from selfrepair.claims.tables import Heads
 from selfrepair.core.tables import empty, frame
 
@@ -28,7 +28,8 @@ Columns = dict[str, Float[np.ndarray, "sample item"]]  # by name
 OF_TOKENS = {
     "self_repair_squared": pl.col("self_repair").cast(pl.Float64).pow(2),
     "share_scale_falls": pl.col("ablated_scale") < pl.col("scale"),
-    "share_overcorrected": pl.col("delta_logit") > 0,
+    "share_overcorrected": pl.col("delta_logit") > 0,  # self-repair above the loss of direct effect
+    "share_mirrored": pl.col("delta_logit") < 2 * (pl.col("delta_logit") - pl.col("self_repair")),  # below minus that
 }
 
 
@@ -82,9 +83,7 @@ def _interval(
         documents: effective number of them behind a share of tokens.
         heads: how many a share of heads is of.
     """
-    if name in PLACES:
-        ends = estimate.percentiles
-    elif name in SHARES_OF_HEADS:
+    if name in SHARES_OF_HEADS:
         ends = estimate.interval_of_heads(heads[SHARES_OF_HEADS[name]])
     elif name in SHARES_OF_TOKENS:
         ends = estimate.interval_of_share(documents)

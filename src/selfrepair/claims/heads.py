@@ -8,7 +8,7 @@ import math
 
 import polars as pl
 
-from selfrepair.claims.tables import Heads, peak_layer
+from selfrepair.claims.tables import Heads
 
 
 def heads_repaired(h: Heads) -> float:
@@ -32,9 +32,14 @@ def early_repair(h: Heads) -> float:
     return _mean(h.layers.filter(pl.col("layer") < max(1, h.n_layers // 4))["mean_self_repair"])
 
 
-def peak_depth(h: Heads) -> float:
-    """Depth (0 for the first layer, 1 for the last) of the layer with the largest mean self-repair."""
-    return peak_layer(h.layers)["layer"] / (h.n_layers - 1)
+def late_peak_lead(h: Heads) -> float:
+    """Mean self-repair of the best layer in the last third of the depth but the last, less the best other, in logits.
+
+    The depth of the first layer is 0, that of the last 1.
+    """
+    late = (pl.col("layer") * 3 >= 2 * (h.n_layers - 1)) & (pl.col("layer") < h.n_layers - 1)
+    best, other = (h.layers.filter(which)["mean_self_repair"].max() for which in (late, ~late))
+    return math.nan if best is None or other is None else best - other
 
 
 def penultimate_minus_last(h: Heads) -> float:
@@ -110,13 +115,13 @@ def heavy_tail(h: Heads) -> float:
     return _ratio(sizes.head(math.ceil(len(sizes) / 10)), sizes)
 
 
-def spread_exceeds_mean(h: Heads) -> float:
-    """Fraction of heads in the second half whose self-repair has a standard deviation over top tokens above its mean.
+def noisily_repaired(h: Heads) -> float:
+    """Fraction of heads in the second half whose self-repair has a positive mean and a larger standard deviation.
 
-    The mean counts without its sign.
+    Both are over top tokens. Without repair every head varies by more than its mean, but only half have a positive one.
     """
-    late = _late_heads(h)
-    return _mean(late["sd_self_repair"] > late["mean_self_repair"].abs())
+    mean, late = pl.col("mean_self_repair"), _late_heads(h)
+    return _mean(late.select((mean > 0) & (pl.col("sd_self_repair") > mean)).to_series())
 
 
 def scale_falls(h: Heads) -> float:
@@ -127,6 +132,19 @@ def scale_falls(h: Heads) -> float:
 def overcorrected(h: Heads) -> float:
     """Share of top tokens whose logit is higher in the ablated pass, mean over heads of the second half."""
     return _mean(_late_heads(h)["share_overcorrected"])
+
+
+def mirror_of_overcorrection(h: Heads) -> float:
+    """Share of top tokens whose self-repair is negative by more than the loss, mean over heads of the second half.
+
+    Where self-repair is nothing but noise around zero, it is as often above the loss, which is overcorrection.
+    """
+    return _mean(_late_heads(h)["share_mirrored"])
+
+
+def overcorrection_beyond_mirror(h: Heads) -> float:
+    """Share of tokens with overcorrection less its mirror; zero where self-repair is noise around zero."""
+    return overcorrected(h) - mirror_of_overcorrection(h)
 
 
 def _late_heads(h: Heads) -> pl.DataFrame:

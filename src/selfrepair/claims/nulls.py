@@ -1,8 +1,9 @@
 """What a claim's statistic is where nothing was learned, and how far a model's value lies from that.
 
 The null of most claims is the model's *twin*: the same model with the entries of each weight tensor permuted, measured
-in the same way on fewer tokens. Two claims have a null of their own: heavy tails are compared with exponentially
-distributed importance of as many heads, and the neuron that repairs most with its mirror, the neuron that harms most.
+in the same way on fewer tokens. Some claims have another: heavy tails are compared with exponentially distributed
+importance of as many heads, erasure and overcorrection with a mirror in the same model, which chance would make as
+frequent.
 """
 
 import math
@@ -15,6 +16,11 @@ from selfrepair.claims.tables import Measured
 TWIN, MIRROR, EXPONENTIAL, NOTHING = "twin", "mirror", "exponential", "nothing"
 DRAWS = 10_000  # sets of exponentially distributed importances
 LARGEST = 10  # heavy tails: one head in so many
+# Of statistics that have one, the mirror and the difference from it.
+MIRRORS = {
+    "first_neuron_anti_erases": ("mirror_of_first_neuron", "erasure_beyond_mirror"),
+    "overcorrected": ("mirror_of_overcorrection", "overcorrection_beyond_mirror"),
+}
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,10 @@ AUTHORS_WORDS = (
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
 NORM_SHARE, NORM_SHARE_CLAIM = "penultimate_norm_share", "norm-share-mean"
 # Statistics that need more than top tokens of heads, which is all that the file holds.
-NOT_PUBLISHED = ("unfiltered_repair", "heavy_tail", "spread_exceeds_mean", "scale_falls", "overcorrected")
+NOT_PUBLISHED = (
+    *("unfiltered_repair", "heavy_tail", "noisily_repaired", "scale_falls"),
+    *("overcorrected", "mirror_of_overcorrection", "overcorrection_beyond_mirror"),
+)
 MODELS = {
     "model": Column(pl.String, "", "name of the model in the run"),
     "published_as": Column(pl.String, "", "its name in the reference file; null where it is not compared"),

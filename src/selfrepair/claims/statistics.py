@@ -14,7 +14,6 @@ from selfrepair.claims.tables import (
     Heads,
     Measured,
     Tables,
-    complete,
     fully_measured,
     head_tables,
     peak_layer,
@@ -27,7 +26,6 @@ __all__ = [
     "OF_EXPERIMENTS",
     "OF_HEADS",
     "OF_NEURONS",
-    "PLACES",
     "SHARES_OF_HEADS",
     "SHARES_OF_TOKENS",
     "STATISTICS",
@@ -36,7 +34,6 @@ __all__ = [
     "Measured",
     "Neurons",
     "Tables",
-    "complete",
     "fully_measured",
     "head_tables",
     "measure",
@@ -51,7 +48,7 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.late_heads_repaired,
         heads.late_repair_of_loss,
         heads.early_repair,
-        heads.peak_depth,
+        heads.late_peak_lead,
         heads.penultimate_minus_last,
         heads.late_self_repair_share,
         heads.late_norm_share,
@@ -65,20 +62,24 @@ OF_HEADS: dict[str, Callable[[Heads], float]] = {
         heads.logit_falls_less_than_direct_effect,
         heads.last_mlp_share,
         heads.heavy_tail,
-        heads.spread_exceeds_mean,
+        heads.noisily_repaired,
         heads.scale_falls,
         heads.overcorrected,
+        heads.mirror_of_overcorrection,
+        heads.overcorrection_beyond_mirror,
     )
 }
-# Statistics that need an interval of their own: shares of heads, and which heads these are; shares of tokens; places.
+# Statistics that need an interval of their own: shares of heads, and which heads these are; shares of tokens.
 SHARES_OF_HEADS = {
     "heads_repaired": "all",
     "late_heads_repaired": "late",
     "logit_falls_less_than_direct_effect": "all",
-    "spread_exceeds_mean": "late",
+    "noisily_repaired": "late",
 }
-SHARES_OF_TOKENS = ("scale_falls", "overcorrected", "first_neuron_anti_erases", "mirror_of_first_neuron")
-PLACES = ("peak_depth",)
+SHARES_OF_TOKENS = (
+    *("scale_falls", "overcorrected", "mirror_of_overcorrection"),
+    *("first_neuron_anti_erases", "mirror_of_first_neuron"),
+)
 OF_EXPERIMENTS: dict[str, Callable[[Tables], Measured]] = {
     function.__name__: function
     for function in (

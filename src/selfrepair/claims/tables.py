@@ -30,7 +30,7 @@ class Heads:
     Attributes:
         heads, layers: on top tokens, one row per head or layer, layers ascending (`summaries.wide`); where they are of
             token rows, heads also have `sd_self_repair`, the standard deviation over top tokens, and shares of top
-            tokens: `share_scale_falls` and `share_overcorrected`.
+            tokens: `share_scale_falls`, `share_overcorrected` and `share_mirrored`.
         unfiltered_heads, unfiltered: the same on all tokens.
     """
 
@@ -87,19 +87,6 @@ def read_tables(folder: Path, names: tuple[str, ...] = TABLES) -> Tables:
 def head_tables(heads: pl.DataFrame, layers: pl.DataFrame) -> Heads:
     """Bring `STATISTICS` of one model into the form that statistics of heads take."""
     return Heads(*(wide(table, tokens) for tokens in ("top", "all") for table in (heads, layers)))
-
-
-def complete(models: pl.DataFrame, measured: list[Tables]) -> dict[str, Tables]:
-    """Return the tables of models of which every head was measured, by name; claims are about whole models.
-
-    Args:
-        models: `overview.MODELS`.
-    """
-    of_heads = [t[HEAD_STATISTICS].row(0, named=True) for t in measured]
-    expected = {name: layers * heads for name, layers, heads in models.select("model", "n_layers", "n_heads").rows()}
-    return {
-        row["model"]: t for row, t in zip(of_heads, measured, strict=True) if row["heads"] == expected[row["model"]]
-    }
 
 
 def fully_measured(models: pl.DataFrame, heads: pl.DataFrame) -> list[str]:

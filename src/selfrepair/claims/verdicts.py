@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from selfrepair.claims.nulls import EXPONENTIAL, MIRROR, NOTHING, TWIN, Null, against, exponential_tail
+from selfrepair.claims.nulls import EXPONENTIAL, MIRROR, MIRRORS, NOTHING, TWIN, Null, against, exponential_tail
 from selfrepair.claims.statistics import Measured, Tables, measure
 from selfrepair.models.directory import parse_head
 
@@ -206,8 +206,7 @@ def _measure(claim: Claim, model: Model) -> tuple[Measured, Null | None]:
     if claim.against == EXPONENTIAL:
         return measured, against(measured, exponential_tail(model.tables.n_heads))
     if claim.against == MIRROR:
-        mirror, beyond = (measure(f, model.tables, head) for f in ("mirror_of_first_neuron", "erasure_beyond_mirror"))
-        return measured, Null(mirror, beyond)
+        return measured, Null(*(measure(name, model.tables, head) for name in MIRRORS[claim.statistic]))
     if claim.against == TWIN and model.twin is not None:
         return measured, against(measured, measure(claim.statistic, model.twin))
     return measured, None
@@ -226,7 +225,7 @@ def _verdict(claim: Claim, measured: Measured, null: Null | None, paper_name: st
 
 def _decide(claim: Claim, measured: Measured, null: Null | None, bounds: tuple[float, float]) -> dict[str, Any]:
     """Whether the rule is met, whether the whole interval says the same, and the verdict."""
-    good, side = holds(claim, measured.value, bounds), 1 if claim.against == NOTHING else _side(bounds, null)
+    good, side = holds(claim, measured.value, bounds), 1 if claim.against == NOTHING else _side(claim, bounds, null)
     if measured.low is None or measured.high is None:
         return {"holds": good, "interval_agrees": None, "verdict": UNDECIDED}
     low, high = measured.low, measured.high
@@ -236,16 +235,18 @@ def _decide(claim: Claim, measured: Measured, null: Null | None, bounds: tuple[f
     return {"holds": good, "interval_agrees": inside or outside, "verdict": verdict}
 
 
-def _side(bounds: tuple[float, float], null: Null | None) -> int:
+def _side(claim: Claim, bounds: tuple[float, float], null: Null | None) -> int:
     """1 if the value lies beyond the null as the claim says, -1 if on the other side, 0 if that is not decided.
 
-    The claim's side of the null is where its accepted values are; of a null among them, where most of them are.
+    The claim's side of the null is where its accepted values are. With a null among them it is where most of them are,
+    but above for a rule `between`, which says of something that it is there and where it ends.
     """
     if null is None or null.beyond.low is None or not math.isfinite(null.null.value):
         return 0
     assert null.beyond.high is not None
     low, high = bounds
-    upwards = 1 if high - null.null.value >= null.null.value - low else -1
+    above = null.null.value <= high if "between" in claim.rule else high - null.null.value >= null.null.value - low
+    upwards = 1 if above else -1
     return upwards if null.beyond.low > 0 else -upwards if null.beyond.high < 0 else 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from selfrepair.claims.nulls import MIRROR, NOTHING
+from selfrepair.claims.nulls import MIRROR, MIRRORS, NOTHING
 from selfrepair.claims.published import AUTHORS_WORDS
 from selfrepair.claims.statistics import HEAD_STATISTICS, NEURON_STATISTICS, STATISTICS
 from selfrepair.claims.verdicts import Claim, rule_in_words
@@ -49,7 +49,7 @@ EVIDENCE = {
     "late_heads_repaired": ([HEAD_STATISTICS], "self_repair_by_depth"),
     "late_repair_of_loss": ([HEAD_STATISTICS], "repair_breakdown"),
     "early_repair": ([HEAD_STATISTICS], "self_repair_by_depth"),
-    "peak_depth": ([HEAD_STATISTICS], "self_repair_by_depth"),
+    "late_peak_lead": ([HEAD_STATISTICS], "self_repair_by_depth"),
     "penultimate_minus_last": ([HEAD_STATISTICS], "self_repair_by_depth"),
     "late_self_repair_share": ([HEAD_STATISTICS], "repair_by_depth"),
     "late_norm_share": ([HEAD_STATISTICS], "repair_by_depth"),
@@ -63,9 +63,11 @@ EVIDENCE = {
     "logit_falls_less_than_direct_effect": ([HEAD_STATISTICS], "effect_scatter"),
     "last_mlp_share": ([HEAD_STATISTICS], "repair_share"),
     "heavy_tail": ([HEAD_STATISTICS], "effect_scatter"),
-    "spread_exceeds_mean": ([HEAD_STATISTICS], "noise"),
+    "noisily_repaired": ([HEAD_STATISTICS], "noise"),
     "scale_falls": ([HEAD_STATISTICS], "norm_scale"),
     "overcorrected": ([HEAD_STATISTICS], "noise"),
+    "mirror_of_overcorrection": ([HEAD_STATISTICS], "noise"),
+    "overcorrection_beyond_mirror": ([HEAD_STATISTICS], "noise"),
     "first_neuron_anti_erases": ([NEURON_STATISTICS], "erasure_scatter"),
     "mirror_of_first_neuron": ([NEURON_STATISTICS], "erasure_scatter"),
     "erasure_beyond_mirror": ([NEURON_STATISTICS], "erasure_scatter"),
@@ -106,8 +108,8 @@ judges all of them, and the verdicts are in
 
 A claim *held* for a model if its statistic meets the rule with its whole 95 % interval, and lies beyond its null with
 the whole interval of the difference. The null is the statistic in the model's *twin*, whose weight tensors are
-shuffled (64 rows of tokens by default); erasure is compared with its *mirror*, heavy tails with *exponential*
-importance. It *did not hold* if an interval lies wholly on the other side; else it is *undecided*. The verdict on the
+shuffled (64 rows of tokens by default). Erasure and overcorrection are compared with their *mirror* in the same model,
+which chance would make as frequent, heavy tails with *exponential* importance. It *did not hold* if an interval lies wholly on the other side; else it is *undecided*. The verdict on the
 paper is about the paper's models, which are recognised by commit, weights or shape; that on all others says whether
 the finding generalises. A rule that asks for a published value asks other models for its sign. Statistics are
 computed on the run and on each of its bootstrap replicates, which gives their intervals. Definitions:
@@ -121,7 +123,7 @@ def claims_page(claims: list[Claim]) -> str:
     Args:
         claims: of config/claims.yaml, in their order.
     """
-    nulls = ("mirror_of_first_neuron", "erasure_beyond_mirror") if any(c.against == MIRROR for c in claims) else ()
+    nulls = {name for claim in claims if claim.against == MIRROR for name in MIRRORS[claim.statistic]}
     used = [name for name in STATISTICS if name in nulls or any(claim.statistic == name for claim in claims)]
     tables = [table for table in TABLES if any(table in EVIDENCE[name][0] for name in used)]
     figures = [figure for figure in FIGURES if any(EVIDENCE[name][1] == figure for name in used)]

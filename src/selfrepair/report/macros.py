@@ -44,7 +44,7 @@ FACTS = {
     "Processor": "machine.processor",
 }
 NONE = "not measured"
-DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2, "fraction of depth": 2}
+DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2}
 
 
 def macros(

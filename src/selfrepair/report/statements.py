@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from selfrepair.claims.verdicts import HELD, UNMEASURED
+from selfrepair.claims.verdicts import FAILED, HELD, UNDECIDED, UNMEASURED
 from selfrepair.report.latex import escape
 
 NOT_MEASURED = "This was not measured in any model of the run."
@@ -26,17 +26,18 @@ def _wording(name: str, statement: dict[str, Any], claims: dict[str, dict[str, A
     cited = statement["larger"] if "larger" in statement else [statement["claim"]]
     if unknown := [claim for claim in cited if claim not in claims]:
         raise ValueError(f"paper/statements.yaml: {name} is about {', '.join(unknown)}, which config/claims.yaml lacks")
-    held = [_larger(*pair) for pair in _pairs(*(claims[claim]["models"] for claim in cited))]
+    verdicts = [HELD if _larger(*pair) else UNDECIDED for pair in _pairs(*(claims[c]["models"] for c in cited))]
     if len(cited) == 1:
-        held = [m["verdict"] == HELD for m in claims[cited[0]]["models"] if m["verdict"] != UNMEASURED]
-    if not held:
+        verdicts = [m["verdict"] for m in claims[cited[0]]["models"] if m["verdict"] != UNMEASURED]
+    if not verdicts:
         return NOT_MEASURED
-    case = "all" if all(held) else "some" if any(held) else "none"
+    held, failed = verdicts.count(HELD), verdicts.count(FAILED)
+    case = "all" if held == len(verdicts) else "some" if held else "none"
     if case not in statement:
         raise ValueError(
             f"paper/statements.yaml: {name} has no wording for `{case}`, which this run's results call for"
         )
-    return statement[case].format(held=sum(held), models=len(held))
+    return statement[case].format(held=held, failed=failed, models=len(verdicts))
 
 
 def _pairs(*models: list[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
