@@ -6,19 +6,16 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from playwright.sync_api import Browser
 
-from tests.browser.devtools import Browser, find_chromium
 from tests.browser.random_run import PARTIAL, every_head, tables, write_page, write_run
+from tests.browser.reader import chromium
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    executable = find_chromium()
-    if executable is None:
-        pytest.skip("no Chromium was found; on Debian: apt-get install chromium")
-    started = Browser(executable, tmp_path_factory.mktemp("profile"))
-    yield started
-    started.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

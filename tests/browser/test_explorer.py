@@ -6,10 +6,10 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+from playwright.sync_api import Browser, Page
 
-from tests.browser.devtools import Browser, Page
 from tests.browser.random_run import CONTROL, HOSTILE
-from tests.browser.reader import cell, chart, choose, settled, show, shown, signed, silent_and_alone, state, text
+from tests.browser.reader import cell, chart, choose, moved, settled, show, shown, signed, silent_and_alone, state, text
 
 CHOSEN = {
     "run": "one",
@@ -54,13 +54,12 @@ def test_a_click_on_a_cell_changes_every_panel_and_the_address(page: Page) -> No
     before = shown(page)
     target = next(head for head in ("L1H1", "L1H2") if head != state(page)["head"])
     page.click(cell(target))
-    page.until(f"location.hash.includes('head={target}')")
-    settled(page)
+    moved(page, target)
     after = shown(page)
     assert all(before[panel] != after[panel] for panel in before), after
     assert target in after["#head-title"] and target in after["split"]
     page.evaluate("history.back()")
-    page.until(f"!location.hash.includes('head={target}')")
+    page.wait_for_function(f"!location.hash.includes('head={target}')")
     settled(page)
     assert shown(page) == before
 
@@ -69,8 +68,7 @@ def test_panels_show_the_numbers_of_the_data(page: Page, explorer: Path) -> None
     known = data(explorer, "whole")
     index = known["heads"].index("L2H1")
     page.click(cell("L2H1"))
-    page.until("location.hash.includes('head=L2H1')")
-    settled(page)
+    moved(page, "L2H1")
     value, low, high = known["statistics"]["resample"]["top"]["mean"]["self_repair"][index]
     _, documents, _ = known["counts"]["resample"]["top"]["mean"][index]
     counted = f"12 tokens of {documents} documents"
@@ -89,9 +87,8 @@ def test_arrow_keys_move_the_chosen_head(page: Page) -> None:
     choose(page, "head", "1")
     page.evaluate("document.querySelector('#grid-keys').focus()")
     for key, head in MOVES.items():
-        page.press(key)
-        page.until(f"location.hash.includes('head={head}')")
-        settled(page)
+        page.keyboard.press(key)
+        moved(page, head)
         assert head in text(page, "#status")
     assert page.evaluate("document.activeElement.id") == "grid-keys"
 
@@ -100,7 +97,7 @@ def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Page) -> 
     page.evaluate("document.activeElement.blur()")
     reached = []
     for _ in range(12):
-        page.press("Tab")
+        page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.name || document.activeElement.id"))
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"
@@ -179,7 +176,7 @@ def test_tokens_can_be_coloured_by_self_repair(page: Page) -> None:
     colours = "[...document.querySelectorAll('#contexts .kept')].map((token) => token.style.backgroundColor)"
     before = page.evaluate(colours)
     page.click("input[value=self_repair]")
-    page.until("location.hash.includes('colour=self_repair')")
+    page.wait_for_function("location.hash.includes('colour=self_repair')")
     settled(page)
     assert "self-repair" in text(page, "#scale-unit")
     assert page.evaluate(colours) != before
@@ -192,15 +189,14 @@ def test_text_of_a_corpus_stays_text(page: Page) -> None:
     assert HOSTILE in text(page, "#erasure")
     assert page.evaluate("document.querySelector('#contexts').textContent.includes('onerror')")
     page.evaluate("document.querySelector('#scatter-values').open = true")
-    page.until("document.querySelectorAll('#scatter-values tbody tr').length === 32")
+    page.wait_for_function("document.querySelectorAll('#scatter-values tbody tr').length === 32")
 
 
 def test_tables_hold_the_values_and_choose_heads(page: Page, explorer: Path) -> None:
     page.evaluate("document.querySelector('#grid-values').open = true")
-    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.wait_for_function("document.querySelectorAll('#grid-values tbody tr').length === 12")
     page.click("#grid-values tbody tr:nth-child(3) a")
-    page.until("location.hash.includes('head=L0H2')")
-    settled(page)
+    moved(page, "L0H2")
     assert "L0H2" in text(page, "#head-title")
 
 
@@ -212,8 +208,7 @@ def test_neurons_are_shown_where_they_were_measured(page: Page) -> None:
     assert page.evaluate("document.querySelector('#neurons-shown').hidden")
     assert "chosen heads only, under resample ablation: L2H3" in text(page, "#neurons-measured")
     page.click("#neurons-measured a")
-    page.until("location.hash.includes('head=L2H3')")
-    settled(page)
+    moved(page, "L2H3")
     assert not page.evaluate("document.querySelector('#neurons-shown').hidden")
     assert text(page, "#neurons-measured a[aria-current]") == "L2H3"
 
@@ -230,11 +225,10 @@ def test_the_neuron_that_changes_most_often_is_named(page: Page, explorer: Path)
 def test_a_link_that_is_followed_by_keyboard_keeps_the_focus(page: Page, place: str, head: str) -> None:
     choose(page, "layer", "1")
     page.evaluate("document.querySelector('#grid-values').open = true")
-    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.wait_for_function("document.querySelectorAll('#grid-values tbody tr').length === 12")
     page.evaluate(f"[...document.querySelectorAll('{place} a')].find((a) => a.textContent === '{head}').focus()")
-    page.press("Enter")
-    page.until(f"location.hash.includes('head={head}')")
-    settled(page)
+    page.keyboard.press("Enter")
+    moved(page, head)
     focused = "document.activeElement"
     assert page.evaluate(f"[{focused}.textContent, {focused}.closest('{place}') !== null]") == [head, True]
 
@@ -243,12 +237,12 @@ def test_the_focus_goes_to_the_title_where_its_link_is_gone(page: Page) -> None:
     choose(page, "model", "partial")
     choose(page, "model", "whole")
     page.evaluate("document.querySelector('#grid-values').open = true")
-    page.until("document.querySelectorAll('#grid-values tbody tr').length === 12")
+    page.wait_for_function("document.querySelectorAll('#grid-values tbody tr').length === 12")
     page.evaluate("[...document.querySelectorAll('#grid-values a')].find((a) => a.textContent === 'L1H1').focus()")
     page.evaluate("history.back()")
-    page.until("location.hash.includes('model=partial')")
+    page.wait_for_function("location.hash.includes('model=partial')")
     settled(page)
-    page.until("document.activeElement.id === 'head-title'")
+    page.wait_for_function("document.activeElement.id === 'head-title'")
 
 
 def test_heads_left_out_are_grey_and_cannot_be_chosen(page: Page) -> None:
@@ -259,8 +253,8 @@ def test_heads_left_out_are_grey_and_cannot_be_chosen(page: Page) -> None:
     assert layers == ["0", "2"]
     page.evaluate("document.querySelector('#grid-keys').focus()")
     choose(page, "layer", "0")
-    page.press("ArrowUp")
-    page.until("location.hash.includes('head=L2')")
+    page.keyboard.press("ArrowUp")
+    page.wait_for_function("location.hash.includes('head=L2')")
 
 
 def test_a_model_of_one_layer_is_repaired_by_the_norm_alone(page: Page) -> None:
