@@ -1,6 +1,5 @@
 """What a reader of the explorer does and sees."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -108,7 +108,11 @@ def others() -> dict[str, pl.DataFrame]:
     return found | {claim_statistics.NEURON_STATISTICS: of_neurons()}
 
 
-SHARES = {"scale_falls": 0.5, "overcorrected": 0.02, "mirrored": 0.04}  # a tenth of the layer, and this for the second head
+SHARES = {
+    "scale_falls": 0.5,
+    "overcorrected": 0.02,
+    "mirrored": 0.04,
+}  # a tenth of the layer, and this for the second head
 SPREAD = {(2, 0): 1.4, (2, 1): 0.31, (3, 0): 0.0, (3, 1): 0.4}
 
 

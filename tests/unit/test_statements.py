@@ -34,7 +34,9 @@ def test_a_sentence_says_in_how_many_models_its_claim_held(verdicts: list[str], 
 def test_a_comparison_needs_the_intervals_apart() -> None:
     larger = {"x": {"larger": ["a", "b"]} | WORDS}
     assert statements(larger, [claim("a", "held", low=2, high=3), claim("b", "held")]) == {"x": "all 1"}
-    assert statements(larger, [claim("a", "held", low=0.9, high=3), claim("b", "held")]) == {"x": "none of 1, against it 0"}
+    assert statements(larger, [claim("a", "held", low=0.9, high=3), claim("b", "held")]) == {
+        "x": "none of 1, against it 0"
+    }
 
 
 def test_a_sentence_without_the_wording_that_results_call_for_stops_the_build() -> None:

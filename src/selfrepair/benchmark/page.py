@@ -49,7 +49,8 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
         _differences(methods.filter(pl.col("method") != "sweep")),
         "## Only selected tokens",
         "`measure: selected` ablates each head only in rows that hold one of its top tokens, or one that bootstrap "
-        "replicates select, as far as the last of them, and in the rows of the control sample. On the first shard of the default run, both modes in turn:",
+        "replicates select, as far as the last of them, and in the rows of the control sample. On the first shard of "
+        "the default run, both modes in turn:",
         _selected(tables["selected"]),
         "## How the cost grows",
         "The prediction is the time of the base, where the two are equal, by the minimal arithmetic. Tokens are "

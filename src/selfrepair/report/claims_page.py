@@ -107,12 +107,13 @@ judges all of them, and the verdicts are in
     snakemake --cores all results/demo/tables/claims.csv
 
 A claim *held* for a model if its statistic meets the rule with its whole 95 % interval, and lies beyond its null with
-the whole interval of the difference. The null is the statistic in the model's *twin*, whose weight tensors are
-shuffled (64 rows of tokens by default). Erasure and overcorrection are compared with their *mirror* in the same model,
-which chance would make as frequent, heavy tails with *exponential* importance. It *did not hold* if an interval lies wholly on the other side; else it is *undecided*. The verdict on the
-paper is about the paper's models, which are recognised by commit, weights or shape; that on all others says whether
-the finding generalises. A rule that asks for a published value asks other models for its sign. Statistics are
-computed on the run and on each of its bootstrap replicates, which gives their intervals. Definitions:
+the whole interval of the difference. The null is the statistic in the model's *twin*, whose weight tensors are shuffled
+(64 rows of tokens by default). Erasure and overcorrection are compared with their *mirror* in the same model, which
+chance would make as frequent, heavy tails with *exponential* importance. It *did not hold* if an interval lies wholly
+on the other side; else it is *undecided*. The verdict on the paper is about the paper's models, which are recognised by
+commit, weights or shape; that on all others says whether the finding generalises. A rule that asks for a published
+value asks other models for its sign. Statistics are computed on the run and on each of its bootstrap replicates, which
+gives their intervals. Definitions:
 [`experiments.md`](experiments.md).
 """
 
