@@ -14,10 +14,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from pin_environments import canonical
+from workflow_rules import workflow_rules
 
 from selfrepair.claims.published import COLUMNS
 from tests.helpers.hub_double import Hub, serving
-from tests.helpers.workflow_rules import workflow_rules
 from tests.unit.test_environments import KINDS, pins
 from tests.workflow.conftest import CONFIG, ROOT, Clone, environment, fresh_clone
 

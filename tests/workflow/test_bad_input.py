@@ -57,12 +57,12 @@ CONFIGS = {
     "missing model directory": (add_model(path="no/such"), ["models.broken", "no/such does not exist"]),
     "hub and path": (
         add_model(hub="a/b", path="c"),
-        ["models.broken", "A local directory (`path`), or a model of a hub"],
+        ["models.broken", "A local directory or GGUF file (`path`), a model of a hub"],
     ),
     "revision and resolve": (add_model(hub="a/b", revision="0" * 40, resolve="main"), ["models.broken", "`resolve`"]),
     "missing reference": (lambda c: c.update(reference="no.csv"), ["reference: no.csv does not exist"]),
     "as published, with LayerNorm": (
-        lambda c: c["models"]["tiny-gpt2"].update(authors_units=True),
+        lambda c: c["models"]["tiny-gpt2"].update(as_published=True),
         ["models.tiny-gpt2", "RMSNorm only", "`gpt2`"],
     ),
     "short revision": (add_model(hub="a/b", revision="main"), ["models.broken", "revision"]),
@@ -157,7 +157,8 @@ def test_what_was_fetched_at_another_commit_than_the_locks_is_not_used(project: 
 def test_the_papers_models_are_planned_without_any_of_them_here(project: Clone, config: str) -> None:
     models = yaml.safe_load((project.root / config).read_text())["models"]
     plan = project.plan(config)
-    assert plan["fetch_model"] == plan["fold_model"] == len(models)
+    assert plan["fetch_model"] == len(models)
+    assert plan["fold_model"] == 2 * len(models), "each has a null twin"
     assert plan["fetch_corpus"] == 1
 
 

@@ -31,7 +31,9 @@ def test_editing_a_figure_reruns_that_figure_and_what_cites_it(finished: Clone) 
 def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -> None:
     finished.edit("src/selfrepair/ablation/sweep.py", append)
     plan = finished.plan()
-    assert plan["ablate_heads"] == 8 and plan["summarise_heads"] == 4
+    assert plan["ablate_heads"] == 12 and plan["summarise_heads"] == 6, (
+        "of two models and, by one ablation, their twins"
+    )
     assert {"figure_self_repair_by_depth", "table_heads", "check_claims", "write_report"} <= set(plan)
     assert not BEFORE_ABLATION & set(plan)
 
@@ -76,7 +78,7 @@ def test_device_memory_and_the_order_of_heads_measure_nothing_again(finished: Cl
 def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> None:
     config = finished.configure("top.yaml", lambda c: c["analysis"].update(top_fraction=0.05))
     plan = finished.plan(config)
-    assert plan["measure_clean"] == 2 and plan["ablate_heads"] == 8
+    assert plan["measure_clean"] == 4 and plan["ablate_heads"] == 12
     assert not {"sample_tokens", "fold_model"} & set(plan)
 
 
@@ -85,8 +87,8 @@ def test_adding_a_model_runs_that_model_and_what_spans_models(finished: Clone) -
     config = finished.configure("more.yaml", lambda c: c["models"].update({"tiny-llama": {"path": path}}))
     plan = finished.plan(config)
     for rule in ("sample_tokens", "fold_model", "measure_clean"):
-        assert plan[rule] == 1
-    assert plan["ablate_heads"] == 4 and plan["figure_self_repair_by_depth"] == 1
+        assert plan[rule] == 2, "of the model and its null twin"
+    assert plan["ablate_heads"] == 6 and plan["figure_self_repair_by_depth"] == 1
 
 
 def test_touching_everything_reruns_nothing(finished: Clone) -> None:
@@ -131,7 +133,7 @@ def test_a_model_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:
     hub = {"hub": "owner/some.model", "revision": "0" * 40}
     config = clone.configure("hub.yaml", lambda c: c["models"].update({"some.model": hub}))
     plan = clone.plan(config)
-    assert plan["fetch_model"] == 1 and plan["sample_tokens"] == 3 and plan["fold_model"] == 3
+    assert plan["fetch_model"] == 1 and plan["sample_tokens"] == plan["fold_model"] == 2 * 3
 
 
 def test_a_corpus_of_a_hub_is_fetched_at_its_revision(clone: Clone) -> None:

@@ -7,30 +7,23 @@ from docutils import nodes
 from docutils.parsers.rst import Directive, directives
 from snakemake.io import report
 
+from selfrepair.report.captions import caption_of
+
 FIGURE_SUFFIXES = ["json", "pdf", "svg", "png", "html"]
 CAPTIONS = yaml.safe_load(Path("workflow/report/captions.yaml").read_text())
 TEMPLATE = "../report/caption.rst"  # as seen from workflow/rules
 
 
 def figure_files(name: str) -> list[str]:
-    """Files of a figure, of which the report shows the SVG.
-
-    Args:
-        name: without suffix; it may hold the wildcards `model` and `ablation`.
-    """
+    """Files of a figure, named without suffix, of which the report shows the SVG."""
     files = {suffix: f"<results>/figures/{name}.{suffix}" for suffix in FIGURE_SUFFIXES}
     return list((files | {"svg": shown(files["svg"])}).values())
 
 
 def shown(path: str) -> str:
     """Mark an output file for the report, under the section and title of its caption."""
-    texts = CAPTIONS[kind(path)]
-    return report(path, caption=TEMPLATE, category=texts["section"], labels={"title": texts["title"]})
-
-
-def kind(path: str) -> str:
-    """Name of a figure or table without what it is of: key of its caption."""
-    return Path(path).name.split(".")[0]
+    section, title, _ = caption_of(Path(path), CAPTIONS)
+    return report(path, caption=TEMPLATE, category=section, labels={"title": title})
 
 
 class Caption(Directive):
@@ -40,7 +33,7 @@ class Caption(Directive):
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        return [nodes.paragraph(text=CAPTIONS[kind(self.arguments[0])]["caption"])]
+        return [nodes.paragraph(text=caption_of(Path(self.arguments[0]), CAPTIONS).text)]
 
 
 directives.register_directive("caption", Caption)

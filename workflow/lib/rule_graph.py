@@ -6,11 +6,11 @@ that a longer way implies. Colours stand for the environments in which the rules
 
 import re
 import sys
-from pathlib import Path
+
+from workflow_rules import workflow_rules
 
 Edges = set[tuple[str, str]]
 GROUPS = {"figure_": "figure_*", "table_": "table_*"}
-MADE_IN_LOOPS = {"figure_*": "draw", "table_*": "analyse"}
 COLOURS = {
     "measure": "#dbe9f6",
     "analyse": "#e2f0d9",
@@ -46,15 +46,6 @@ def to_dot(edges: Edges, environments: dict[str, str]) -> str:
     return "\n".join([HEAD.rstrip(), *nodes, *arrows, "}", ""])
 
 
-def environments_of_rules(rules: Path = Path("workflow/rules")) -> dict[str, str]:
-    """Kind of environment of each rule; rules that are made in a loop are named by their group."""
-    pattern = r"^rule (\w+):.*?code\(\"\w+\", \"(\w+)\"\)"
-    text = "\n".join(path.read_text() for path in sorted(rules.glob("*.smk")))
-    analyses = re.findall(r'^    "(\w+)": dict\(\n        function=.*\n(?:        kind="(\w+)")?', text, re.MULTILINE)
-    written = dict(re.findall(pattern, text, re.MULTILINE | re.DOTALL))
-    return written | MADE_IN_LOOPS | {rule: kind or "analyse" for rule, kind in analyses}
-
-
 def group(rule: str) -> str:
     """Name of the node that stands for a rule."""
     return next((group for prefix, group in GROUPS.items() if rule.startswith(prefix)), rule)
@@ -65,4 +56,5 @@ def _reaches(start: str, end: str, edges: Edges) -> bool:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(to_dot(readable(read_edges(sys.stdin.read())), environments_of_rules()))
+    environments = {rule.name: rule.environment for rule in workflow_rules()}
+    sys.stdout.write(to_dot(readable(read_edges(sys.stdin.read())), environments))

@@ -21,7 +21,7 @@ INTERMEDIATE = [
     *expand(
         "<results>/ablation/{model}/clean/{file}",
         model=MEASURED,
-        file=["selected.parquet", "means.safetensors"],
+        file=["candidates.parquet", "selected.parquet", "means.safetensors"],
     ),
     *MEASUREMENTS.values(),
     *expand(

@@ -18,6 +18,7 @@ from selfrepair.claims.published import AUTHORS_WORDS
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
+from selfrepair.report.captions import caption_of
 from selfrepair.report.claims_table import in_others
 
 MISSING = "\u2013"
@@ -65,12 +66,8 @@ def figure(path: Path, captions: dict[str, dict[str, str]]) -> Figure:
     Raises:
         KeyError: there is no caption for this kind of figure.
     """
-    kind, *rest = path.stem.split(".")
-    if kind not in captions:
-        raise KeyError(f"no caption for figures named {kind}; there are captions for {', '.join(captions)}")
-    names = {"ablation": rest.pop() if "{ablation}" in captions[kind]["title"] else "", "model": ".".join(rest)}
-    title, caption = (captions[kind][part].format(**names) for part in ("title", "caption"))
-    return Figure(path.stem, captions[kind]["section"], inline_svg(path.read_text(), path.stem, title), title, caption)
+    section, title, text = caption_of(path, captions)
+    return Figure(path.stem, section, inline_svg(path.read_text(), path.stem, title), title, text)
 
 
 def shown(paths: list[Path], captions: dict[str, dict[str, str]]) -> list[Shown]:
