@@ -129,7 +129,9 @@ def test_sums_of_selected_mode_are_of_the_control_rows(model, sampled, clean_row
 def test_selected_mode_computes_less(model, sampled, clean_rows, monkeypatch):
     passed = []
     original = ablation.sweep
-    monkeypatch.setattr(ablation, "sweep", lambda *args: passed.append(args[4].n_tokens) or original(*args))
+    monkeypatch.setattr(
+        ablation, "sweep", lambda *args, **named: passed.append(args[4].n_tokens) or original(*args, **named)
+    )
     run(model, sampled, clean_rows)
     whole = sum(passed)
     passed.clear()

@@ -12,6 +12,7 @@ from selfrepair.ablation.sweep import measure
 from selfrepair.benchmark.authors import AuthorsProcedure
 from selfrepair.benchmark.compare import check_agreement, compare_methods, largest_differences, spread_heads
 from selfrepair.benchmark.costs import count_weights, extrapolate_costs
+from selfrepair.benchmark.coverage import coverage, synthetic
 from selfrepair.benchmark.effects import boot_bridge, effects_of
 from selfrepair.benchmark.flops import attention_flops, mlp_flops, sweep_flops
 from selfrepair.benchmark.growth import Point, measure_growth, points
@@ -158,6 +159,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
         "precision": compare_precisions(model, tokens, row_before(4), "random"),
         "loading": frame(pl.DataFrame(measure_loading(GATED, ["bfloat16"], folder / "llama")).to_dict(), LOADING),
         "costs": extrapolate_costs(methods),
+        "coverage": coverage(synthetic("synthetic", 0.7, 8, documents=200), documents=30, texts=2, replicates=20),
     }
     for name, table in made.items():
         write_table(table, folder / f"{name}.csv")

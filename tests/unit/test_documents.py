@@ -9,12 +9,12 @@ import pytest
 import yaml
 from checks import fill_in
 from test_claims import measured
+from workflow_rules import workflow_rules
 
 import selfrepair
 from selfrepair.claims.statistics import STATISTICS, Tables, measure
 from selfrepair.claims.verdicts import Claim
 from selfrepair.report import claims_page
-from tests.helpers.workflow_rules import workflow_rules
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

@@ -10,8 +10,7 @@ import yaml
 from closure import closure
 from packaging.requirements import Requirement
 from pin_environments import KINDS, PIP, PYTHON, brought_along, canonical, environment, locked_versions
-
-from tests.helpers.workflow_rules import workflow_rules
+from workflow_rules import workflow_rules
 
 ROOT = Path(__file__).parents[2]
 LOCKED = locked_versions(ROOT / "envs/requirements.lock", ROOT / "envs/torch.txt")

@@ -8,8 +8,7 @@ import yaml
 from pin_environments import canonical, locked_versions
 from safetensors.torch import save_file
 from settings import BASE_MB, UNKNOWN_WEIGHTS_MB, Settings
-
-from tests.helpers.workflow_rules import workflow_rules
+from workflow_rules import workflow_rules
 
 ROOT = Path(__file__).parents[2]
 

@@ -95,8 +95,8 @@ def run_clean(
 
 def read_clean(folder: Path) -> CleanRun:
     """Read what `measure_clean` wrote."""
-    tables = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "candidates", "selected"))
-    return CleanRun(*tables, load_file(folder / "means.safetensors")["z"])
+    tables = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "candidates", "selected")}
+    return CleanRun(**tables, means=load_file(folder / "means.safetensors")["z"])
 
 
 def measure_clean(

@@ -138,7 +138,7 @@ def add_to_stream(
     factors = torch.tensor(strengths, dtype=model.dtype, device=model.device)
     clean = model.embed(tokens[:, : int(pos.max()) + 1])
     names = tuple(name for name in DIRECTIONS if name != "other" or other is not None)
-    effect, changed, streams = None, [], None
+    effect, changed, streams = None, [], torch.empty(0)
     for index, block in enumerate(model.layers):
         qkv = model.qkv(block, clean.flatten(0, 1)).unflatten(0, clean.shape[:2])
         z = model.attend(block, qkv)
@@ -151,11 +151,11 @@ def add_to_stream(
             added = factors[:, None, None] * torch.stack([vectors[name] for name in names])[:, None]
             streams = (clean[each, pos] + added).flatten(0, 1)
         if index >= layer:
-            new_z = []
+            moved = []
             for stream in streams:
                 qkv[each, pos] = model.qkv(block, stream)  # the clean values are not needed any more
-                new_z.append(model.attend(block, qkv)[each, pos])
-            new_z = torch.stack(new_z)
+                moved.append(model.attend(block, qkv)[each, pos])
+            new_z = torch.stack(moved)
             if index == layer:
                 changed = torch.stack([(model.head_out(block, head, one[:, head]) * v).sum(-1) for one in new_z])
             streams, _ = model.resid_post(block, streams, model.attention_out(block, new_z))

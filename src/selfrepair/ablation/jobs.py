@@ -31,7 +31,8 @@ class AblationJobs:
     def all_pairs(heads: list[tuple[int, int]], rows: Int[Tensor, " row"], length: int) -> "AblationJobs":
         """All heads in all rows, over the whole length."""
         place = torch.tensor(heads).view(-1, 2).repeat_interleave(len(rows), 0)
-        return AblationJobs(*place.T, rows.repeat(len(heads)), torch.full((len(place),), length))
+        layer, head = place.T
+        return AblationJobs(layer, head, rows.repeat(len(heads)), torch.full((len(place),), length))
 
     @staticmethod
     def covering(
@@ -42,7 +43,8 @@ class AblationJobs:
         last = (wanted * torch.arange(1, n_pos + 1)).amax(-1)
         job, row = last.nonzero(as_tuple=True)
         length = (-(-last[job, row] // ROUNDED) * ROUNDED).clamp(max=n_pos)
-        return AblationJobs(*torch.tensor(heads).view(-1, 2)[job].T, rows[row], length)
+        layer, head = torch.tensor(heads).view(-1, 2)[job].T
+        return AblationJobs(layer, head, rows[row], length)
 
     def __len__(self) -> int:
         return len(self.layer)

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Ablation = Literal["resample", "zero", "mean"]
-ABLATIONS: tuple[str, ...] = get_args(Ablation)
+ABLATIONS: tuple[Ablation, ...] = get_args(Ablation)
 
 
 def replacement(

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Measured = Literal["all", "selected"]  # which tokens of a run are ablated
-MEASURED: tuple[str, ...] = get_args(Measured)
+MEASURED: tuple[Measured, ...] = get_args(Measured)
 PENDING = 2**12  # tokens collected before the best are sought anew
 
 

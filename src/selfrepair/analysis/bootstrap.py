@@ -84,7 +84,8 @@ class Estimate:
     @property
     def percentiles(self) -> tuple[Float[np.ndarray, " *item"], Float[np.ndarray, " *item"]]:
         """Plain percentiles of the replicates: the 95 % interval of a statistic that jumps, such as a place."""
-        return tuple(self._quantile(np.full(self.value.shape, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        low, high = (self._quantile(np.full(self.value.shape, p)) for p in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        return low, high
 
     def interval_of_share(
         self, independent: Float[np.ndarray, " *item"]

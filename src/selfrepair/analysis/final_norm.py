@@ -14,6 +14,7 @@ responders.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -123,25 +124,27 @@ _SPLIT |= {(name, CLEAN): name for name in NORM_PARTS}
 _SUMMED = ["ratio", "above_1", "direct_effect", *_SPLIT.values()]
 
 
-def _describe(labels: dict[str, str | int], grouping: Grouping, of_groups: Totals) -> pl.DataFrame:
-    wanted = [(None, "scale_ratio", "mean", "ratio", "n"), (None, "scale_ratio", "above_1", "above_1", "n")]
-    for (quantity, accounting), column in _SPLIT.items():
-        wanted += [(accounting, quantity, "mean", column, "n")]
-        wanted += [(accounting, quantity, "share", column, "direct_effect")]
+def _describe(labels: dict[str, Any], grouping: Grouping, of_groups: Totals) -> pl.DataFrame:
+    wanted: list[tuple[str | None, str, str, str, str]] = [
+        (None, "scale_ratio", "mean", "ratio", "n"),
+        (None, "scale_ratio", "above_1", "above_1", "n"),
+    ]
+    for (quantity, by), column in _SPLIT.items():
+        wanted += [(by, quantity, "mean", column, "n"), (by, quantity, "share", column, "direct_effect")]
     counts = of_groups.counts
     tables = []
     for accounting, quantity, statistic, column, over in wanted:
         estimate = of_groups.ratio([column], over)[:, 0]
         low, high = estimate.interval_of_share(counts["n_effective"]) if statistic == "above_1" else estimate.interval
         same = labels | {"accounting": accounting, "quantity": quantity, "statistic": statistic}
-        columns = {name: [value] * len(grouping.groups) for name, value in same.items()}
+        columns: dict[str, Any] = {name: [value] * len(grouping.groups) for name, value in same.items()}
         columns |= {name: [getattr(group, name) for group in grouping.groups] for name in ("heads", "layer", "head")}
         columns |= {"value": estimate.value, "low": low, "high": high, **counts}
         tables.append(frame(columns, NORM))
     return pl.concat(tables)
 
 
-def _histogram(labels: dict[str, str | int], tokens: pl.DataFrame) -> pl.DataFrame:
+def _histogram(labels: dict[str, Any], tokens: pl.DataFrame) -> pl.DataFrame:
     bins = (pl.col("ratio") / RATIO_BIN).floor().cast(pl.Int32).alias("bin")
     counts = tokens.group_by("layer", "head", bins).agg(pl.len().alias("count")).sort("layer", "head", "bin")
     named = {name: [labels[name]] * len(counts) for name in ("model", "ablation", "tokens")}

@@ -6,13 +6,12 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from selfrepair.ablation.schema import CLIPPED, EFFECTS
+from selfrepair.ablation import schema
 from selfrepair.analysis.bootstrap import Estimate
 from selfrepair.analysis.by_document import Head, Selection, Totals, top_totals
 
-EFFECTS = list(EFFECTS)
+EFFECTS, CLIPPED = list(schema.EFFECTS), list(schema.CLIPPED)
 PARTS = [name.removeprefix("clipped_") for name in CLIPPED]  # what a share of the direct effect is taken of
-CLIPPED = list(CLIPPED)
 
 
 class Described(NamedTuple):

@@ -6,6 +6,7 @@ attention do its work already a layer earlier; does a head write less when its o
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ SCALES = {"clean": "new_direct_effect", "perturbed": "new_direct_effect_perturbe
 SQUARES = ("direct_effect_squared", "moved_squared", "direct_effect_moved")
 HALF = 0.5  # a share above it is most
 
-Row = tuple[object, ...]
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ def _moving(tokens: str, moves: _Moves) -> tuple[list[Row], dict[str, Estimate]]
     rows: list[Row] = []
     for quantity, estimate in estimates.items():
         for index, numbers in enumerate(_numbers(estimate)):
-            layer, head = int(moves.layer[index]) - 1, int(moves.head[index])
-            facts = (layer, bool(moves.marked[index]), int(moves.ablated_head[index]), head)
-            rows.append((*facts, tokens, quantity, *numbers, int(n_tokens[index]), int(n_documents[index])))
+            moved_head = (int(moves.layer[index]) - 1, bool(moves.marked[index]), int(moves.ablated_head[index]))
+            counts = int(n_tokens[index]), int(n_documents[index])
+            rows.append((*moved_head, int(moves.head[index]), tokens, quantity, *numbers, *counts))
     judged = {}
     for layer, members in [*moves.layers, (None, np.arange(len(moves.layer)))]:
         pair = (estimates[name][members] for name in CHANGES[1:])
@@ -139,7 +140,7 @@ def _simulated(tokens: str, moves: _Moves) -> tuple[list[Row], Estimate]:
     rows: list[Row] = []
     n_tokens, n_documents = moves.counts
 
-    def add(quantity: str, layer: int, head: int | None, estimate: Estimate, index: int) -> None:
+    def add(quantity: str, layer: int, head: int | None, estimate: Estimate, index: Any) -> None:
         counts = int(n_tokens[index]), int(n_documents[index])
         rows.extend((layer, head, tokens, quantity, *numbers, *counts) for numbers in _numbers(estimate))
 
@@ -190,14 +191,14 @@ def _repression(additions: pl.DataFrame, draws: Draws) -> tuple[list[Row], list[
             counts = int(n.sum()), int((n.sum(1) > 0).sum())
             rows += [(None, None, *facts, "ratio", *numbers, *counts) for numbers in _numbers(ratio.mean(0))]
             below = ratio.map(lambda samples: np.where(np.isnan(samples), np.nan, samples < 1).mean(1))
-            numbers = (float(end) for end in (below.value, *below.interval_of_heads(len(heads))))
-            rows.append((None, None, *facts, "share_repressed", *numbers, *counts))
+            ends = (float(end) for end in (below.value, *below.interval_of_heads(len(heads))))
+            rows.append((None, None, *facts, "share_repressed", *ends, *counts))
         for strength in dict.fromkeys(strength for _, strength in sums):
             own, beyond = mean["own", strength], mean["own", strength] - mean["random", strength]
             n = sums["own", strength]["n"]
-            facts = ("own", strength, scale, "ratio_beyond_random")
             counts = int(n.sum()), int((n.sum(1) > 0).sum())
-            rows += [(None, None, *facts, *numbers, *counts) for numbers in _numbers(beyond)]
+            beyond_random = (None, None, "own", strength, scale, "ratio_beyond_random")
+            rows += [(*beyond_random, *numbers, *counts) for numbers in _numbers(beyond)]
             verdicts.append(_repressed(f"repression_ratio.{scale}_scale.x{strength:g}", own, beyond))
     return rows, verdicts
 
@@ -227,11 +228,11 @@ def _correlation(x: Estimate, y: Estimate) -> Estimate:
 
 def _numbers(estimate: Estimate) -> list[tuple[float, float, float]]:
     """Value and ends of the interval of each item."""
-    ends = estimate.interval
-    return [tuple(map(float, item)) for item in zip(*map(np.atleast_1d, (estimate.value, *ends)), strict=True)]
+    value, low, high = map(np.atleast_1d, (estimate.value, *estimate.interval))
+    return [(float(v), float(lo), float(hi)) for v, lo, hi in zip(value, low, high, strict=True)]
 
 
-def _frame(rows: Sequence[Row], labels: dict[str, str | int], schema: dict[str, Column]) -> pl.DataFrame:
+def _frame(rows: Sequence[Row], labels: dict[str, Any], schema: dict[str, Column]) -> pl.DataFrame:
     """Rows of a table's columns that are not the same in all of them, in the order of the schema."""
     names = [name for name in schema if name not in labels]
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

@@ -5,6 +5,7 @@ Denominators are named: `repair_mlp` sums all MLPs, as the original's does thoug
 (pitfall:top-count), and the clean direct effect of an MLP is called clean (pitfall:colour-label).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,14 +93,16 @@ class _Tokens:
         """Tokens of each document."""
         return np.bincount(self.document, minlength=len(self.draws.documents)).astype(np.float64)
 
-    def table(self, schema: dict[str, Column], estimate: Estimate, share: bool = True, **columns: Any) -> pl.DataFrame:
+    def table(
+        self, schema: dict[str, Column], estimate: Estimate, columns: Mapping[str, Any], share: bool = True
+    ) -> pl.DataFrame:
         """A table of an estimate, one row per item; `share` if items are shares of tokens."""
         independent = np.full(estimate.value.shape, effective(self.counts))
         low, high = estimate.interval_of_share(independent) if share else estimate.interval
         size = len(estimate.value)
         same = self.labels | {"n_tokens": len(self.rows), "n_documents": len(np.unique(self.document))}
         same = {name: [value] * size for name, value in same.items() if name in schema and name not in columns}
-        return frame(same | columns | {"value": estimate.value, "low": low, "high": high}, schema)
+        return frame(same | dict(columns) | {"value": estimate.value, "low": low, "high": high}, schema)
 
 
 def neurons_of_files(
@@ -170,8 +173,10 @@ def _sparsity(group: _Tokens) -> pl.DataFrame:
     return group.table(
         NEURON_SPARSITY,
         group.mean(np.concatenate(above, 1).astype(float)),
-        threshold=np.repeat(THRESHOLDS, LISTED_NEURONS),
-        rank=np.tile(np.arange(LISTED_NEURONS), len(THRESHOLDS)),
+        {
+            "threshold": np.repeat(THRESHOLDS, LISTED_NEURONS),
+            "rank": np.tile(np.arange(LISTED_NEURONS), len(THRESHOLDS)),
+        },
     )
 
 
@@ -185,8 +190,8 @@ def _histogram(group: _Tokens, share: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     place = np.minimum((values / top * bins).astype(int), bins - 1)
     shares = group.mean(np.eye(bins)[place])
     quantity = {"quantity": [share] * bins, "bin_low": edges[:-1], "bin_high": edges[1:]}
-    histogram = group.table(NEURON_HISTOGRAMS, shares, **quantity)
-    return histogram, group.table(NEURON_SHARES, group.mean(values[:, None]), share=False, quantity=[share])
+    histogram = group.table(NEURON_HISTOGRAMS, shares, quantity)
+    return histogram, group.table(NEURON_SHARES, group.mean(values[:, None]), {"quantity": [share]}, share=False)
 
 
 def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
@@ -194,7 +199,7 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     direct, change = group["neuron_direct_effect"][:, 0], group["neuron_change"][:, 0]
     shares = {"first_erasing": direct < 0, "first_anti_erasing": (direct < 0) & (change > 0)}
     tables = [
-        group.table(NEURON_SHARES, group.mean(ranked_first[:, None].astype(float)), quantity=[name])
+        group.table(NEURON_SHARES, group.mean(ranked_first[:, None].astype(float)), {"quantity": [name]})
         for name, ranked_first in shares.items()
     ]
     net = group.where(group["mlp_change"] != 0)
@@ -202,7 +207,7 @@ def _first_ranked(group: _Tokens) -> list[pl.DataFrame]:
     if len(ratio):
         middle = median(ratio, net.draws.weights.T[net.document])
         estimate = net.draws.estimate(middle[:, None])
-        tables.append(net.table(NEURON_SHARES, estimate, share=False, quantity=["median_positive_over_net"]))
+        tables.append(net.table(NEURON_SHARES, estimate, {"quantity": ["median_positive_over_net"]}, share=False))
     return tables
 
 
@@ -226,8 +231,8 @@ def _frequency(group: _Tokens, neurons: pl.DataFrame) -> pl.DataFrame:
     return group.table(
         NEURON_FREQUENCY,
         group.mean(_among_first(group, often["neuron"].to_numpy())),
-        place=np.arange(len(often)),
-        **{name: often[name] for name in ("neuron", "first", "direct_effect", "change", "anti_erasing")},
+        {name: often[name] for name in ("neuron", "first", "direct_effect", "change", "anti_erasing")}
+        | {"place": np.arange(len(often))},
     )
 
 
@@ -254,7 +259,7 @@ def _erasure(
         columns = {name: [neuron[name]] for name in ("neuron", "direct_effect", "anti_erasing")}
         columns |= {"place": [place], "ablated_direct_effect": [neuron["direct_effect"] + neuron["change"]]}
         columns |= {f"context_{i + 1}": [shown[i] if i < len(shown) else None] for i in range(CONTEXTS)}
-        tables.append(group.table(ERASURE_NEURONS, frequency, **columns))
+        tables.append(group.table(ERASURE_NEURONS, frequency, columns))
     return pl.concat(tables)
 
 

@@ -15,6 +15,7 @@ variance would: what a partner does to a whole row alike would count as the docu
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -89,7 +90,7 @@ def _in_zones(tokens: pl.DataFrame) -> pl.DataFrame:
     return tokens.with_columns(positive=effect > 0, **{name: (effect > 0) & zone for name, zone in zones.items()})
 
 
-def _zones(labels: dict[str, str | int], of_heads: Totals, grouping: Grouping) -> pl.DataFrame:
+def _zones(labels: dict[str, Any], of_heads: Totals, grouping: Grouping) -> pl.DataFrame:
     of_groups = of_heads.grouped(grouping.members)
     shares, counts = of_groups.ratio(ZONES, "positive"), of_groups.counts
     low, high = shares.interval_of_share(np.repeat(counts["n_effective"][:, None], len(ZONES), axis=1))
@@ -100,7 +101,7 @@ def _zones(labels: dict[str, str | int], of_heads: Totals, grouping: Grouping) -
     return _table(labels, ["heads", "layer", "head"], rows)
 
 
-def _components(labels: dict[str, str | int], of_head: pl.DataFrame, draws: Draws) -> pl.DataFrame:
+def _components(labels: dict[str, Any], of_head: pl.DataFrame, draws: Draws) -> pl.DataFrame:
     values = of_head.pivot("partner", index=["row", "pos", "document"], values="self_repair", sort_columns=True)
     documents = draws.at(values["document"])
     counts = counted(np.bincount(documents, minlength=len(draws.documents))[:, None].astype(np.float64))
@@ -113,7 +114,7 @@ def _components(labels: dict[str, str | int], of_head: pl.DataFrame, draws: Draw
     return _table(labels, [], rows)
 
 
-def _table(labels: dict[str, str | int], index: list[str], rows: list[tuple]) -> pl.DataFrame:
+def _table(labels: dict[str, Any], index: list[str], rows: list[tuple]) -> pl.DataFrame:
     names = [*index, "quantity", "value", "low", "high", "n_tokens", "n_documents", "n_effective"]
     columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     counts = {name: [int(count) for count in columns[name]] for name in ("n_tokens", "n_documents")}

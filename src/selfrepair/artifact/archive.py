@@ -54,7 +54,7 @@ def archive_run(crate: Crate, output: Path) -> Archived:
     if problem := next((check for check in check_files(crate) if check.problem is not None), None):
         raise ArchiveError(f"{problem.what}: {problem.problem}")
     root = f"selfrepair-{crate.run_record['config']['run']}"
-    time = int(git("show", "--no-patch", "--format=%ct", commit))
+    time = int(git("show", "--no-patch", "--format=%ct", commit) or 0)
     with tempfile.TemporaryFile() as file:
         subprocess.run(["git", "archive", "--format=tar", commit], stdout=file, check=True)
         file.seek(0)
@@ -104,14 +104,20 @@ class _Member:
 
     @staticmethod
     def of(path: Path) -> "_Member":
-        return _Member(path.stat().st_size, partial(path.open, "rb"))
+        return _Member(path.stat().st_size, lambda: path.open("rb"))
 
 
 def _committed(packed: tarfile.TarFile) -> Iterator[tuple[str, _Member]]:
     """The files of the commit, of what `git archive` wrote."""
     for entry in packed:
         if entry.isfile():
-            yield entry.name, _Member(entry.size, partial(packed.extractfile, entry), bool(entry.mode & 0o100))
+            yield entry.name, _Member(entry.size, partial(_opened, packed, entry), bool(entry.mode & 0o100))
+
+
+def _opened(packed: tarfile.TarFile, entry: tarfile.TarInfo) -> IO[bytes]:
+    file = packed.extractfile(entry)
+    assert file is not None  # a file, not a folder or a link
+    return file
 
 
 def _results(crate: Crate) -> Iterator[tuple[str, _Member]]:

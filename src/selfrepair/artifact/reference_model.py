@@ -67,7 +67,7 @@ class Recomputation:
             if name.rsplit(".", 1)[-1] in OUTPUT_PROJECTIONS and ("attn" in name or "attention" in name)
         ]
         self.projections = [named[name] for name in projections]
-        self.blocks = [named[re.match(r".*?\.\d+(?=\.)", name)[0]] for name in projections]
+        self.blocks = [named[re.sub(r"(\.\d+)\..*", r"\1", name, count=1)] for name in projections]
         outside = {name: module for name, module in named.items() if not re.search(r"\.\d+(\.|$)", name)}
         (self.norm,) = (module for name, module in outside.items() if name.rsplit(".", 1)[-1] in FINAL_NORMS)
         self.eps = getattr(self.norm, "eps", None) or self.norm.variance_epsilon
@@ -154,6 +154,7 @@ class Recomputation:
             case "zero":
                 new = bias.expand_as(old)
             case "mean":
+                assert mean_z is not None
                 new = mean_z[layer, head].expand_as(old)
         ablated = self.run(tokens, (layer, head, new))
         scale = self._scale(clean.resid)

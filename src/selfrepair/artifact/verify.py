@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfrepair.ablation.replacements import Ablation
 from selfrepair.artifact.crate import METADATA, Crate, files_in
 from selfrepair.core.files import git, modifications, sha256
 from selfrepair.models.directory import authors_units_measurements
@@ -28,7 +29,7 @@ class Check:
     problem: str | None = None
 
 
-def expected(config: dict[str, Any]) -> list[tuple[str, str]]:
+def expected(config: dict[str, Any]) -> list[tuple[str, Ablation]]:
     """Model and kind of ablation of each measurement that a configuration asks for, second ones included."""
     kinds, second = config["ablation"]["kinds"], authors_units_measurements(config["models"])
     measured = [(name, kind) for name in config["models"] for kind in kinds]

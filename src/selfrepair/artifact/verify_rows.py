@@ -114,7 +114,7 @@ def _check_sums(
     errors = {
         name: np.nan_to_num(np.abs(values[name] - anew[name].sum(0)).max(), nan=np.inf) for name in SAMPLED_EFFECTS
     }
-    worst = max(errors, key=errors.get)
+    worst = max(errors, key=lambda name: errors[name])
     size = f"largest deviation {errors[worst]:.1e} (allowed: {allowed:.1e})"
     if errors[worst] <= allowed:
         return Check(f"{what}: {place} recomputed over {count} tokens; {size}")

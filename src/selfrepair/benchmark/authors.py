@@ -6,7 +6,7 @@ every head of the model is stacked, scaled as a whole and projected.
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -51,16 +51,14 @@ class AuthorsProcedure:
         name = f"blocks.{layer}.attn.hook_z"
         _, corrupted = self.bridge.run_with_cache(self.corrupted)
 
-        def replace(z: Float[Tensor, "row pos head d_head"], hook: object) -> Float[Tensor, "row pos head d_head"]:
+        def replace(z: Float[Tensor, "row pos head d_head"], hook: Any) -> Float[Tensor, "row pos head d_head"]:
             z[:, :, head] = corrupted[name][:, :, head]
             return z
 
         with self.bridge.hooks(fwd_hooks=[(name, replace)]):
             return run()
 
-    def _direct_effects(
-        self, cache: object
-    ) -> tuple[Float[Tensor, "layer head row pos"], Float[Tensor, "layer row pos"]]:
+    def _direct_effects(self, cache: Any) -> tuple[Float[Tensor, "layer head row pos"], Float[Tensor, "layer row pos"]]:
         """Direct effects of every head and every MLP, always with the clean scale."""
         n_layers = self.bridge.cfg.n_layers
         heads = self._project(cache.stack_head_results(layer=-1))

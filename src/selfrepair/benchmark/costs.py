@@ -48,6 +48,6 @@ def extrapolate_costs(methods: pl.DataFrame) -> pl.DataFrame:
 
 def count_weights(model: FoldedModel) -> int:
     """Number of weights that a folded model holds."""
-    parts = [model, *model.layers]
-    values = [getattr(part, field.name) for part in parts for field in fields(part)]
+    values = [getattr(model, field.name) for field in fields(model)]
+    values += [getattr(layer, field.name) for layer in model.layers for field in fields(layer)]
     return sum(value.numel() for value in values if isinstance(value, Tensor))

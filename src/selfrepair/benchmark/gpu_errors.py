@@ -7,6 +7,7 @@ must be its own precision, whatever else is set.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -49,7 +50,7 @@ OTHERS = 2e-5  # largest error of what is not a sweep's, in float32
 D_IN, D_OUT = 576, 1536  # of the product
 PARTS = ("direct_effect", "delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm")
 SCALES = ("ablated_scale", "own_scale")
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def product_errors(device: str, precision: Precision) -> list[Row]:
@@ -63,10 +64,10 @@ def product_errors(device: str, precision: Precision) -> list[Row]:
         errors = []
         for where in (device, "cpu"):
             with asking_for_another(precision):
-                factors = (value.to(where) for value in (x.to(dtype_of(precision)), stored(weight, precision)))
-                product = linear(*factors, None if added is None else stored(added, precision).to(where), precision)
+                left, right = x.to(dtype_of(precision)).to(where), stored(weight, precision).to(where)
+                product = linear(left, right, None if added is None else stored(added, precision).to(where), precision)
             errors.append(((product.cpu().double() - exact).norm() / exact.norm()).item())
-        rows.append(_row("product", precision, quantity, *errors, least, limit))
+        rows.append(_row("product", precision, quantity, errors, least, limit))
     return rows
 
 
@@ -85,7 +86,7 @@ def sweep_errors(name: str, device: str, precisions: tuple[Precision, ...]) -> I
                 measured.append(_errors(model.in_precision(precision).to(where), tokens, source, expected))
         for quantity in measured[0]:
             limit = (SPLIT if quantity == "split" else LIMITS)[precision]
-            yield _row(name, precision, quantity, *(f[quantity] for f in measured), 0, limit)
+            yield _row(name, precision, quantity, [f[quantity] for f in measured], 0, limit)
 
 
 def other_errors(name: str, device: str) -> Iterator[Row]:
@@ -95,7 +96,7 @@ def other_errors(name: str, device: str) -> Iterator[Row]:
         expected, *measured = (_others(m) for m in (model.in_precision("float64"), model.to(device), model))
     for quantity, value in expected.items():
         errors = [((f[quantity].cpu().double() - value).abs().max() / value.abs().max()).item() for f in measured]
-        yield _row(name, "float32", quantity, *errors, 0, OTHERS)
+        yield _row(name, "float32", quantity, errors, 0, OTHERS)
 
 
 def beyond_limits(rows: list[Row]) -> list[str]:
@@ -189,9 +190,8 @@ def _at(quantity: str, measured: TokenEffects, expected: Tensor) -> Float[Tensor
     return expected[layer, head, row, measured.jobs.pos]
 
 
-def _row(
-    model: str, precision: Precision, quantity: str, error: float, cpu_error: float, least: float, limit: float
-) -> Row:
+def _row(model: str, precision: Precision, quantity: str, errors: list[float], least: float, limit: float) -> Row:
+    error, cpu_error = errors
     return {
         "model": model,
         "precision": precision,

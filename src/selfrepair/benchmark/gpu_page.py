@@ -2,8 +2,9 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
-Row = dict[str, object]
+Row = dict[str, Any]
 DIGITS = 4  # significant ones, in CSV files
 SPEED = {  # unit, meaning
     "model": ("", "whose size the model with random weights has"),

@@ -5,12 +5,15 @@ MLP leave one dot product a token.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.benchmark.effects import Effects
+
+Parts = dict[tuple[int, str], Tensor]  # what each layer's attention and MLP write
 
 
 class LeanHooks:
@@ -24,18 +27,19 @@ class LeanHooks:
         kept: dict[str, Tensor] = {}
         names = [*(f"blocks.{i}.attn.hook_z" for i in self.layers), "ln_final.hook_scale"]
         keep = [(name, lambda value, hook, name=name: kept.update({name: value})) for name in names]
-        self.parts: dict[str, Tensor] = {}
+        self.parts: Parts = {}
         self.logit = self._run(0, self.parts, keep)
         self.z, self.scale = kept, kept.pop("ln_final.hook_scale")[:, :-1, 0]
 
     @torch.no_grad()
     def ablate(self, layer: int, head: int) -> Effects:
         """Replace the head's output by that of its source row; the norm's part is what the others leave over."""
-        name, parts = f"blocks.{layer}.attn.hook_z", {}
+        name = f"blocks.{layer}.attn.hook_z"
+        parts: Parts = {}
         clean = self.z[name][:, :, head]
         ablated = clean[self.source]
 
-        def replace(z: Float[Tensor, "row pos head d_head"], hook: object) -> Float[Tensor, "row pos head d_head"]:
+        def replace(z: Float[Tensor, "row pos head d_head"], hook: Any) -> Float[Tensor, "row pos head d_head"]:
             z = z.clone()
             z[:, :, head] = ablated
             return z
@@ -57,9 +61,7 @@ class LeanHooks:
             repair_norm=delta_logit - (after - before) - attention - mlp,
         )
 
-    def _run(
-        self, first: int, parts: dict[tuple[int, str], Tensor], hooks: list[tuple[str, Callable]]
-    ) -> Float[Tensor, "row scored"]:
+    def _run(self, first: int, parts: Parts, hooks: list[tuple[str, Callable]]) -> Float[Tensor, "row scored"]:
         """Run the model; return the correct logits and leave the dot products of layers from `first` on in `parts`."""
 
         def project(at: tuple[int, str]) -> Callable:

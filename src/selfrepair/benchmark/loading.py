@@ -17,7 +17,7 @@ from selfrepair.benchmark.schema import LOADING
 from selfrepair.core.tables import frame
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
-from selfrepair.models.precision import Precision
+from selfrepair.models.precision import PRECISIONS, Precision
 
 LARGE = Shape("llama", 24, 16, 2048, 5504, 32000, max_positions=2048)
 
@@ -66,7 +66,8 @@ def save_in_shards(shape: Shape, folder: Path) -> None:
     config.save_pretrained(folder)
     with torch.device("meta"):
         named = LlamaForCausalLM(config).state_dict()
-    generator, shards = torch.Generator().manual_seed(0), {}
+    generator = torch.Generator().manual_seed(0)
+    shards: dict[str, list[str]] = {}
     for name in named:
         shards.setdefault(name.partition(".layers.")[2].partition(".")[0] or "rest", []).append(name)
     for shard, names in shards.items():
@@ -100,4 +101,4 @@ def _resident_mb(what: str) -> float:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    _main(sys.argv[1], Path(sys.argv[2]), PRECISIONS[PRECISIONS.index(sys.argv[3])])

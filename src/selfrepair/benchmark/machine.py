@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
@@ -55,7 +56,7 @@ def seconds_of(function: Callable[[], object], device: torch.device) -> float:
     return before.elapsed_time(after) / 1e3
 
 
-def describe_machine() -> dict[str, object]:
+def describe_machine() -> dict[str, Any]:
     """Processor, cores, threads that torch uses, and the versions that timings depend on."""
     return {
         "processor": processor(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,7 +17,8 @@ LABELS = {
 }
 ACCURATE = 0.01  # largest share of the effect that an error of self-repair may be for a precision to be recommended
 AXES = {"layers": "Layers", "heads": "Heads of a layer", "tokens": "Tokens", "row_length": "Length of a row"}
-Format = Callable[[float | None], str]
+Format = Callable[[Any], str]
+Columns = dict[str, tuple[str, Format]]  # title and format of each column
 
 
 def write_page(tables: Path, output: Path) -> None:
@@ -107,8 +109,8 @@ def _coverage(coverage: pl.DataFrame) -> str:
     of_heads = coverage.filter(of="heads")
     wide = of_heads.pivot("interval", index=index, values=["coverage", "worst"], maintain_order=True)
     shares = {"fixed, percentiles": "fixed", "reselected, percentiles": "percentiles", "as reported": "reported"}
-    columns = {"population": ("documents of", str), "documents": ("number", str), "effective": ("worth", _whole)}
-    columns |= {"statistic": ("statistic", str)}
+    columns: Columns = {"population": ("documents of", str), "documents": ("number", str)}
+    columns |= {"effective": ("worth", _whole), "statistic": ("statistic", str)}
     columns |= {f"coverage_{name}": (label, _percent) for name, label in shares.items()}
     return _markdown(wide, columns | {"worst_as reported": ("(least)", _percent)})
 
@@ -140,8 +142,9 @@ def _rates(sweeps: pl.DataFrame) -> str:
 
 def _differences(methods: pl.DataFrame) -> str:
     named = methods.with_columns(pl.col("method").replace_strict(LABELS))
-    columns = {f"difference_{quantity}": (f"`{quantity}`", _tiny) for quantity in QUANTITIES}
-    return _markdown(named, {"model": ("model size", str), "method": ("method", str)} | columns)
+    columns: Columns = {"model": ("model size", str), "method": ("method", str)}
+    columns |= {f"difference_{quantity}": (f"`{quantity}`", _tiny) for quantity in QUANTITIES}
+    return _markdown(named, columns)
 
 
 def recommendation(precision: pl.DataFrame) -> str:
@@ -244,7 +247,7 @@ def _columns(schema: dict[str, Column]) -> str:
     return "| column | unit | meaning |\n|---|---|---|\n" + "".join(lines)
 
 
-def _markdown(table: pl.DataFrame, columns: dict[str, tuple[str, Format]]) -> str:
+def _markdown(table: pl.DataFrame, columns: Columns) -> str:
     """A Markdown table of some columns, each with its title and format; numbers are set flush right."""
     header = "|".join(f" {title} " for title, _ in columns.values())
     rule = "|".join("---:" if table.schema[name].is_numeric() else "---" for name in columns)

@@ -14,10 +14,11 @@ from selfrepair.benchmark.schema import PRECISION
 from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
+from selfrepair.models.precision import Precision
 from selfrepair.tokens.rows import token_matrix
 
-REFERENCE = "float64"
-COMPARED = ("float32", "tf32", "bfloat16")
+REFERENCE: Precision = "float64"
+COMPARED: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 QUANTITIES = ("direct_effect", "self_repair", "repair_norm", "repair_attention", "repair_mlp")
 TOP_FRACTION = 0.02
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -83,7 +83,7 @@ def row_before(rows: int) -> Int[Tensor, " row"]:
     return torch.arange(rows).roll(1)
 
 
-def _config(shape: Shape) -> dict[str, object]:
+def _config(shape: Shape) -> dict[str, Any]:
     common = {"vocab_size": shape.d_vocab, "bos_token_id": 0, "eos_token_id": 0}
     if shape.family == "gpt2":
         return common | {

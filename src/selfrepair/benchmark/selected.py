@@ -3,12 +3,13 @@
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
 
 from selfrepair.ablation.clean_run import run_clean
-from selfrepair.ablation.selection import MEASURED
+from selfrepair.ablation.selection import MEASURED, Measured
 from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
 from selfrepair.ablation.sweep import all_heads
 from selfrepair.benchmark.schema import SELECTED
@@ -31,8 +32,8 @@ def selected_gains(
     """
     gains = []
     for folder, file in zip(models, tokens, strict=True):
-        tables = (pl.read_parquet(file.with_stem(name)) for name in ("tokens", "rows"))
-        gains.append(selected_gain(load_folded(folder), *tables, top_fraction, control, seed, shards, rounds))
+        table, rows = (pl.read_parquet(file.with_stem(name)) for name in ("tokens", "rows"))
+        gains.append(selected_gain(load_folded(folder), table, rows, top_fraction, control, seed, shards, rounds))
     return frame(pl.DataFrame(gains).to_dict(), SELECTED)
 
 
@@ -45,7 +46,7 @@ def selected_gain(
     seed: int,
     shards: int,
     rounds: int,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Measure the first of `shards` shards in both modes, in turn, each `rounds` times.
 
     Args:
@@ -62,7 +63,7 @@ def selected_gain(
     chosen = shard_rows(len(documents), 0, shards)
     shard = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
     work = {mode: shard.jobs(mode).n_tokens for mode in MEASURED}
-    seconds: dict[str, list[float]] = {mode: [] for mode in MEASURED}
+    seconds: dict[Measured, list[float]] = {mode: [] for mode in MEASURED}
     kept = {}
     for _ in range(rounds):
         for mode, taken in seconds.items():

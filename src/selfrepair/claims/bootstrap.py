@@ -89,7 +89,8 @@ def _interval(
         ends = estimate.interval_of_share(documents)
     else:
         ends = estimate.interval
-    return tuple(map(float, ends))
+    low, high = map(float, ends)
+    return low, high
 
 
 def _statistics(keys: list[pl.DataFrame], columns: list[Columns], sample: int) -> list[float]:
@@ -186,6 +187,12 @@ def _neurons(rows: pl.DataFrame, draws: Draws) -> Neurons:
     named = np.unique(first[first >= 0])
     among = np.stack([(first == neuron).any(1) for neuron in named], axis=1)
     erases, adds = (direct < 0) & (change > 0), (harmful > 0) & (harm < 0)
-    columns = [np.ones(len(rows)), erases, adds, share.clip(0, 1), positive > 0]
-    sums = weights @ np.stack(columns, axis=1).astype(float)
-    return Neurons(*sums.T, frequent=weights @ among.astype(float))
+    columns = {
+        "n": np.ones(len(rows)),
+        "erases_less": erases,
+        "adds_less": adds,
+        "shares": share.clip(0, 1),
+        "with_shares": positive > 0,
+        "frequent": among,
+    }
+    return Neurons(**{name: weights @ column.astype(float) for name, column in columns.items()})

@@ -34,7 +34,7 @@ class Null:
 def difference(a: Measured, b: Measured) -> Measured:
     """The difference of two independent estimates, with an interval made of both (square-and-add)."""
     value = a.value - b.value
-    if None in (a.low, a.high, b.low, b.high) or not math.isfinite(value):
+    if a.low is None or a.high is None or b.low is None or b.high is None or not math.isfinite(value):
         return Measured(value)
     return Measured(
         value,

@@ -119,7 +119,8 @@ def compare(heads: dict[str, pl.DataFrame], published: pl.DataFrame) -> Comparis
         heads: `STATISTICS` per head by model, resample ablation.
         published: of `read_reference`.
     """
-    listed, joined = [], [empty(REFERENCE_HEADS)]
+    listed: list[tuple[str, str | None, int, str | None]] = []
+    joined = [empty(REFERENCE_HEADS)]
     for name, table in heads.items():
         published_as = ALIASES.get(name, name)
         other = published.filter(model=published_as)

@@ -3,7 +3,9 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from selfrepair.claims import experiments, heads, neurons
 from selfrepair.claims.neurons import Neurons
@@ -89,7 +91,7 @@ OF_EXPERIMENTS: dict[str, Callable[[Tables], Measured]] = {
         experiments.heads_repressed,
     )
 }
-OF_NEURONS: dict[str, Callable[[Neurons], float]] = {
+OF_NEURONS: dict[str, Callable[[Neurons], Float[np.ndarray, " sample"]]] = {
     function.__name__: function
     for function in (
         neurons.first_neuron_anti_erases,

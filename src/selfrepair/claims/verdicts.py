@@ -178,8 +178,8 @@ def _judge(claim: Claim, run: dict[str, Model]) -> dict[str, Any]:
     copied = ("id", "source", "wording", "about", "statistic", "unit", "combine", "identity", "exploratory", "head")
     entry = {name: getattr(claim, name) for name in (*copied, "against", "paper_value", "paper_source", "bound_reason")}
     if claim.statistic is None:
-        nothing = {"rule": None, "against": NOTHING, "models": [], "verdict": UNMEASURED, "reason": claim.reason}
-        return entry | nothing | {"measured": None, "others": _others([])}
+        entry |= {"rule": None, "against": NOTHING, "models": [], "verdict": UNMEASURED, "reason": claim.reason}
+        return entry | {"measured": None, "others": _others([])}
     fitting = {name: model for name, model in run.items() if claim.parallel in (None, model.parallel)}
     measured = {name: _measure(claim, model) for name, model in fitting.items()}
     models = [
@@ -190,7 +190,7 @@ def _judge(claim: Claim, run: dict[str, Model]) -> dict[str, Any]:
     ]
     own = [model for model in models if model["role"] == PAPER]
     if claim.combine == "mean":
-        by_paper = {fitting[model["model"]].paper_name: measured[model["model"]] for model in own}
+        by_paper = {fitting[model["model"]].paper_name or "": measured[model["model"]] for model in own}
         decided = _of_mean(claim, by_paper)
     else:
         decided = _of_each(claim, own)

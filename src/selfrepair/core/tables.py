@@ -1,8 +1,10 @@
 """What results look like on disk: Parquet tables with a documented schema, written whole or not at all."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -20,7 +22,7 @@ class Column:
     meaning: str
 
 
-def frame(columns: dict[str, object], schema: dict[str, Column]) -> pl.DataFrame:
+def frame(columns: Mapping[str, Any], schema: dict[str, Column]) -> pl.DataFrame:
     """Build a table with exactly the schema's columns and types, in its order.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from string import Template
 
@@ -47,7 +48,8 @@ def save_chart(chart: Panel, paths: list[Path]) -> None:
         raise ValueError(f"can't write a figure as {', '.join(unknown)}; use .json, .pdf, .svg, .png or .html")
     spec = chart.to_dict()
     for path, form in formats.items():
-        write_atomically(path, lambda temporary, form=form: temporary.write_bytes(_render(spec, form)))
+        rendered = _render(spec, form)
+        write_atomically(path, partial(Path.write_bytes, data=rendered))
 
 
 def _render(spec: dict, form: str) -> bytes:

@@ -1,6 +1,7 @@
 """The look of all figures: size, type, colours that colour-blind readers can tell apart, and shared building blocks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -63,7 +64,7 @@ CONFIG = {
 Panel = alt.Chart | alt.LayerChart | alt.ConcatChart | alt.HConcatChart | alt.VConcatChart
 
 
-def themed(chart: Panel, description: str, notes: Sequence[str] = ()) -> Panel:
+def themed(chart: Any, description: str, notes: Sequence[str] = ()) -> Any:
     """Give a finished figure the common look, a description for screen readers and lines of notes above it."""
     title = alt.Title(
         list(notes), fontSize=10, fontWeight="normal", color=MUTED, frame="bounds", lineHeight=13, offset=8
@@ -119,19 +120,19 @@ def padded(low: float, high: float, share: float = 0.12) -> list[float]:
     return [low - margin, high + margin]
 
 
-def left_only(title: str | list[str], panel: int, columns: int, **axis: object) -> alt.Axis:
+def left_only(title: str | list[str], panel: int, columns: int, **axis: Any) -> alt.Axis:
     """Vertical axis of a panel: labelled in the first column only, grid lines in all."""
     if panel % columns == 0:
         return alt.Axis(title=title, **axis)
     return alt.Axis(title=None, labels=False, ticks=False, domain=False, **axis)
 
 
-def interval_bars(base: alt.Chart, **mark: object) -> alt.Chart:
+def interval_bars(base: alt.Chart, **mark: Any) -> alt.Chart:
     """Bars from column `low` to column `high`, at the x of `base`, on its y scale, in its colour."""
     return base.mark_rule(**({"strokeWidth": 1} | mark)).encode(y=alt.Y("low:Q"), y2="high:Q")
 
 
-def level(value: float, **mark: object) -> alt.Chart:
+def level(value: float, **mark: Any) -> alt.Chart:
     """A thin line across a panel at a value of its y axis."""
     style = {"color": MUTED, "strokeWidth": 0.8} | mark
     return alt.Chart(alt.InlineData(values=[{}])).mark_rule(**style).encode(y=alt.datum(value))
@@ -151,7 +152,7 @@ def zero_lines() -> list[alt.Chart]:
     return [level(0, color=GRID, strokeWidth=1.2), upright]
 
 
-def words(text: str, x: float, y: float, **mark: object) -> alt.Chart:
+def words(text: str, x: float, y: float, **mark: Any) -> alt.Chart:
     """Text at a place of a panel (px from its upper left corner), outlined in white."""
     base = alt.Chart(alt.InlineData(values=[{}])).encode(x=alt.value(x), y=alt.value(y), text=alt.value(text))
     style = {"fontStyle": "italic", "baseline": "middle"} | mark

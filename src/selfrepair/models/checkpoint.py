@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -130,7 +131,7 @@ def _layers(model: torch.nn.Module) -> torch.nn.ModuleList:
     return next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
 
 
-def _cut(config: object, layers: range) -> object:
+def _cut(config: Any, layers: range) -> Any:
     """The configuration of a group."""
     cut = deepcopy(config)
     cut.num_hidden_layers = len(layers)

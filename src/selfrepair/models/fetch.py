@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selfrepair.core.files import sha256, write_atomically
 from selfrepair.models.hub_lock import OTHERS, HubError, Lock, Locked, agreed_revision, lock_key, read_lock, render_lock
@@ -60,7 +61,8 @@ def _resolved(kind: str, hub: str, resolve: str) -> str:
     from huggingface_hub import HfApi
 
     api = HfApi()
-    return (api.model_info if kind == "models" else api.dataset_info)(hub, revision=resolve).sha
+    info: Any = (api.model_info if kind == "models" else api.dataset_info)(hub, revision=resolve)
+    return info.sha
 
 
 def _download(kind: str, hub: str, commit: str, folder: Path, patterns: list[str] | None) -> Path:

@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -128,7 +129,7 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, auth
     )
 
 
-def _activation(config: object) -> str:
+def _activation(config: Any) -> str:
     names = ("hidden_act", "activation_function")
     activation = next(value for key in names if (value := getattr(config, key, None)) is not None)
     if activation not in ACTIVATIONS:
@@ -185,14 +186,14 @@ def _layer(block: torch.nn.Module, attention_scale: float, window: int | None) -
     )
 
 
-def _attention_scale(config: object, index: int, block: torch.nn.Module) -> float:
+def _attention_scale(config: Any, index: int, block: torch.nn.Module) -> float:
     if config.model_type == "gpt_neo":
         return 1.0  # GPT-Neo does not scale its attention scores
     scale = block.attn.W_Q.shape[-1] ** -0.5 if getattr(config, "scale_attn_weights", True) else 1.0
     return scale / (index + 1) if getattr(config, "scale_attn_by_inverse_layer_idx", False) else scale
 
 
-def _window(config: object, index: int) -> int | None:
+def _window(config: Any, index: int) -> int | None:
     if config.model_type == "gpt_neo":
         return config.window_size if config.attention_layers[index] == "local" else None
     if config.model_type == "mistral":

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -30,7 +31,7 @@ def save_folded(rest: FoldedModel, layers: Iterable[Layer], folder: Path, precis
         the model on the device `meta`: facts and shapes without numbers.
     """
     rest = replace(rest, layers=()).in_precision(precision)
-    written = []
+    written: list[Layer] = []
     with whole_folder(folder) as partial:
         for layer in layers:  # not enumerated: that would keep a layer while the next is folded
             _write(converted(layer, precision), partial / _layer_file(len(written)), {})
@@ -68,7 +69,7 @@ def _layer_file(index: int) -> str:
     return f"layer-{index:03}.safetensors"
 
 
-def _write(part: FoldedModel | Layer, path: Path, facts: dict[str, object]) -> None:
+def _write(part: FoldedModel | Layer, path: Path, facts: dict[str, Any]) -> None:
     values = {f.name: getattr(part, f.name) for f in fields(part) if f.name != "layers"}
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
     facts |= {name: value for name, value in values.items() if name not in tensors}
@@ -76,7 +77,7 @@ def _write(part: FoldedModel | Layer, path: Path, facts: dict[str, object]) -> N
     save_file(narrowed, path, {FACTS: json.dumps(facts)})
 
 
-def _read(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, Any]:
     # Read, not mapped: mapped pages would be held besides the tensors that are made of them.
     with safe_open(path, "pt", backend="pread") as file:
         return json.loads(file.metadata()[FACTS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,11 @@ from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
+DTYPES: dict[torch.dtype, Precision] = {
+    torch.float32: "float32",
+    torch.bfloat16: "bfloat16",
+    torch.float64: "float64",
+}
 
 
 def load_model(
@@ -41,8 +47,9 @@ def load_model(
     Raises:
         ModelDirectoryError: the directory or file is missing, incomplete, pickled or of an unsupported architecture.
         ModuleNotFoundError: the package gguf, which a GGUF file needs, is not installed.
-        ValueError: the revision is missing, not a full hash, or given for local files; or the folded model's
-            log-probabilities differ from Hugging Face's by more than `fold.TOLERANCE` of the largest logit.
+        ValueError: dtype is not supported; the revision is missing, not a full hash, or given for local files; or the
+            folded model's log-probabilities differ from Hugging Face's by more than `fold.TOLERANCE` of the largest
+            logit.
     """
     folder = Path(source)
     if is_gguf(folder) and revision is None:
@@ -53,15 +60,21 @@ def load_model(
         folder = fetch_model(str(source), revision)
     elif revision is not None:
         raise ValueError(f"revision {revision} was given for {source}, which is local; it applies to hub ids only")
-    folding, precision = Folding(folder, name or folder.name), str(dtype).removeprefix("torch.")
+    folding, precision = Folding(folder, name or folder.name), _precision(dtype)
     layers = map(partial(converted, precision=precision, device=device), folding.layers())
     rest = folding.rest.in_precision(precision).to(device)
     return replace(rest, layers=tuple(layers), directory=str(folder))
 
 
+def _precision(dtype: torch.dtype) -> Precision:
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype} is not supported; use one of {', '.join(map(str, DTYPES))}")
+    return DTYPES[dtype]
+
+
 def fold_to_disk(
     folder: Path, name: str, output: Path, precision: Precision, authors_units: bool = False
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Fold and check a model directory and write it as `load_folded` reads it, a group of layers in memory at a time.
 
     Args:
@@ -110,7 +123,7 @@ def fold_model(
     write_text(facts, json.dumps(folded, indent=2) + "\n")
 
 
-def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, object]:
+def model_facts(model: FoldedModel, folder: Path, error: float) -> dict[str, Any]:
     """Size of a model, the checksums of its weights, and the error of the check against Hugging Face."""
     files = weight_files(folder)
     return {

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Precision = Literal["float32", "tf32", "bfloat16", "float64"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 TF32_DROPPED_BITS = 13  # of float32's 23 bits of mantissa TF32 keeps 10
 
 

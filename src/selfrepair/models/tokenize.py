@@ -36,7 +36,8 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
     if isinstance(model, FoldedModel):
         if model.directory is None:
             raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")
-        positions, model = model.max_positions, model.directory
+        positions: int | None = model.max_positions
+        model = model.directory
     else:
         positions = max_positions(Path(model))
     if positions is not None and row_length > positions:

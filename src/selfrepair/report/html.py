@@ -157,7 +157,7 @@ def total(items: list[Cost]) -> Cost:
 
 def flatten(record: dict[str, Any], prefix: str = "") -> dict[str, str | float | None]:
     """Flatten a nested record to dotted keys; lists are joined by commas, other values stay what they are."""
-    flat = {}
+    flat: dict[str, str | float | None] = {}
     for key, value in record.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):

@@ -7,7 +7,7 @@ from numpy import ndarray
 
 BEFORE = 8  # tokens shown before the predicted one
 ARROW = " >> "  # between them and the predicted token
-ESCAPED = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+ESCAPED: dict[str, str | int | None] = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 Decode = Callable[[list[int]], str]
 

@@ -1,6 +1,7 @@
 """Read a corpus of documents: Parquet, JSON lines or plain text."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -30,7 +31,7 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         raise CorpusError(f"corpus {path}: `{path.suffix}` is not supported; use one of {', '.join(formats)}")
     whole = {"sample_by": "document"} if path.suffix == ".txt" else {}
     loaded = load_dataset(formats[path.suffix], data_files=str(path), split="train", streaming=True, **whole)
-    first = next(iter(loaded), {})
+    first: dict[str, Any] = next(iter(loaded), {})
     if text_column not in first:
         raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(first) or 'no rows'}")
     wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]

@@ -21,7 +21,8 @@ CORPUS_SCHEMA = {"document": pl.String, "kind": pl.String, "split": pl.String, "
 HELD_OUT_SHARE = 1 / 7
 # Not source that a person wrote to be read: tests, bundled wheels, generated tables, installed packages.
 EXCLUDED_FOLDERS = {"__pycache__", "_bundled", "encodings", "idle_test", "pydoc_data", "site-packages", "test", "tests"}
-DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+NAMED = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+DOCUMENTED = ast.Module | NAMED
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _docstrings(tree: ast.Module, origin: str) -> str:
 
     def visit(node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
-            if isinstance(child, DOCUMENTED):
+            if isinstance(child, NAMED):
                 name = f"{prefix}.{child.name}"
                 if docstring := ast.get_docstring(child):
                     arguments = "" if isinstance(child, ast.ClassDef) else f"({ast.unparse(child.args)})"
@@ -106,18 +107,24 @@ def _docstrings(tree: ast.Module, origin: str) -> str:
 
 
 def _without_docstrings(tree: ast.Module, source: str) -> str:
-    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")  # as the parser counts them: not at form feeds
+    # Lines as the parser counts them: not at form feeds.
+    lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    gone: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             first = node.body[0]
-            before = lines[first.lineno - 1].encode()[: first.col_offset].decode()
-            after = lines[first.end_lineno - 1].encode()[first.end_col_offset :].decode()
+            assert first.end_lineno and first.end_col_offset is not None  # what is parsed has them
+            at, end = first.lineno - 1, first.end_lineno
+            before = lines[at].encode()[: first.col_offset].decode()
+            after = lines[end - 1].encode()[first.end_col_offset :].decode()
             alone = not before.strip() and not after.partition("#")[0].strip()
             # A body that is only a docstring keeps a statement, so that the text stays valid Python.
             needed = len(node.body) == 1 and node is not tree
-            stand_in = None if alone and not needed else before + "pass" + ("" if alone else after)
-            lines[first.lineno - 1 : first.end_lineno] = [stand_in] + [None] * (first.end_lineno - first.lineno)
-    return "\n".join(line for line in lines if line is not None).strip() + "\n"
+            keep = needed or not alone
+            if keep:
+                lines[at] = before + "pass" + ("" if alone else after)
+            gone.update(range(at + keep, end))
+    return "\n".join(line for at, line in enumerate(lines) if at not in gone).strip() + "\n"
 
 
 def build_corpus(output: Path) -> None:
