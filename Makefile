@@ -15,6 +15,7 @@
 PYTHON ?= python3
 TORCH ?= cpu
 RUN_FLAGS ?=
+TEST_FLAGS ?=
 RUN ?= demo
 
 BIN := .venv/bin
@@ -39,11 +40,12 @@ archive: .venv/installed-$(TORCH)
 	$(BIN)/python workflow/scripts/archive_run.py --run results/$(RUN) --output results/$(RUN).tar.gz
 
 test: .venv/installed-$(TORCH)
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto $(TEST_FLAGS)
 	$(BIN)/snakemake --lint
 	$(BIN)/snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 test-slow: .venv/installed-$(TORCH)
 	$(BIN)/python -m pytest -m slow --numprocesses auto --dist loadfile
