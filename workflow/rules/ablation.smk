@@ -1,10 +1,8 @@
 rule measure_clean:
     """One clean pass over all tokens: exact top tokens of every head, control sample, mean activations."""
     input:
+        **MODEL_INPUTS,
         code=code("measure_clean", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
     output:
         tokens="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
@@ -35,10 +33,8 @@ rule measure_clean:
 rule ablate_heads:
     """Ablate every head, one at a time, in a shard of the rows; the exact split of self-repair on every token."""
     input:
+        **MODEL_INPUTS,
         code=code("ablate_heads", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         clean="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
@@ -74,10 +70,8 @@ rule ablate_heads:
 rule measure_iterative:
     """Exploratory: layers skipped, and heads' own outputs added to what they read, one position at a time."""
     input:
+        **MODEL_INPUTS,
         code=code("measure_iterative", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         clean="<results>/ablation/{model}/clean/tokens.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
@@ -110,10 +104,8 @@ rule measure_iterative:
 rule measure_partners:
     """Ablate the chosen heads in some rows once with each of several resample partners."""
     input:
+        **MODEL_INPUTS,
         code=code("measure_partners", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         heads="<results>/analysis/{model}/chosen_heads.csv",
@@ -144,10 +136,8 @@ rule measure_partners:
 rule measure_neurons:
     """Single neurons while the chosen heads are ablated, on each head's top tokens and on those MLPs repair most."""
     input:
+        **MODEL_INPUTS,
         code=code("measure_neurons", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         chosen="<results>/analysis/{model}/chosen_heads.csv",
@@ -180,16 +170,11 @@ rule measure_neurons:
 rule check_norm:
     """The norm's part of self-repair by intervention: ablation with the final scale kept at its clean value."""
     input:
+        **MODEL_INPUTS,
         code=code("check_norm", "measure"),
-        model=ancient("<results>/models/{model}/folded"),
-        facts="<results>/models/{model}/model.json",
-        tokens="<results>/tokens/{model}/tokens.parquet",
         rows="<results>/tokens/{model}/rows.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
-        measured=expand(
-            "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
-            shard=range(SHARDS),
-        ),
+        measured=of_shards("tokens"),
     output:
         parquet="<results>/analysis/{model}/{ablation}/norm_check.parquet",
         csv="<results>/analysis/{model}/{ablation}/norm_check.csv",

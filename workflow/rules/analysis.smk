@@ -1,15 +1,8 @@
 # Tables in, tidy tables out: one rule for each entry, with its function, the name of its jobs, the arguments of the
 # function and the files that it writes.
-SHARD_TOKENS = expand(
-    "<results>/ablation/{{model}}/{{ablation}}/tokens-{shard}.parquet",
-    shard=range(SHARDS),
-)
-SHARD_SUMS = expand(
-    "<results>/ablation/{{model}}/{{ablation}}/sums-{shard}.parquet",
-    shard=range(SHARDS),
-)
-RESAMPLED = [file.replace("{ablation}", "resample") for file in SHARD_TOKENS]
-RESAMPLED_SUMS = [file.replace("{ablation}", "resample") for file in SHARD_SUMS]
+SHARD_TOKENS, SHARD_SUMS = of_shards("tokens"), of_shards("sums")
+RESAMPLED = of_shards("tokens", ["resample"])
+RESAMPLED_SUMS = of_shards("sums", ["resample"])
 NEURON_SUMMARIES = [
     *["sparsity", "histograms", "shares"],
     *["cumulative", "frequency", "erasure"],

@@ -101,7 +101,9 @@ rule record_crate:
         "../../envs/analyse.yaml"
     params:
         run=subpath(output[0], parent=True),
-        listed=listed,
+        listed=lambda wildcards, input: listed(
+            config["run"], files=input.files, inputs=input.sources
+        ),
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
     shell:
         "python {input.code[0]:q} --run {params.run:q} --models {params.models:q} --listed {params.listed:q} "

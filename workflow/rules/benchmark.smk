@@ -5,10 +5,7 @@ BENCHMARK_RULES = {
     "methods": (
         "compare:compare_models",
         {},
-        [
-            *["models=gpt2-small", "models=pythia-160m"],
-            *["rows=6", "row_length=128", "heads=4", "rounds=3"],
-        ],
+        "models=gpt2-small models=pythia-160m rows=6 row_length=128 heads=4 rounds=3".split(),
         12000,
     ),
     "growth": ("growth:growth", {}, ["rounds=3"], 6000),
@@ -35,19 +32,20 @@ BENCHMARK_RULES = {
         [],
         1000,
     ),
+    "coverage": (
+        "coverage:coverages",
+        {
+            "model": "<results>/models/tiny-llama/folded",
+            "corpus": "workflow/resources/corpora/python-stdlib/corpus.parquet",
+        },
+        [
+            "tokenizer=workflow/resources/models/tiny-llama",
+            *["rows=1600", "documents=30", "documents=80"],
+            *["texts=100", "replicates=300"],
+        ],
+        6000,
+    ),
 }
-BENCHMARK_RULES["coverage"] = (
-    "coverage:coverages",
-    {
-        "model": "<results>/models/tiny-llama/folded",
-        "corpus": "workflow/resources/corpora/python-stdlib/corpus.parquet",
-    },
-    [
-        "tokenizer=workflow/resources/models/tiny-llama",
-        *["rows=1600", "documents=30", "documents=80", "texts=100", "replicates=300"],
-    ],
-    6000,
-)
 BENCHMARK_TABLES = {table: [f"docs/benchmark/{table}.csv"] for table in BENCHMARK_RULES}
 BENCHMARK_TABLES["methods"].append("docs/benchmark/machine.csv")
 

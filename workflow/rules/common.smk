@@ -1,6 +1,5 @@
 # What all rules share: the checked configuration, names of models and files, the environment of every command.
 
-import json
 import sys
 from pathlib import Path
 
@@ -8,17 +7,13 @@ from pathlib import Path
 ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
 sys.path[:0] = [f"{ROOT}/workflow/lib", f"{ROOT}/src"]
 
+from arguments import arguments, arguments_of_each, listed
 from checks import read_settings
 from closure import code
 from environment import command_prefix
 from locking import hold_lock
 from report_marks import FIGURE_SUFFIXES, figure_files, shown
-from settings import (
-    HUB_LOCK,
-    TOKENIZER_FILES,
-    TRAINED_FILES,
-    where_results_are,
-)
+from settings import HUB_LOCK, TOKENIZER_FILES, TRAINED_FILES, where_results_are
 
 shell.prefix(command_prefix(str(ROOT)))
 
@@ -38,20 +33,14 @@ SHARDED = [
 ]
 TRAINING_LOGS = SETTINGS.training_records("training.csv")
 TRAINING_SUMMARIES = SETTINGS.training_records("training.json")
-REFERENCE = (
-    [
-        *expand("<results>/analysis/reference/{t}.parquet", t=["heads", "agreement"]),
-        *expand(
-            "<results>/analysis/reference/{t}.csv",
-            t=["agreement", "models", "published"],
-        ),
-        *expand(
-            "<results>/tables/published_norm_share.{suffix}", suffix=["tex", "csv"]
-        ),
-    ]
-    if SETTINGS.reference
-    else []
-)
+OF_REFERENCE = [
+    *["heads.parquet", "agreement.parquet"],
+    *["agreement.csv", "models.csv", "published.csv"],
+]
+REFERENCE = [
+    *expand("<results>/analysis/reference/{file}", file=OF_REFERENCE),
+    *expand("<results>/tables/published_norm_share.{suffix}", suffix=["tex", "csv"]),
+] * bool(SETTINGS.reference)
 REPORT = [
     "<results>/report/report.html",
     "<results>/report/explorer.html",
@@ -82,8 +71,14 @@ onsuccess:
 
 OF_MODEL = f"{RESULTS}/analysis/{{model}}"
 OF_ABLATION = f"{OF_MODEL}/{{ablation}}"
-TOKEN_FILES = f"{RESULTS}/ablation/{{model}}/{{ablation}}/tokens-{{shard}}.parquet"
-# What a job that holds a model asks for.
+OF_SHARD = f"{RESULTS}/ablation/{{model}}/{{ablation}}/{{table}}-{{shard}}.parquet"
+JOBS = [{"model": m, "ablation": a} for m in MODELS for a in ABLATIONS]
+# Of every job that holds a model: what it reads, and what it asks for.
+MODEL_INPUTS = {
+    "model": ancient("<results>/models/{model}/folded"),
+    "facts": "<results>/models/{model}/model.json",
+    "tokens": "<results>/tokens/{model}/tokens.parquet",
+}
 MEASURING = {
     "mem_mb": lambda wildcards, attempt: SETTINGS.memory_mb(wildcards.model, attempt),
     "gpu": SETTINGS.gpus,
@@ -92,53 +87,9 @@ MEASURING = {
 }
 
 
-def arguments(tables, texts=()):
-    """Function that gives a program's arguments, as `name=value`: files of a rule by the name of their input, and texts."""
-
-    def of(wildcards, input):
-        texts_of_job = (
-            texts(wildcards)
-            if callable(texts)
-            else [text.format(**wildcards) for text in texts]
-        )
-        files = {name: input[name] for name in tables}
-        return texts_of_job + [
-            f"{name}={file}"
-            for name, of_name in files.items()
-            for file in ([of_name] if isinstance(of_name, str) else of_name)
-        ]
-
-    return of
-
-
-def arguments_of_each(target, tables, texts=()):
-    """Arguments of every figure of a kind, as `figure:argument=value`, and the files among them."""
-    named, files = {}, {}
-    for model in MODELS:
-        for ablation in ABLATIONS:
-            of = {"model": model, "ablation": ablation}
-            name = target.format(**of)
-            for text in texts:
-                named[f"{name}:{text.format(**of)}"] = None
-            for argument, paths in tables.items():
-                for path in [paths] if isinstance(paths, str) else paths:
-                    file = path.format(**of)
-                    named[f"{name}:{argument}={file}"] = files[file] = None
-    return list(named), list(files)
-
-
 def every(files):
     """Files with wildcards, of all models and ablations."""
     return list(dict.fromkeys(expand(files, model=MODELS, ablation=ABLATIONS)))
-
-
-def listed(wildcards, input):
-    """File with the paths for record_crate: of a large run they are more than a command line may hold."""
-    path = Path(".snakemake") / f"recorded.{config['run']}.json"
-    path.write_text(
-        json.dumps({"files": list(input.files), "inputs": list(input.sources)})
-    )
-    return path
 
 
 def of_models(file, models=MODELS):
@@ -149,7 +100,12 @@ def of_ablations(file):
     return expand(f"{OF_ABLATION}/{file}", ablation=ABLATIONS, allow_missing=True)
 
 
-def token_rows(ablations):
+def of_shards(table, ablations=("{ablation}",)):
+    """The files of all shards, of a model that is left open."""
     return expand(
-        TOKEN_FILES, ablation=ablations, shard=range(SHARDS), allow_missing=True
+        OF_SHARD,
+        table=table,
+        ablation=ablations,
+        shard=range(SHARDS),
+        allow_missing=True,
     )

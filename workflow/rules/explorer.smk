@@ -10,11 +10,7 @@ rule explorer_data:
             "<results>/analysis/{{model}}/{ablation}/responders.parquet",
             ablation=ABLATIONS,
         ),
-        tokens=expand(
-            "<results>/ablation/{{model}}/{ablation}/tokens-{shard}.parquet",
-            ablation=ABLATIONS,
-            shard=range(SHARDS),
-        ),
+        tokens=of_shards("tokens", ABLATIONS),
         sampled="<results>/tokens/{model}/tokens.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         frequency="<results>/analysis/{model}/neurons/frequency.parquet",

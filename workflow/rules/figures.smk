@@ -42,7 +42,7 @@ FIGURE_RULES = {
         "ablation_types:ablation_types_of_head",
         "ablation_types.{model}",
         {
-            "tokens": token_rows(ABLATIONS),
+            "tokens": of_shards("tokens", ABLATIONS),
             "heads": f"{OF_MODEL}/resample/heads.parquet",
         },
         ["model={model}"],
@@ -51,7 +51,7 @@ FIGURE_RULES = {
         "noise:noise_of_heads",
         "noise.{model}",
         {
-            "tokens": token_rows(["resample"]),
+            "tokens": of_shards("tokens", ["resample"]),
             "chosen": f"{OF_MODEL}/chosen_heads.csv",
             "rates": f"{OF_MODEL}/noise.parquet",
         },
@@ -133,7 +133,7 @@ if not SETTINGS.reference:
 FIGURES = []
 
 for figure, (function, target, tables, *texts) in FIGURE_RULES.items():
-    named, files = arguments_of_each(target, tables, *texts)
+    named, files = arguments_of_each(JOBS, target, tables, *texts)
     drawn = list(dict.fromkeys(argument.split(":")[0] for argument in named))
     FIGURES += drawn
 

@@ -1,0 +1,51 @@
+"""What rules that are made from a table tell their program: its function's arguments, as `name=value`."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+Tables = dict[str, str | list[str]]
+
+
+def arguments(tables: Iterable[str], texts: list[str] | Callable[[Any], list[str]] = ()) -> Callable[..., list[str]]:
+    """Function of a rule that gives its program's arguments: its input files of these names, and texts."""
+
+    def of(wildcards: Any, input: Any) -> list[str]:
+        said = texts(wildcards) if callable(texts) else [text.format(**wildcards) for text in texts]
+        return said + [f"{name}={file}" for name in tables for file in _several(input[name])]
+
+    return of
+
+
+def arguments_of_each(
+    jobs: list[dict[str, str]], target: str, tables: Tables, texts: Iterable[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Arguments of every figure of a kind, as `figure:argument=value`, and the files among them.
+
+    Args:
+        jobs: model and ablation of each.
+        target: name of a figure, with wildcards.
+    """
+    named: dict[str, None] = {}
+    files: dict[str, None] = {}
+    for of in jobs:
+        name = target.format(**of)
+        for text in texts:
+            named[f"{name}:{text.format(**of)}"] = None
+        for argument, paths in tables.items():
+            for path in _several(paths):
+                file = path.format(**of)
+                named[f"{name}:{argument}={file}"] = files[file] = None
+    return list(named), list(files)
+
+
+def listed(run: str, **files: list[str]) -> Path:
+    """File with the paths of a rule's inputs: of a large run they are more than a command line may hold."""
+    path = Path(".snakemake") / f"recorded.{run}.json"
+    path.write_text(json.dumps(files))
+    return path
+
+
+def _several(files: str | list[str]) -> list[str]:
+    return [files] if isinstance(files, str) else list(files)
