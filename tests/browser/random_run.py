@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.schema import EFFECTS, SELECTED
 from selfrepair.analysis.overview import MODELS, write_models
 from selfrepair.analysis.schema import ERASURE_NEURONS, NEURON_FREQUENCY, RESPONDERS, STATISTICS
@@ -94,7 +95,7 @@ def _statistics(
         for index, (layer, head) in enumerate(heads):
             for tokens in ("top", "all"):
                 for statistic in ("mean", "median", "share", "clipped_share"):
-                    control = measure == "selected" or statistic == "median"
+                    control = measured_tokens(measure, ablation) == "selected" or statistic == "median"
                     count = 12 if tokens == "top" else CONTROL if control else 234
                     documents = 3 + index % 3 if tokens == "top" else 5 if control else 6
                     for quantity in SHARED if "share" in statistic else EFFECTS:

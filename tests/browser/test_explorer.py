@@ -158,7 +158,9 @@ def test_a_link_restores_what_was_shown(browser: Browser, explorer: Path) -> Non
     wanted = CHOSEN | {"statistic": "share", "quantity": "repair_mlp"}
     page = show(browser, explorer, "#" + urlencode(wanted))
     assert state(page) == wanted
-    assert "repair by MLPs (share of direct effect, ratio of sums), all tokens, zero ablation" in text(page, "#status")
+    assert "repair by MLPs (share of direct effect, ratio of sums), control sample, zero ablation" in text(
+        page, "#status"
+    )
     assert page.evaluate("document.querySelector('input[name=colour]:checked').value") == "direct_effect"
     for name in ("run", "model", "ablation", "tokens", "statistic", "quantity"):
         assert page.evaluate(f"document.querySelector('select[name={name}]').value") == wanted[name]

@@ -11,6 +11,7 @@ import polars as pl
 from safetensors.torch import save_file
 
 from selfrepair.ablation.clean_run import run_clean
+from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.replacements import ABLATIONS
 from selfrepair.ablation.shard import ablate_shard
 from selfrepair.ablation.sweep import all_heads
@@ -61,8 +62,9 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
     heads = all_heads(model)
     for kind in kinds:
+        measured = measured_tokens(measure, kind)
         shards = [
-            ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured=measure)
+            ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, 2, measured)
             for shard in range(2)
         ]
         for shard, tables in enumerate(shards):

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from selfrepair.ablation import clean
 from selfrepair.artifact import verify_rows
-from selfrepair.artifact.crate import read_crate
+from selfrepair.artifact.crate import CrateError, read_crate
 from selfrepair.artifact.verify import PDF, Check, check_code, check_files, expected
 from selfrepair.artifact.verify_rows import check_rows, draw
+from selfrepair.artifact.verify_run import VerificationError, verify_run
 from selfrepair.artifact.verify_sample import TOLERANCES
 from selfrepair.artifact.verify_tables import check_tables
 from selfrepair.models.folded_files import load_folded
@@ -25,7 +24,6 @@ from selfrepair.models.load import fold_to_disk
 from tests.helpers.small_run import CONFIG, RUN, make_record, make_results, make_run
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "workflow/scripts/verify_run.py"
 EVERY = 10**6  # more rows than there are
 ROWS = "ablation/m/resample/tokens-1.parquet"
 
@@ -376,38 +374,31 @@ def test_the_code_of_the_run_and_that_which_is_here_are_named(run: Path, monkeyp
     assert check_code(read_crate(run)).what.endswith("; here there is no Git checkout")
 
 
-def verify_run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> object:
-    """Exit status of the program."""
-    monkeypatch.setattr(sys, "argv", ["verify_run.py", "--run", str(RUN), *arguments])
-    try:
-        runpy.run_path(str(SCRIPT), run_name="__main__")
-    except SystemExit as end:
-        return end.code
-    return 0
-
-
-def test_the_program_says_what_it_did_and_fails_with_the_name(run: Path, monkeypatch, capsys) -> None:
-    assert verify_run(monkeypatch, "--sample", "3", "--seed", "7") == 0
+def test_the_program_says_what_it_did_and_fails_with_the_name(run: Path, capsys) -> None:
+    verify_run(RUN, sample=3, seed=7)
     said = capsys.readouterr().out
     assert said.startswith("info    code: recorded ") and " kept rows are those to be kept" in said
     assert "recomputing token rows: 9/9 rows" in said
     assert "ok      m, zero: 3 token rows" in said and "in a sample of seed 7 are what the weights give" in said
     document = json.loads((RUN / "ro-crate-metadata.json").read_text())
     (RUN / ROWS).write_bytes(b"")
-    assert "differs from its record in 1 places" in verify_run(monkeypatch)
+    with pytest.raises(VerificationError, match="differs from its record in 1 places"):
+        verify_run(RUN)
     assert f"FAILED  {ROWS}: this result is not what was recorded" in capsys.readouterr().out
     assert document == json.loads((RUN / "ro-crate-metadata.json").read_text()), "verifying changes nothing"
     (RUN / "ro-crate-metadata.json").unlink()
-    assert "the run is not finished" in verify_run(monkeypatch)
+    with pytest.raises(CrateError, match="the run is not finished"):
+        verify_run(RUN)
 
 
-@pytest.mark.parametrize("sample", ["0", "-1", "some"])
-def test_no_rows_are_no_check(run: Path, monkeypatch, capsys, sample: str) -> None:
-    assert verify_run(monkeypatch, "--sample", sample) == 2
-    assert f"invalid positive value: '{sample}'" in capsys.readouterr().err
+@pytest.mark.parametrize("sample", [0, -1])
+def test_no_rows_are_no_check(run: Path, sample: int) -> None:
+    with pytest.raises(ValueError, match=f"sample: {sample} token rows would check nothing"):
+        verify_run(RUN, sample)
 
 
-def test_the_program_stops_where_tables_disagree(run: Path, monkeypatch, capsys) -> None:
+def test_the_program_stops_where_tables_disagree(run: Path, capsys) -> None:
     rewrite("ablation/m/zero/tokens-?.parquet", lambda table: table.filter(pl.col("self_repair") > 0))
-    assert "1 of its measurements do not agree" in verify_run(monkeypatch)
+    with pytest.raises(VerificationError, match="1 of its measurements do not agree"):
+        verify_run(RUN)
     assert "FAILED  m, zero: " in capsys.readouterr().out

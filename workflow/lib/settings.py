@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from selfrepair.ablation.measured import measured_tokens
 from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, twins, weight_files
 from selfrepair.models.gguf_header import is_gguf, read_header
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
@@ -42,6 +43,11 @@ class Settings:
     @property
     def ablations(self) -> list[str]:
         return self.config["ablation"]["kinds"]
+
+    def measure(self, *ablations: str) -> str:
+        """Tokens measured under kinds of ablation: `selected` if it is so for any of them."""
+        kinds = {measured_tokens(self.config["ablation"]["measure"], ablation) for ablation in ablations}
+        return "selected" if "selected" in kinds else "all"
 
     @property
     def shards(self) -> int:

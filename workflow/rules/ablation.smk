@@ -21,7 +21,7 @@ rule measure_clean:
         top_fraction=config["analysis"]["top_fraction"],
         control=config["ablation"]["control_tokens"],
         seed=config["seed"],
-        measure=config["ablation"]["measure"],
+        measure=SETTINGS.measure(*ABLATIONS),
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} "
@@ -58,7 +58,7 @@ rule ablate_heads:
         clean=subpath(input.clean, parent=True),
         heads=lambda wildcards: SETTINGS.heads(wildcards.model),
         shards=SHARDS,
-        measure=config["ablation"]["measure"],
+        measure=lambda wildcards: SETTINGS.measure(wildcards.ablation),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from selfrepair.ablation.inputs import Inputs, read_inputs
-from selfrepair.ablation.replacements import ABLATIONS
+from selfrepair.ablation.measured import measured_tokens
+from selfrepair.ablation.replacements import ABLATIONS, Ablation
 from selfrepair.ablation.shard import shard_rows
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.reference_model import Recomputation
@@ -48,14 +49,19 @@ def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
         model = Recomputation(crate.path(crate.models[name]), name in authors_units_measurements(config["models"]))
         sampled = crate.path(f"tokens/{name}")
         inputs = read_inputs(*(pl.read_parquet(sampled / f"{table}.parquet") for table in ("tokens", "rows")))
-        counted = _counted(crate, name, inputs)
         for kind in kinds[name]:
             generator = np.random.default_rng([seed, index, ABLATIONS.index(kind)])
             means, whence = _means(model, inputs, crate.path(f"ablation/{name}")) if kind == "mean" else (None, "")
             sample = Sample(model, inputs, kind, means, tolerance)
             kept = draw(shards(crate, name, kind, "tokens"), count, generator)
             yield sample.check(f"{name}, {kind}{whence}", kept, progress)
-            yield _check_sums(f"{name}, {kind}", sample, counted, shards(crate, name, kind, "sums"), generator)
+            yield _check_sums(
+                f"{name}, {kind}",
+                sample,
+                _counted(crate, name, kind, inputs),
+                shards(crate, name, kind, "sums"),
+                generator,
+            )
 
 
 def draw(paths: list[Path], count: int, generator: np.random.Generator) -> pl.DataFrame:
@@ -75,9 +81,9 @@ def _means(model: Recomputation, inputs: Inputs, folder: Path) -> tuple[Float[Te
     return model.value_bias + load_file(folder / "clean/means.safetensors")["z"], " (means of the run)"
 
 
-def _counted(crate: Crate, name: str, inputs: Inputs) -> Bool[Tensor, "row pos"]:
+def _counted(crate: Crate, name: str, kind: Ablation, inputs: Inputs) -> Bool[Tensor, "row pos"]:
     """Which tokens the sums are over."""
-    if crate.run_record["config"]["ablation"]["measure"] == "all":
+    if measured_tokens(crate.run_record["config"]["ablation"]["measure"], kind) == "all":
         return torch.ones_like(inputs.documents, dtype=torch.bool)
     clean = pl.read_parquet(crate.path(f"ablation/{name}/clean/tokens.parquet")).sort("row", "pos")
     return clean["control"].to_torch().view(inputs.documents.shape)

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.effects import TOLERANCE
+from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.reselection import top_count
 from selfrepair.ablation.schema import EFFECTS, HEAD
 from selfrepair.ablation.shard import shard_rows
@@ -40,7 +41,7 @@ def check_tables(crate: Crate) -> Iterator[Check]:
             tables = _read(crate, config, model)
             count = _check_rows(tables, top_count(tables.documents.height, config["analysis"]["top_fraction"]), rows)
             _check_parts(tables, rows)
-            _check_sums(tables, config["ablation"]["measure"] == "selected", sums)
+            _check_sums(tables, measured_tokens(config["ablation"]["measure"], kind) == "selected", sums)
             _check_means(crate.path(heads), rows, sums)
         except _Difference as difference:
             yield Check(f"{model}, {kind}", str(difference))

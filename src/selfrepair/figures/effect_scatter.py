@@ -8,7 +8,7 @@ import polars as pl
 
 from selfrepair.figures import theme
 
-TOKENS = {"all": "All tokens", "top": "Top tokens of each head"}
+TOKENS = {"all": "Without selection ({:,} tokens)", "top": "Top tokens of each head"}
 EFFECT, CHANGE = "direct_effect", "delta_logit"
 WIDTH, HEIGHT = 240, 240  # px of a panel
 LABEL = (74, 14)  # px that the longest name of a zone takes
@@ -32,8 +32,8 @@ def effect_scatter(heads: pl.DataFrame) -> alt.HConcatChart:
     return theme.themed(
         chart,
         f"Direct effect and change of the logit, {model}: mean change of the correct token's logit when a head is "
-        "ablated against the head's mean direct effect, both in logits, with 95 % intervals, on all tokens and on each "
-        "head's top tokens. Heads above the line y = -x are self-repaired, heads below it break.",
+        "ablated against the head's mean direct effect, both in logits, with 95 % intervals, on tokens without selection "
+        "and on each head's top tokens. Heads above the line y = -x are self-repaired, heads below it break.",
         [
             f"{model}; {theme.describe_ablation(heads).lower()}; one dot per head. "
             "Bars: 95 % intervals, bootstrap by document."
@@ -77,7 +77,7 @@ def _panel(heads: pl.DataFrame, tokens: str) -> alt.LayerChart:
         upright,
         dots,
         *_zones(points, x_domain, y_domain),
-    ).properties(width=WIDTH, height=HEIGHT, title=TOKENS[tokens])
+    ).properties(width=WIDTH, height=HEIGHT, title=TOKENS[tokens].format(means["n_tokens"].max()))
 
 
 def _tooltip() -> list[alt.Tooltip]:

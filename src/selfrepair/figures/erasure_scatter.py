@@ -8,7 +8,7 @@ from selfrepair.figures import theme
 from selfrepair.figures.neuron_panels import SETS, by_head_and_mlp, name, nothing
 
 WHAT = "Erasure by the neuron that changes most"
-DRAWN = 250  # tokens of a panel
+DRAWN = 125  # tokens of a panel
 BINS = 30
 HISTOGRAM = 34  # px
 WIDEST = 200  # px of a panel

@@ -4,10 +4,12 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
+from selfrepair.ablation.measured import measured_tokens
+from selfrepair.ablation.selection import Measured
 from selfrepair.core.files import write_text
 from selfrepair.report.explorer.text import PLACE, contexts, strongest, window
 from selfrepair.tokens.contexts import Decode, context
@@ -26,7 +28,7 @@ EXPLORER = {
     "heads": "measured heads; lists below that are per head have their order",
     "start": "head that is shown first: largest mean self-repair on its top tokens",
     "ablations": "kinds of ablation",
-    "measure": "which tokens were measured, all or selected; if selected, tokens `all` below are the control sample",
+    "measure": "which tokens were measured, by ablation: all or selected; then `all` below is the control sample",
     "statistics": "by ablation, tokens, statistic and quantity: value and interval of each head, as in heads.parquet",
     "counts": "by ablation, tokens and statistic: of each head the number of tokens and of documents behind it, and "
     "Kish's effective number of these",
@@ -45,7 +47,7 @@ class Tables:
 
     Attributes:
         facts: model.json.
-        measure: what was measured, `all` tokens or the `selected` ones (and a control sample).
+        measure: `ablation.measure` of the configuration.
         heads, responders: `STATISTICS` and `RESPONDERS`, of all kinds of ablation.
         tokens: by kind of ablation, the columns `READ` of the token rows.
         sampled: `TOKENS`.
@@ -54,7 +56,7 @@ class Tables:
     """
 
     facts: dict[str, Any]
-    measure: str
+    measure: Measured
     heads: pl.DataFrame
     responders: pl.DataFrame
     tokens: dict[str, pl.DataFrame]
@@ -88,7 +90,7 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
         "heads": [head_name(*head) for head in heads.rows()],
         "start": _start(tables.heads),
         "ablations": list(tables.tokens),
-        "measure": tables.measure,
+        "measure": {kind: measured_tokens(tables.measure, kind) for kind in tables.tokens},
         "statistics": _statistics(tables.heads, heads),
         "counts": _counts(tables.heads, heads),
         "responders": _responders(tables.responders, heads),
@@ -220,7 +222,7 @@ def _rounded(value: Any) -> Any:
 
 def write_data(
     facts: Path,
-    measure: Literal["all", "selected"],
+    measure: Measured,
     heads: list[Path],
     responders: list[Path],
     tokens: list[str],
@@ -235,7 +237,7 @@ def write_data(
 
     Args:
         facts: model.json of fold_model.
-        measure: which tokens were measured.
+        measure: `ablation.measure` of the configuration.
         heads: heads.parquet of each kind of ablation.
         responders: responders.parquet of each kind.
         tokens: token rows of all shards, written as KIND=FILE.

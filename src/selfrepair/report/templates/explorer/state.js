@@ -30,7 +30,7 @@ const statisticsOf = (state) => dataOf(state).statistics[state.ablation][state.t
 // What the tokens behind a statistic are called. Instead of all of them, medians are of the control sample, and so is
 // everything where only selected tokens were measured.
 function tokensOf(state, statistic = state.statistic) {
-  const control = state.tokens === "all" && (statistic === "median" || dataOf(state).measure === "selected");
+  const control = state.tokens === "all" && (statistic === "median" || dataOf(state).measure[state.ablation] === "selected");
   return words.tokens[control ? "control" : state.tokens];
 }
 

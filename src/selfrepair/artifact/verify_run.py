@@ -1,0 +1,53 @@
+"""All checks of a finished run, in the order in which a failure makes the next ones idle."""
+
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from selfrepair.artifact.crate import read_crate
+from selfrepair.artifact.verify import Check, check_code, check_files
+from selfrepair.artifact.verify_rows import check_rows
+from selfrepair.artifact.verify_tables import check_tables
+
+
+class VerificationError(Exception):
+    """A run is not as recorded, or its numbers are not what the weights give."""
+
+
+def verify_run(run: Path, sample: int = 20, seed: int | None = None) -> None:
+    """Check a finished run, or an unpacked archive of one, against its record, and recompute some token rows.
+
+    Args:
+        run: folder of the run, such as results/demo.
+        sample: token rows to recompute of each model and ablation.
+        seed: of the sample; a new one each time if not given.
+
+    Raises:
+        CrateError: there is no record, or it can't be read.
+        VerificationError: a check failed; each is printed as it is made.
+        ValueError: sample is not positive.
+    """
+    if sample < 1:
+        raise ValueError(f"sample: {sample} token rows would check nothing; give at least 1")
+    crate = read_crate(run)
+    print(f"info    {check_code(crate).what}")
+    if failed := _failures(check_files(crate)):
+        raise VerificationError(f"{run} differs from its record in {failed} places; its token rows were not recomputed")
+    if failed := _failures(check_tables(crate)):
+        raise VerificationError(
+            f"{run}: {failed} of its measurements do not agree with themselves; no token rows were recomputed"
+        )
+    seed = secrets.randbelow(2**32) if seed is None else seed
+    if failed := _failures(check_rows(crate, sample, seed)):
+        raise VerificationError(f"{run}: {failed} samples of seed {seed} are not what the weights give")
+    print(f"{run} is as recorded, and its token rows in a sample of seed {seed} are what the weights give")
+
+
+def _failures(checks: Iterable[Check]) -> int:
+    """Print each check as it is made; return how many failed."""
+    failed = 0
+    for check in checks:
+        failed += check.problem is not None
+        said = f"ok      {check.what}" if check.problem is None else f"FAILED  {check.what}: {check.problem}"
+        print(said, flush=True)
+    return failed
