@@ -30,6 +30,8 @@ from tests.helpers.drawings import (
     views,
 )
 
+ALL_TOKENS = "Without selection ({:,} tokens)".format(HEADS.filter(tokens="all")["n_tokens"].max())
+
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_is_valid_and_describes_itself(name):
@@ -91,7 +93,7 @@ def test_depth_fits_the_page_with_any_number_of_models(n_models):
     assert spec["columns"] <= theme.MAX_COLUMNS
 
 
-@pytest.mark.parametrize(("tokens", "title"), [("all", "All tokens"), ("top", "Top tokens of each head")])
+@pytest.mark.parametrize(("tokens", "title"), [("all", ALL_TOKENS), ("top", "Top tokens of each head")])
 def test_scatter_shows_effects_of_each_set_of_tokens(tokens, title):
     chart = effect_scatter(HEADS.filter(pl.col("model") == "one"))
     dots = drawn(chart, "circle", title, x="value_direct_effect", y="value_delta_logit", color="layer")
@@ -105,7 +107,7 @@ def test_scatter_shows_effects_of_each_set_of_tokens(tokens, title):
 
 def test_scatter_names_each_zone_on_its_side():
     spec = effect_scatter(HEADS.filter(pl.col("model") == "one")).to_dict()
-    for title in ("All tokens", "Top tokens of each head"):
+    for title in (ALL_TOKENS, "Top tokens of each head"):
         panel = next(panel for panel in spec["hconcat"] if panel["title"] == title)
         dots = next(v for v in views(spec) if title in v["titles"] and v["mark"].get("type") == "circle")
         x, y = (dots["encoding"][channel]["scale"]["domain"] for channel in "xy")

@@ -32,8 +32,8 @@ def effect_scatter(heads: pl.DataFrame) -> alt.HConcatChart:
     return theme.themed(
         chart,
         f"Direct effect and change of the logit, {model}: mean change of the correct token's logit when a head is "
-        "ablated against the head's mean direct effect, both in logits, with 95 % intervals, on tokens without selection "
-        "and on each head's top tokens. Heads above the line y = -x are self-repaired, heads below it break.",
+        "ablated against the head's mean direct effect, both in logits, with 95 % intervals, on tokens without "
+        "selection and on each head's top tokens. Heads above the line y = -x are self-repaired, heads below it break.",
         [
             f"{model}; {theme.describe_ablation(heads).lower()}; one dot per head. "
             "Bars: 95 % intervals, bootstrap by document."
@@ -44,6 +44,7 @@ def effect_scatter(heads: pl.DataFrame) -> alt.HConcatChart:
 def _panel(heads: pl.DataFrame, tokens: str) -> alt.LayerChart:
     means = theme.pick(heads, "mean", tokens, [EFFECT, CHANGE])
     table = means.pivot(on="quantity", index=["layer", "head"], values=["value", "low", "high"])
+    title = TOKENS[tokens].format(heads.filter(tokens=tokens, statistic="mean")["n_tokens"].max())
     x_domain = theme.padded(table[f"low_{EFFECT}"].min(), table[f"high_{EFFECT}"].max())
     y_domain = theme.padded(table[f"low_{CHANGE}"].min(), table[f"high_{CHANGE}"].max())
     x = alt.X(
@@ -77,7 +78,7 @@ def _panel(heads: pl.DataFrame, tokens: str) -> alt.LayerChart:
         upright,
         dots,
         *_zones(points, x_domain, y_domain),
-    ).properties(width=WIDTH, height=HEIGHT, title=TOKENS[tokens].format(means["n_tokens"].max()))
+    ).properties(width=WIDTH, height=HEIGHT, title=title)
 
 
 def _tooltip() -> list[alt.Tooltip]:
