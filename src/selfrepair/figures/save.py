@@ -47,25 +47,27 @@ def save_chart(chart: Panel, paths: list[Path]) -> None:
     if unknown := sorted(set(formats.values()) - {"json", "html", *GRAPHICS}):
         raise ValueError(f"can't write a figure as {', '.join(unknown)}; use .json, .pdf, .svg, .png or .html")
     spec = chart.to_dict()
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    drawn = _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=version))
     for path, form in formats.items():
-        rendered = _render(spec, form)
+        rendered = _rendered(spec, drawn, version, form)
         write_atomically(path, partial(Path.write_bytes, data=rendered))
 
 
-def _render(spec: dict, form: str) -> bytes:
-    if form == "json":
-        return (json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
-    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    if form == "html":
-        title = spec["description"].split(":")[0].rstrip(".")
-        inline = json.dumps(spec, sort_keys=True).replace("</", "<\\/")
-        library = vl_convert.javascript_bundle(vl_version=version)
-        return PAGE.substitute(title=title, library=library, spec=inline).encode()
-    if form == "pdf":
-        return vl_convert.vegalite_to_pdf(spec, vl_version=version)
-    if form == "svg":
-        return _renumbered(vl_convert.vegalite_to_svg(spec, vl_version=version)).encode()
-    return vl_convert.vegalite_to_png(spec, vl_version=version, scale=DOTS_PER_INCH / PX_PER_INCH)
+def _rendered(spec: dict, svg: str, version: str, form: str) -> bytes:
+    match form:
+        case "json":
+            return (json.dumps(spec, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        case "html":
+            title = spec["description"].split(":")[0].rstrip(".")
+            inline = json.dumps(spec, sort_keys=True).replace("</", "<\\/")
+            library = vl_convert.javascript_bundle(vl_version=version)
+            return PAGE.substitute(title=title, library=library, spec=inline).encode()
+        case "pdf":
+            return vl_convert.svg_to_pdf(svg)
+        case "png":
+            return vl_convert.svg_to_png(svg, scale=DOTS_PER_INCH / PX_PER_INCH)
+    return svg.encode()
 
 
 def _renumbered(svg: str) -> str:

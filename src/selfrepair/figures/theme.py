@@ -20,6 +20,8 @@ MODEL_COLORS = [BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, INK]
 ABLATION_COLORS = {"resample": BLUE, "zero": ORANGE, "mean": GREEN}
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
+alt.data_transformers.disable_max_rows()
+
 CONFIG = {
     "font": FONT,
     "background": "white",
@@ -72,10 +74,9 @@ def themed(chart: Any, description: str, notes: Sequence[str] = ()) -> Any:
     return chart.properties(description=description, **({"title": title} if notes else {})).configure(**CONFIG)
 
 
-def embed(table: pl.DataFrame) -> alt.InlineData:
+def embed(table: pl.DataFrame) -> pl.DataFrame:
     """Turn a table into chart data, its numbers rounded to 6 significant digits, and null where not finite."""
-    numbers = pl.when(cs.float().is_finite()).then(cs.float().round_sig_figs(6))
-    return alt.InlineData(values=table.with_columns(numbers).to_dicts())
+    return table.with_columns(pl.when(cs.float().is_finite()).then(cs.float().round_sig_figs(6)))
 
 
 def pick(table: pl.DataFrame, statistic: str, tokens: str, quantities: Sequence[str]) -> pl.DataFrame:
