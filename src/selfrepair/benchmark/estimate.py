@@ -1,0 +1,83 @@
+"""How long a run will take: some rows of each model are ablated and timed, and the work of all is counted."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from selfrepair.ablation.clean_run import CleanRun, read_clean
+from selfrepair.ablation.inputs import read_inputs
+from selfrepair.ablation.program import Machine, read_sampled
+from selfrepair.ablation.selection import MEASURED, Measured
+from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
+from selfrepair.ablation.sweep import all_heads
+from selfrepair.models.directory import parse_head
+from selfrepair.models.folded import FoldedModel
+
+BESIDE = 1.25  # what else is measured takes about a quarter of what ablation takes
+TIMED = 50_000  # ablated tokens that are timed of a model, or those of one row
+JOB = 3.5  # seconds that a job takes beside that: its imports, its tables, its figures
+
+
+def estimate_run(
+    models: list[Path],
+    sampled: list[Path],
+    clean: list[Path],
+    measured: list[str],
+    jobs: int,
+    cores: int,
+    memory_mb: int,
+    output: Path,
+    heads: list[str] = [],  # noqa: B006 (tyro reads it)
+    machine: Machine = Machine(),
+) -> None:
+    """Print and write about how long a run takes, and how much memory its jobs hold.
+
+    Args:
+        models: folders of the folded models.
+        sampled: folder of each model's tokens.
+        clean: folder of each model's clean pass.
+        measured: what is ablated, as NAME=all or NAME=selected, once for each kind of ablation.
+        jobs: of the whole run.
+        cores: on which it will run.
+        memory_mb: of the largest job.
+        output: text file to write.
+        heads: those of a model that are measured, as NAME=L9H11; all if none.
+    """
+    seconds = 0.0
+    for folder, tokens, of_clean in zip(models, sampled, clean, strict=True):
+        name = tokens.name
+        kinds = [MEASURED[MEASURED.index(kind)] for of, kind in (pair.split("=") for pair in measured) if of == name]
+        model, _ = machine.load(folder)
+        named = [parse_head(head) for of, head in (pair.split("=") for pair in heads) if of == name]
+        seconds += _ablation(model, tokens, read_clean(of_clean), named or all_heads(model), kinds)
+    seconds = (BESIDE * seconds + JOB * jobs) / cores
+    said = f"about {_duration(seconds)} with {cores} jobs at a time, of at most {memory_mb / 1000:.1f} GB each"
+    output.write_text(said + "\n")
+    print(said)
+
+
+def _ablation(
+    model: FoldedModel, sampled: Path, clean: CleanRun, heads: list[tuple[int, int]], kinds: Sequence[Measured]
+) -> float:
+    """Seconds that one core ablates all heads of a model in all rows, once for each entry of `kinds`."""
+    tables = read_sampled(sampled)
+    documents = read_inputs(*tables).documents
+    timed = max(1, min(8, len(documents), TIMED // (len(heads) * documents.shape[1])))
+    shards = len(documents) // timed
+
+    def work(shard: int, of: int, kind: Measured) -> int:
+        chosen = shard_rows(len(documents), shard, of)
+        recorder = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
+        return recorder.jobs(kind).block_passes(model.n_layers)
+
+    clock = time.perf_counter if model.device.type == "cuda" else time.process_time  # other work shall not count
+    ablate_shard(model, *tables, clean, "resample", heads[:1], 0, shards, "all")  # the first pass takes longer
+    start = clock()
+    ablate_shard(model, *tables, clean, "resample", heads, 0, shards, "all")
+    rate = work(0, shards, "all") / (clock() - start)
+    return sum(work(0, 1, kind) for kind in kinds) / rate
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
