@@ -14,7 +14,6 @@ rule measure_clean:
         "<benchmarks>/measure_clean.{model}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
     params:
@@ -49,7 +48,6 @@ rule ablate_heads:
         "<benchmarks>/ablate_heads.{model}.{ablation}.{shard}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
         runtime=240,
@@ -84,7 +82,6 @@ rule measure_iterative:
         "<benchmarks>/measure_iterative.{model}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
     params:
@@ -117,7 +114,6 @@ rule measure_partners:
         "<benchmarks>/measure_partners.{model}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
         runtime=120,
@@ -151,7 +147,6 @@ rule measure_neurons:
         "<benchmarks>/measure_neurons.{model}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
         runtime=240,
@@ -184,7 +179,6 @@ rule check_norm:
         "<benchmarks>/check_norm.{model}.{ablation}.tsv"
     conda:
         "../../envs/measure.yaml"
-    threads: 1
     resources:
         **MEASURING,
     params:

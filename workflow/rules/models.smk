@@ -43,7 +43,6 @@ rule train_model:
         "<benchmarks>/train_model.{model}.tsv"
     conda:
         "../../envs/train.yaml"
-    threads: 1
     resources:
         mem_mb=3000,
         runtime=360,
