@@ -11,9 +11,11 @@ from selfrepair.analysis import final_norm
 from selfrepair.analysis.by_document import group_heads
 from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm
 from selfrepair.analysis.schema import RATIO_BIN
+from selfrepair.models.load import load_model
 from tests.helpers.samples import with_ranks
 
 LAYERS, HEADS, TOP = 3, 4, 0.3
+EPSILON = 1e14  # of a norm, against mean squares of the stream of a million
 
 
 @pytest.fixture(params=["gpt2_untied", "neox_parallel", "mistral"])
@@ -206,3 +208,20 @@ def test_heads_are_grouped_by_layer_and_half():
 
 def test_no_column_is_read_that_is_not_kept():
     assert set(final_norm.READ) <= set(ablated_tokens(LAYERS))
+
+
+@pytest.mark.parametrize(("name", "epsilon"), [("llama_mha", "rms_norm_eps"), ("gpt2", "layer_norm_epsilon")])
+def test_a_norm_whose_scale_is_constant_repairs_nothing(zoo, rows, source, tmp_path, name, epsilon):
+    """The control of the norm question: with so large an epsilon every norm is a linear map, and so has no part."""
+    model = zoo.hugging_face(name)
+    setattr(model.config, epsilon, EPSILON)
+    for key, weight in model.named_parameters():
+        if weight.ndim == 1 and key.endswith("weight"):
+            weight.data *= EPSILON**0.5
+    model.save_pretrained(tmp_path / name)
+    m, usual = (measure(loaded, rows, source) for loaded in (load_model(tmp_path / name), zoo.folded(name)))
+    size = m.self_repair.abs().max()
+    assert (m.scale / EPSILON**0.5 - 1).abs().max() < 1e-6
+    assert size > 1, "later parts do respond"
+    assert m.repair_norm.abs().max() < 1e-4 * size
+    assert usual.repair_norm.abs().max() > 0.1 * usual.self_repair.abs().max()

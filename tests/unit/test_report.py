@@ -31,6 +31,7 @@ KINDS = [
     "repair_by_depth",
     "repair_breakdown",
     "norm_scale",
+    "norm_share",
     "ablation_types",
     "noise",
     "noise_components",

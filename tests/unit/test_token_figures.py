@@ -3,8 +3,10 @@
 import polars as pl
 import pytest
 
+from selfrepair.analysis.final_norm import CLEAN
 from selfrepair.analysis.schema import RATIO_BIN
 from selfrepair.figures import ablation_types, noise, norm_scale, theme, token_scatter
+from selfrepair.figures.norm_share import LINES, TWIN, norm_share
 from selfrepair.figures.repair_breakdown import BARS, repair_breakdown
 from selfrepair.figures.repair_by_depth import PARTS, WAYS, repair_by_depth
 from tests.helpers.drawings import HEADS, LAYERS, MODELS, N_LAYERS, close, drawn, expected, shown, views
@@ -16,6 +18,7 @@ from tests.helpers.token_drawings import (
     TOKENS,
     histogram_table,
     noise_table,
+    norm_shares,
     token_table,
 )
 
@@ -210,3 +213,19 @@ def test_tokens_beyond_an_axis_are_none(name):
             (x_low, x_high), (y_low, y_high) = (view["encoding"][axis]["scale"]["domain"] for axis in "xy")
             for row in view["rows"]:
                 assert x_low < row["direct_effect"] < x_high and y_low < row["delta_logit"] < y_high
+
+
+def test_the_norms_share_is_drawn_by_accounting_and_beside_the_twin():
+    table = norm_shares(["one", "two", "two-shuffled"])
+    spec = norm_share(table).to_dict()
+    assert [title_of(part) for part in spec["concat"]] == ["one", "two"]
+    for model, lines in (("one", list(LINES.values())), ("two", [*LINES.values(), TWIN])):
+        found = rows_of(spec, panel(spec, model), "point")
+        assert {row["line"] for row in found} == {name for name, *_ in lines}
+        for (accounting, quantity), (name, *_) in LINES.items():
+            wanted = table.filter(model=model, accounting=accounting, quantity=quantity).sort("layer")
+            values = [row["value"] for row in sorted(found, key=lambda row: row["layer"]) if row["line"] == name]
+            assert values == pytest.approx((100 * wanted["value"]).to_list(), rel=1e-5)
+    twin = [row["value"] for row in rows_of(spec, panel(spec, "two"), "point") if row["line"] == TWIN[0]]
+    wanted = table.filter(model="two-shuffled", accounting=CLEAN, quantity="norm")
+    assert sorted(twin) == pytest.approx(sorted((100 * wanted["value"]).to_list()), rel=1e-5)

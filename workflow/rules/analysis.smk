@@ -180,6 +180,7 @@ ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),
     *expand("summarise_heads.{model}.resample", model=SETTINGS.as_published),
     *expand("{analysis}.{model}", analysis=OF_TWINS, model=TWINS),
+    *expand("summarise_norm.{model}.resample", model=TWINS),
 ]
 ANALYSED = [
     *(file for entry in ANALYSES.values() for file in every(entry["output"])),
@@ -190,7 +191,7 @@ ANALYSED = [
     ),
     *(
         file
-        for name in OF_TWINS
-        for file in expand(ANALYSES[name]["output"], model=TWINS)
+        for name in [*OF_TWINS, "summarise_norm"]
+        for file in expand(ANALYSES[name]["output"], model=TWINS, ablation="resample")
     ),
 ]

@@ -38,6 +38,11 @@ FIGURE_RULES = {
             "chosen": f"{OF_MODEL}/chosen_heads.csv",
         },
     ),
+    "norm_share": (
+        "norm_share:norm_share",
+        "norm_share",
+        {"norm": of_models("resample/norm.parquet", [*MODELS, *TWINS])},
+    ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",
         "ablation_types.{model}",
