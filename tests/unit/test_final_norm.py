@@ -15,7 +15,7 @@ from selfrepair.models.load import load_model
 from tests.helpers.samples import with_ranks
 
 LAYERS, HEADS, TOP = 3, 4, 0.3
-EPSILON = 1e14  # of a norm, against mean squares of the stream of a million
+EPSILON = 1e8  # of a norm, against mean squares of the stream of about one
 
 
 @pytest.fixture(params=["gpt2_untied", "neox_parallel", "mistral"])
@@ -218,10 +218,12 @@ def test_a_norm_whose_scale_is_constant_repairs_nothing(zoo, rows, source, tmp_p
     for key, weight in model.named_parameters():
         if weight.ndim == 1 and key.endswith("weight"):
             weight.data *= EPSILON**0.5
+        elif weight.ndim == 2:
+            weight.data *= 0.4  # or the stream, which is not normalised any more, would grow from layer to layer
     model.save_pretrained(tmp_path / name)
     m, usual = (measure(loaded, rows, source) for loaded in (load_model(tmp_path / name), zoo.folded(name)))
     size = m.self_repair.abs().max()
     assert (m.scale / EPSILON**0.5 - 1).abs().max() < 1e-6
-    assert size > 1, "later parts do respond"
+    assert size > 1e-3, "later parts do respond"
     assert m.repair_norm.abs().max() < 1e-4 * size
     assert usual.repair_norm.abs().max() > 0.1 * usual.self_repair.abs().max()
