@@ -29,7 +29,10 @@ def test_an_estimate_counts_ablations_jobs_and_cores(zoo, tmp_path, monkeypatch)
     monkeypatch.setattr(estimate.time, "process_time", lambda: next(ticks))  # each look an hour later
     once, twice = said(tmp_path, ["m=all"]), said(tmp_path, ["m=all", "m=all", "other=all"])
     # All rows are timed in an hour; a quarter is for what else is measured.
-    assert once == "about 1 h 15 min with 1 jobs at a time, of at most 2.0 GB each\n"
+    assert once == (
+        "about 1 h 15 min with 1 jobs at a time, of at most 2.0 GB each; with tokens_per_shard: 7 a kill loses five "
+        "minutes at most\n"
+    )
     assert twice.startswith("about 2 h 30 min")
     assert said(tmp_path, [], jobs=200, cores=2).startswith("about 6 min with 2 jobs")
 

@@ -1,5 +1,6 @@
 """How long a run will take: some rows of each model are ablated and timed, and the work of all is counted."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from selfrepair.models.folded import FoldedModel
 
 BESIDE = 1.25  # what else is measured takes about a quarter of what ablation takes
 TIMED = 50_000  # ablated tokens that are timed of a model, or those of one row
+SHARD = 300  # seconds of one job that ablates
 JOB = 3.5  # seconds that a job takes beside that: its imports, its tables, its figures
 
 
@@ -43,23 +45,28 @@ def estimate_run(
         output: text file to write.
         heads: those of a model that are measured, as NAME=L9H11; all if none.
     """
-    seconds = 0.0
+    total, shard = 0.0, float("inf")
     for folder, tokens, of_clean in zip(models, sampled, clean, strict=True):
         name = tokens.name
         kinds = [MEASURED[MEASURED.index(kind)] for of, kind in (pair.split("=") for pair in measured) if of == name]
         model, _ = machine.load(folder)
         named = [parse_head(head) for of, head in (pair.split("=") for pair in heads) if of == name]
-        seconds += _ablation(model, tokens, read_clean(of_clean), named or all_heads(model), kinds)
-    seconds = (BESIDE * seconds + JOB * jobs) / cores
-    said = f"about {_duration(seconds)} with {cores} jobs at a time, of at most {memory_mb / 1000:.1f} GB each"
+        kept = read_clean(of_clean)
+        seconds = _ablation(model, tokens, kept, named or all_heads(model), kinds)
+        total += sum(seconds)
+        shard = min([shard, *(kept.tokens.height * SHARD / of_kind for of_kind in seconds)])
+    total = (BESIDE * total + JOB * jobs) / cores
+    said = f"about {_duration(total)} with {cores} jobs at a time, of at most {memory_mb / 1000:.1f} GB each"
+    if math.isfinite(shard):
+        said += f"; with tokens_per_shard: {float(f'{shard:.2g}'):.0f} a kill loses five minutes at most"
     output.write_text(said + "\n")
     print(said)
 
 
 def _ablation(
     model: FoldedModel, sampled: Path, clean: CleanRun, heads: list[tuple[int, int]], kinds: Sequence[Measured]
-) -> float:
-    """Seconds that one core ablates all heads of a model in all rows, once for each entry of `kinds`."""
+) -> list[float]:
+    """Seconds that one core ablates all heads of a model in all rows, for each entry of `kinds`."""
     tables = read_sampled(sampled)
     documents = read_inputs(*tables).documents
     timed = max(1, min(8, len(documents), TIMED // (len(heads) * documents.shape[1])))
@@ -75,7 +82,7 @@ def _ablation(
     start = clock()
     ablate_shard(model, *tables, clean, "resample", heads, 0, shards, "all")
     rate = work(0, shards, "all") / (clock() - start)
-    return sum(work(0, 1, kind) for kind in kinds) / rate
+    return [work(0, 1, kind) / rate for kind in kinds]
 
 
 def _duration(seconds: float) -> str:
