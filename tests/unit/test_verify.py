@@ -402,3 +402,20 @@ def test_the_program_stops_where_tables_disagree(run: Path, capsys) -> None:
     with pytest.raises(VerificationError, match="1 of its measurements do not agree"):
         verify_run(RUN)
     assert "FAILED  m, zero: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["../../secret", "/etc/hostname", "report/../../../secret", "."])
+def test_a_record_that_leads_out_of_the_run_is_refused(run: Path, name: str) -> None:
+    path = RUN / "ro-crate-metadata.json"
+    document = json.loads(path.read_text())
+    next(entity for entity in document["@graph"] if entity["@id"] == ROWS)["@id"] = name
+    path.write_text(json.dumps(document))
+    with pytest.raises(CrateError, match="is no file in the run's folder"):
+        read_crate(RUN)
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("{")])
+def test_a_run_without_its_configuration_ends_with_a_sentence(run: Path, damage: Callable[[Path], object]) -> None:
+    damage(RUN / "report/run.json")
+    with pytest.raises(CrateError, match=r"report/run\.json can't be read"):
+        verify_run(RUN)

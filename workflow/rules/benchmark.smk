@@ -106,7 +106,7 @@ rule estimate:
         tokens=expand("<results>/tokens/{model}/tokens.parquet", model=MEASURED),
         clean=expand("<results>/ablation/{model}/clean/tokens.parquet", model=MEASURED),
     output:
-        "<results>/report/estimate.txt",
+        "<logs>/estimate.txt",
     log:
         "<logs>/estimate.log",
     benchmark:

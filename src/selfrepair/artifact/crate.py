@@ -11,7 +11,7 @@ run says when it was made in a way that a repetition would repeat.
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -22,6 +22,7 @@ from selfrepair.report.costs import COSTS
 from selfrepair.report.html import flatten
 
 METADATA = "ro-crate-metadata.json"
+RUN_RECORD = "report/run.json"
 SPECIFICATION = "https://w3id.org/ro/crate/1.2"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 CONTEXT = [
@@ -90,7 +91,7 @@ class Crate:
     @property
     def run_record(self) -> dict[str, Any]:
         """`report/run.json`."""
-        return json.loads((self.root / "report/run.json").read_text())
+        return json.loads((self.root / RUN_RECORD).read_text())
 
 
 def run_crate(root: Path, record: dict[str, Any], files: list[Path], sources: Sources, costs: pl.DataFrame) -> Entity:
@@ -159,7 +160,7 @@ def read_crate(root: Path) -> Crate:
     """Read the record of a run.
 
     Raises:
-        CrateError: there is no such run, no record, or it can't be read.
+        CrateError: there is no such run, no record, it can't be read, or it names a result outside the run's folder.
     """
     path = root / METADATA
     if not root.is_dir():
@@ -171,16 +172,28 @@ def read_crate(root: Path) -> Crate:
             "run, goes on with it and writes the record last"
         )
     try:
+        json.loads((root / RUN_RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise CrateError(f"{root / RUN_RECORD} can't be read ({error}): run Snakemake again to make it") from error
+    try:
         graph = json.loads(path.read_text())["@graph"]
         listed = [entity for entity in graph if "sha256" in entity]
         return Crate(
             root=root,
-            files={unquote(e["@id"]): e["sha256"] for e in listed if "localPath" not in e},
+            files={_inside(unquote(e["@id"])): e["sha256"] for e in listed if "localPath" not in e},
             inputs={e["localPath"]: e["sha256"] for e in listed if "localPath" in e},
             models={e["name"]: e["localPath"] for e in graph if e["@type"] == "Dataset" and "localPath" in e},
         )
     except (ValueError, KeyError, TypeError) as error:
         raise CrateError(f"{path} is damaged ({error!r}): delete it and run Snakemake again to make it") from error
+
+
+def _inside(name: str) -> str:
+    """A result's path, which may not lead out of the folder of the run: verifying reads it, and an archive packs it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or not path.parts or ".." in path.parts:
+        raise ValueError(f"{name} is no file in the run's folder")
+    return name
 
 
 def _frame(record: dict[str, Any], parts: list[Entity], actions: list[Entity]) -> list[Entity]:
