@@ -127,6 +127,29 @@ def test_a_file_that_can_not_serve_is_refused(tmp_path, change, said):
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("direct_effect", "nan"),
+        ("direct_effect", "0"),
+        ("logit_diff", "inf"),
+        ("self_repair_from_ln", ""),
+        ("layer", "one"),
+        ("head", "1.5"),
+        ("model", ""),
+    ],
+)
+def test_a_published_value_that_is_none_is_named_by_row_and_column(tmp_path: Path, column: str, value: str) -> None:
+    path = tmp_path / "reference.csv"
+    write_reference(path)
+    lines = path.read_text().splitlines()
+    cells = lines[3].split(",")
+    cells[list(COLUMNS).index(column)] = value
+    path.write_text("\n".join([*lines[:3], ",".join(cells), *lines[4:]]) + "\n")
+    with pytest.raises(ValueError, match=f"row 4, {column}: .*can't be used"):
+        read_reference(path, 0.02)
+
+
 # The published results themselves, where they are at hand.
 
 

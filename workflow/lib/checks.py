@@ -5,6 +5,7 @@ Only the standard library and what Snakemake brings are imported here.
 
 import copy
 import json
+import math
 import os
 import re
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from selfrepair.models.directory import check_authors_units, check_heads, model_
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
 
+MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 # Keys that people try, and what to write instead.
 RENAMED = {
@@ -44,8 +46,14 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         config["retrain"] = config["retrain"] == "true"
     schema = yaml.safe_load(SCHEMA.read_text())
     fill_in(config, schema)
+    _check_values(config, "")
     _check_schema(config, schema)
     settings = Settings(config, f"results/{config['run']}")
+    if settings.shards > MOST_SHARDS:
+        raise WorkflowError(
+            f"ablation.tokens_per_shard: {settings.shards:,} shards are more than the {MOST_SHARDS:,} that can be "
+            "planned; raise it, or lower tokens.rows"
+        )
     _check_writable(Path(settings.results))
     corpus = config["tokens"]["corpus"]
     if corpus not in config["corpora"]:
@@ -56,6 +64,13 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         raise WorkflowError(f"models: {', '.join(clash)} is how `as_published` names its measurement; rename the model")
     if "reference" in config and not Path(config["reference"]).is_file():
         raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
+    if "reference" in config and find_spec("polars"):
+        from selfrepair.claims.published import read_reference
+
+        try:
+            read_reference(Path(config["reference"]), config["analysis"]["top_fraction"])
+        except ValueError as error:
+            raise WorkflowError(f"reference: {error}") from None
     if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
         raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
     if clash := set(settings.twins) & set(settings.models):
@@ -138,8 +153,38 @@ def fill_in(config: dict[str, Any], schema: dict[str, Any]) -> None:
             fill_in(config[key], described)
 
 
+def _check_values(value: Any, place: str) -> None:
+    """Refuse what a schema lets pass: numbers that are none, and texts that a program would take for an option."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _check_values(key, place or "configuration")
+            _check_values(entry, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for entry in value:
+            _check_values(entry, place)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise WorkflowError(f"{place}: {value} is no number; give a finite one")
+    elif isinstance(value, str) and value.startswith("-"):
+        raise WorkflowError(
+            f"{place}: `{value}` begins with a dash, as an option of a program does; write another name"
+        )
+    elif isinstance(value, str) and not value.isprintable():
+        raise WorkflowError(f"{place}: {value!r} holds a character that can't be printed; remove it")
+
+
+def _is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
+    """160.0 is none: programs would not take it."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
+)
+
+
 def _check_schema(config: dict[str, Any], schema: dict[str, Any]) -> None:
-    validator = jsonschema.Draft202012Validator(schema)
+    validator = Validator(schema)
     error = jsonschema.exceptions.best_match(validator.iter_errors(config))
     if error is None:
         return

@@ -95,11 +95,27 @@ def read_reference(path: Path, top_fraction: float) -> pl.DataFrame:
     """Read the published results at a share of top tokens; columns model, layer, head, percent_ln_of_de, `QUANTITIES`.
 
     Raises:
-        ValueError: a column or that share is missing, or a head is there twice.
+        ValueError: a column or that share is missing, a value is no finite number or a direct effect is zero (the
+            message names row and column), or a head is there twice.
     """
-    table = pl.read_csv(path)
+    try:
+        table = pl.read_csv(path, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{path} is no CSV file ({error})") from error
     if missing := sorted(set(COLUMNS) - set(table.columns)):
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
+    for name, dtype in COLUMNS.items():
+        values = table[name].cast(dtype, strict=False)
+        usable = (
+            values.is_not_null() if dtype == pl.String or dtype.is_integer() else values.is_finite().fill_null(False)
+        )
+        if name == "direct_effect":
+            usable &= values != 0
+        if not usable.all():
+            row = usable.arg_min()
+            raise ValueError(
+                f"{path}, row {row + 2}, {name}: {table[name][row]!r} can't be used; correct it or remove the row"
+            )
     table = table.select(pl.col(name).cast(dtype) for name, dtype in COLUMNS.items())
     chosen = table.filter((pl.col("percentile") - top_fraction).abs() < 1e-9)
     if chosen.is_empty():
