@@ -114,8 +114,7 @@ rule estimate:
     conda:
         "../../envs/measure.yaml"
     resources:
-        mem_mb=max(map(SETTINGS.memory_mb, MEASURED)),
-        device=config["device"],
+        **MEASURING | {"mem_mb": max(map(SETTINGS.memory_mb, MEASURED))},
     params:
         sampled=expand(f"{RESULTS}/tokens/{{model}}", model=MEASURED),
         clean=expand(f"{RESULTS}/ablation/{{model}}/clean", model=MEASURED),
@@ -126,4 +125,4 @@ rule estimate:
     shell:
         "python {input.code[0]:q} --models {input.models:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--measured {params.measured} --heads {params.heads} --jobs {params.jobs} --cores {params.cores} "
-        "--memory-mb {resources.mem_mb} --device {resources.device} --output {output:q} 2>&1 | tee {log:q}"
+        "--memory-mb {resources.mem_mb} --device {resources.device} --memory {resources.memory} --output {output:q} 2>&1 | tee {log:q}"
