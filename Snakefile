@@ -51,3 +51,7 @@ rule all:
     input:
         DELIVERABLES,
         "<results>/ro-crate-metadata.json",
+
+
+for each in workflow.rules:
+    each.set_params(content=content_of(list(each.input), made="results/"))

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ MEASURING = BEFORE_ABLATION | {
 }
 SUMMARIES = {"summarise_heads", "summarise_neurons"}
 CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}
+
+
+Edit = Callable[[str], str]
 
 
 def append(text: str) -> str:
@@ -94,6 +98,31 @@ def test_touching_everything_reruns_nothing(finished: Clone) -> None:
         if path.is_file() and ".snakemake" not in path.parts and "results" not in path.parts:
             os.utime(path)
     assert finished.plan() == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "rule"),
+    [
+        ("src/selfrepair/ablation/sweep.py", append, "ablate_heads"),
+        ("src/selfrepair/figures/responders.py", append, "figure_responders"),
+        ("workflow/resources/models/tiny-gpt2/tokenizer_config.json", lambda text: text + "\n", "sample_tokens"),
+        ("config/claims.yaml", append, "check_claims"),
+    ],
+)
+def test_content_decides_whatever_the_time_of_a_file(finished: Clone, file: str, change: Edit, rule: str) -> None:
+    finished.edit(file, change)
+    os.utime(finished.root / file, (1e9, 1e9))  # as `cp -p`, `rsync -a` and `tar` set it
+    assert rule in finished.plan()
+
+
+def test_large_files_are_known_by_content_too(finished: Clone) -> None:
+    weights = finished.root / "workflow/resources/models/tiny-gpt2/model.safetensors"
+    stored = bytearray(weights.read_bytes())
+    stored[-1] ^= 1
+    weights.unlink()  # the clone links what is large
+    weights.write_bytes(stored)
+    os.utime(weights, (1e9, 1e9))
+    assert finished.plan()["fold_model"] == 2, "of the model and its twin"
 
 
 def test_an_archive_unpacked_in_a_fresh_clone_reruns_nothing(finished_run: Clone, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ class Settings:
             return [str(folder / file) for file in TOKENIZER_FILES]
         if self._made(name):
             return [str(folder)]
-        named = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json")
+        named = ("tokenizer*", "vocab*", "merges.txt", "added_tokens.json", "special_tokens_map.json", "*.model")
         return sorted(str(file) for pattern in named for file in folder.glob(pattern))
 
     def training_records(self, file: str) -> dict[str, str]:

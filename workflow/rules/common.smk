@@ -10,6 +10,7 @@ sys.path[:0] = [f"{ROOT}/workflow/lib", f"{ROOT}/src"]
 from arguments import arguments, arguments_of_each, listed
 from checks import read_settings
 from closure import code
+from content import content_of
 from environment import command_prefix
 from locking import hold_lock
 from report_marks import FIGURE_SUFFIXES, figure_files, shown

@@ -144,6 +144,8 @@ rule fold_model:
         directory=lambda wildcards: SETTINGS.directory(wildcards.model),
         precision=config.get("precision", "float32"),
         variant=lambda wildcards: SETTINGS.variant(wildcards.model),
+        row_length=config["tokens"]["row_length"],
     shell:
         "python {input.code[0]} --directory {params.directory:q} --name {wildcards.model} "
-        "--precision {params.precision} {params.variant:q} --output {output.model} --facts {output.facts} 2>&1 | tee {log}"
+        "--precision {params.precision} {params.variant:q} --row-length {params.row_length} "
+        "--output {output.model} --facts {output.facts} 2>&1 | tee {log}"

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from selfrepair.models.directory import ModelDirectoryError, weight_files
+from selfrepair.models.directory import INDEX, RMS_NORM, ModelDirectoryError, weight_files
 
 IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
@@ -36,10 +36,12 @@ class Checkpoint:
 
         self.folder = folder
         self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        self._index = folder / "model.safetensors.index.json"
-        files, alone = weight_files(folder), folder / "model.safetensors"
-        if not self._index.is_file() and alone in files:
-            files = [alone]  # as Hugging Face does; another may be a variant of it
+        if self.config._attn_implementation not in (None, "eager", "sdpa"):  # others need packages, and give the same
+            self.config._attn_implementation = "eager"
+        if self.config.model_type not in RMS_NORM:  # families without grouped heads, whatever their configuration says
+            vars(self.config).pop("num_key_value_heads", None)
+        files = weight_files(folder)
+        self._index = None if files == [folder / "model.safetensors"] else folder / INDEX
         self._tensors: dict[Path, list[str]] = {}
         sizes: Counter[int] = Counter()
         for file in files:
@@ -49,7 +51,7 @@ class Checkpoint:
                     if match := IN_A_LAYER.fullmatch(name):
                         sizes[int(match[2])] += 4 * math.prod(opened.get_slice(name).get_shape())
         self.layer_bytes = max(sizes.values(), default=0)
-        if self._index.is_file():
+        if self._index and self._index.is_file():
             for name, file in json.loads(self._index.read_text())["weight_map"].items():
                 if name not in self._tensors[folder / file]:
                     raise ModelDirectoryError(
@@ -75,7 +77,7 @@ class Checkpoint:
         )
         if report["missing_keys"]:
             name = _shifted(min(report["missing_keys"]), layers.start)
-            source = self._index if self._index.is_file() else next(iter(self._tensors))
+            source = self._index if self._index and self._index.is_file() else next(iter(self._tensors))
             raise ModelDirectoryError(f"{source} lacks the tensor {name}; fetch it again")
         if getattr(config, "scale_attn_by_inverse_layer_idx", False):
             for own, layer in enumerate(_layers(model)):  # they count from 0 in every group

@@ -25,6 +25,7 @@ LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
+INDEX = "model.safetensors.index.json"  # of shards
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -83,16 +84,18 @@ def max_positions(folder: Path) -> int | None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model directory.
+    """The safetensors files of a model directory that Hugging Face reads: a whole one before shards and their index.
 
     Raises:
         ModelDirectoryError: there are none, or the index names one that is missing.
     """
-    index = folder / "model.safetensors.index.json"
+    alone, index = folder / "model.safetensors", folder / INDEX
+    if alone.is_file():
+        return [alone]
     if index.is_file():
         try:
             names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, KeyError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ModelDirectoryError(f"{index} is corrupt ({error!r}); fetch it again") from error
         for name in names:
             if not (folder / name).is_file():
@@ -171,7 +174,8 @@ def _check_architecture(config: dict, source: Path) -> None:
         "do_layer_norm_before: false (post-norm OPT)": config.get("do_layer_norm_before") is False,
         "word_embed_proj_dim other than hidden_size": projected,
         "add_cross_attention": bool(config.get("add_cross_attention")),
-        "quantization_config (quantized weights)": "quantization_config" in config,
+        "quantization_config (quantized weights)": bool(config.get("quantization_config")),
+        "quantization (weights of MLX)": bool(config.get("quantization")),
     }
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))

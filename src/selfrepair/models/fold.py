@@ -16,11 +16,15 @@ from selfrepair.models.directory import ModelInfo, check_authors_units, read_mod
 from selfrepair.models.folded import ACTIVATIONS, FoldedModel, Layer
 
 TOLERANCE = 1e-4  # of the largest logit, for log-probabilities against Hugging Face
+CHECKED_ROWS, CHECKED_LENGTH = 4, 32  # tokens of the comparison with Hugging Face, unless rows have to be longer
+CHECKED_WINDOW = 512  # rows leave attention windows up to this one, and longer ones where what is measured does
 GROUP_BYTES = 1_000_000_000  # of float32 weights in a group of layers; folding takes several times that
 
 
 class Folding:
     """A model being folded: first what is not a layer, then its layers one by one.
+
+    The comparison is on rows as long as those that will be measured (`row_length`), if they are longer than usual.
 
     Attributes:
         rest: the folded model without its layers, in float32.
@@ -34,14 +38,19 @@ class Folding:
     error: float
 
     @torch.no_grad()
-    def __init__(self, folder: Path, name: str, authors_units: bool = False) -> None:
+    def __init__(self, folder: Path, name: str, authors_units: bool = False, row_length: int = 0) -> None:
         info = read_model_info(folder)
         if authors_units:
             check_authors_units(info.family)
         self._checkpoint = Checkpoint(folder)
         model = self._checkpoint.group(range(0))
-        vocabulary_size, length = model.config.vocab_size, min(32, info.max_positions)
-        self._tokens = torch.randint(vocabulary_size, (4, length), generator=torch.Generator().manual_seed(0))
+        windows = (_window(self._checkpoint.config, index) or 0 for index in range(self.n_layers))
+        past = max((window + 8 for window in windows if window <= CHECKED_WINDOW), default=0)
+        length = min(info.max_positions, max(CHECKED_LENGTH, row_length, past))
+        rows = max(1, CHECKED_ROWS * CHECKED_LENGTH // length)
+        self._tokens = torch.randint(
+            model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0)
+        )
         self._stream, _ = run(model, self._tokens)
         self.rest = _rest(model, folder, info, name, authors_units)
         del model
@@ -130,8 +139,9 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, auth
 
 
 def _activation(config: Any) -> str:
-    names = ("hidden_act", "activation_function")
-    activation = next(value for key in names if (value := getattr(config, key, None)) is not None)
+    """Of the family's own key: a configuration may hold another's, which Hugging Face does not look at."""
+    own = "activation_function" if config.model_type in ("gpt2", "gpt_neo", "opt") else "hidden_act"
+    activation = getattr(config, own)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation `{activation}` is not supported; supported are {', '.join(sorted(ACTIVATIONS))}")
     return activation
@@ -198,5 +208,6 @@ def _window(config: Any, index: int) -> int | None:
         return config.window_size if config.attention_layers[index] == "local" else None
     if config.model_type == "mistral":
         return config.sliding_window
-    kinds = getattr(config, "layer_types", None)
-    return config.sliding_window if kinds and kinds[index] == "sliding_attention" else None
+    if config.model_type == "qwen2":
+        return config.sliding_window if config.layer_types[index] == "sliding_attention" else None
+    return None  # also where a configuration names one: Hugging Face's models of other families have none

@@ -73,7 +73,7 @@ def _precision(dtype: torch.dtype) -> Precision:
 
 
 def fold_to_disk(
-    folder: Path, name: str, output: Path, precision: Precision, authors_units: bool = False
+    folder: Path, name: str, output: Path, precision: Precision, authors_units: bool = False, row_length: int = 0
 ) -> dict[str, Any]:
     """Fold and check a model directory and write it as `load_folded` reads it, a group of layers in memory at a time.
 
@@ -81,6 +81,7 @@ def fold_to_disk(
         output: folder to write.
         precision: what the model will be computed in; folding and the check are done in float32.
         authors_units: for direct effects in the units of the authors' Llama (`FoldedModel.W_U_authors`).
+        row_length: of the rows that will be measured; the check is on rows as long.
 
     Returns:
         `model_facts` of the model, and the checksums of the written files.
@@ -88,7 +89,7 @@ def fold_to_disk(
     Raises:
         ModelDirectoryError, ValueError: as `load_model`; nothing is written.
     """
-    folding = Folding(folder, name, authors_units)
+    folding = Folding(folder, name, authors_units, row_length)
     progress = Progress(f"{name}: folding", folding.n_layers, "layers")
     model = save_folded(folding.rest, progress.over(folding.layers()), output, precision)
     return model_facts(model, folder, folding.error) | {"folded_sha256": checksums(output)}
@@ -102,6 +103,7 @@ def fold_model(
     precision: Precision = "float32",
     authors_units: bool = False,
     shuffle: int | None = None,
+    row_length: int = 0,
 ) -> None:
     """Load a model, fold it into the canonical form, check it against Hugging Face, and save it.
 
@@ -113,13 +115,14 @@ def fold_model(
         precision: in which the model is computed.
         authors_units: direct effects in the units of the authors' Llama.
         shuffle: seed with which weights are permuted first, for the model's null twin (`shuffle_model`).
+        row_length: of the rows that will be measured; the check is on rows as long.
 
     Raises:
         ModelDirectoryError, ValueError: as `load_model`.
     """
     with tempfile.TemporaryDirectory() as temporary:
         source = directory if shuffle is None else shuffle_model(directory, shuffle, Path(temporary) / name)
-        folded = fold_to_disk(source, name, output, precision, authors_units)
+        folded = fold_to_disk(source, name, output, precision, authors_units, row_length)
     write_text(facts, json.dumps(folded, indent=2) + "\n")
 
 
