@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfrepair.ablation.clean import clean_pass
-from selfrepair.models.directory import ModelDirectoryError
+from selfrepair.models.directory import DEFAULT_POSITIONS, POSITIONS, SUPPORTED, ModelDirectoryError
 from selfrepair.models.load import fold_to_disk, load_model
 from tests.conftest import VOCABULARY
 
@@ -25,6 +25,16 @@ def edited(folder: Path, **fields: object) -> Path:
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
     return folder
+
+
+def without(folder: Path, *fields: str) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k not in fields}))
+    return folder
+
+
+def tokenizer(folder: Path, text: str) -> None:
+    (folder / "tokenizer.json").write_text(text)
 
 
 def stale_index(folder: Path) -> Path:
@@ -51,6 +61,7 @@ READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "Llama with another family's activation": ("llama_gqa", lambda f: edited(f, activation_function="relu")),
     "GPT-2 with key-value heads": ("gpt2", lambda folder: edited(folder, num_key_value_heads=2)),
     "NeoX with key-value heads": ("neox_parallel", lambda folder: edited(folder, num_key_value_heads=2)),
+    "Llama that does not say how long rows may be": ("llama_gqa", lambda folder: without(folder, *POSITIONS)),
     "quantization_config: null": ("gpt2", lambda folder: edited(folder, quantization_config=None)),
     "an attention that needs a package": (
         "llama_gqa",
@@ -63,6 +74,27 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: edited(folder, quantization={"group_size": 64, "bits": 4}),
         "quantization (weights of MLX) is not supported",
     ),
+    "a configuration without layers": (
+        "gpt2",
+        lambda folder: without(folder, "n_layer"),
+        "n_layer or num_layers is None",
+    ),
+    "a configuration that is a list": (
+        "gpt2",
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "config.json is no JSON object",
+    ),
+    "a tokenizer of another model": (
+        "gpt2",
+        lambda folder: tokenizer(folder, '{"model": {"vocab": {"a": 0, "b": 97}}}'),
+        "has the token 97, but the model's embedding has 97 rows",
+    ),
+    "a tokenizer of pieces, of another model": (
+        "llama_gqa",
+        lambda folder: tokenizer(folder, json.dumps({"model": {"vocab": [["a", 0.0]] * 98}})),
+        "has the token 97, but the model's embedding has 97 rows",
+    ),
+    "a tokenizer cut short": ("gpt2", lambda folder: tokenizer(folder, '{"model": {'), "tokenizer.json is corrupt"),
     "an index that is a list": (
         "gpt2",
         lambda folder: (
@@ -99,6 +131,12 @@ def test_an_odd_directory_is_read_as_hugging_face_reads_it(copy, odd: str) -> No
     expected = (logits - logits.mean(-1, keepdim=True)).gather(2, TOKENS[:, 1:, None])[..., 0]
     found = clean_pass(load_model(folder), TOKENS).logit
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_lengths_of_rows_that_are_not_said_are_those_of_hugging_faces_classes(family: str) -> None:
+    defaults = AutoConfig.for_model(family)
+    assert DEFAULT_POSITIONS[family] == next(getattr(defaults, name) for name in POSITIONS if hasattr(defaults, name))
 
 
 @pytest.mark.parametrize("odd", REFUSED)

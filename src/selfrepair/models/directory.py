@@ -24,6 +24,17 @@ RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+# What Hugging Face's classes take where a configuration does not say it, as early Llamas' do not.
+DEFAULT_POSITIONS = {
+    "gpt2": 1024,
+    "gpt_neo": 2048,
+    "gpt_neox": 2048,
+    "llama": 2048,
+    "mistral": 131072,
+    "opt": 2048,
+    "qwen2": 32768,
+}
+EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
 INDEX = "model.safetensors.index.json"  # of shards
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -59,15 +70,29 @@ def read_model_info(folder: Path) -> ModelInfo:
         config = json.loads(config_file.read_text())
     except json.JSONDecodeError as error:
         raise ModelDirectoryError(f"{config_file} is not valid JSON ({error}); restore it") from error
+    if not isinstance(config, dict):
+        raise ModelDirectoryError(f"{config_file} is no JSON object; restore it")
     _check_architecture(config, config_file)
+    shapes: dict[str, list[int]] = {}
     for file in weight_files(folder):
-        _check_safetensors(file)
-    return model_info(config)
+        shapes |= _check_safetensors(file)
+    _check_tokenizer(folder / "tokenizer.json", shapes)
+    try:
+        return model_info(config)
+    except ValueError as error:
+        raise ModelDirectoryError(f"{config_file}: {error}") from None
 
 
 def model_info(config: dict) -> ModelInfo:
-    """Read family and size from the fields of a Hugging Face config."""
-    return ModelInfo(config["model_type"], *(_first(config, names) for names in (LAYERS, HEADS, POSITIONS)))
+    """Read family and size from the fields of a Hugging Face config.
+
+    Raises:
+        ValueError: it does not say how many layers or heads there are.
+    """
+    layers, heads = (_first(config, names) for names in (LAYERS, HEADS))
+    family = config["model_type"]
+    positions = next((config[name] for name in POSITIONS if config.get(name)), DEFAULT_POSITIONS[family])
+    return ModelInfo(family, layers, heads, positions)
 
 
 def max_positions(folder: Path) -> int | None:
@@ -192,8 +217,29 @@ def count_parameters(file: Path) -> int:
     return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
 
 
-def _check_safetensors(file: Path) -> None:
-    """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises."""
+def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
+    """A vocabulary must lie within the embedding; tokens added to it, which text need not hold, may lie beyond."""
+    rows = next((shape[0] for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
+    if rows is None or not file.is_file():
+        return
+    try:
+        vocabulary = json.loads(file.read_text())["model"]["vocab"]
+        largest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelDirectoryError(f"{file} is corrupt ({error!r}); fetch it again") from error
+    if largest >= rows:
+        raise ModelDirectoryError(
+            f"{file} has the token {largest}, but the model's embedding has {rows} rows: it is of another model; "
+            "replace it"
+        )
+
+
+def _check_safetensors(file: Path) -> dict[str, list[int]]:
+    """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises.
+
+    Returns:
+        shape of each tensor.
+    """
     size = file.stat().st_size
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
@@ -201,6 +247,7 @@ def _check_safetensors(file: Path) -> None:
             raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
         try:
             header = json.loads(stream.read(length))
+            shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
             ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
             raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
@@ -209,7 +256,11 @@ def _check_safetensors(file: Path) -> None:
     promised = 8 + length + max(ends)
     if promised != size:
         raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
+    return shapes
 
 
 def _first(config: dict, names: tuple[str, ...]) -> int:
-    return next(config[name] for name in names if name in config)
+    found = next((config[name] for name in names if name in config), None)
+    if not isinstance(found, int) or found < 1:
+        raise ValueError(f"{' or '.join(names)} is {found!r}, where a number is needed; restore it")
+    return found
