@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 
 import selfrepair as sr
 from selfrepair.models.directory import ModelDirectoryError
-from selfrepair.tokens.corpora import CorpusError
+from selfrepair.tokens.corpus_file import CorpusError
 
 MODEL = Path(__file__).parents[2] / "workflow/resources/models/tiny-gpt2"
 TEXT = "Return a new array of given shape and type, filled with zeros. " * 20

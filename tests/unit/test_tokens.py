@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from selfrepair.tokens.corpora import CorpusError, check_sha256, read_corpus
+from selfrepair.tokens.corpora import check_sha256, read_corpus
+from selfrepair.tokens.corpus_file import CorpusError
 from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
-from selfrepair.tokens.tokenizer import END_OF_TEXT, encode, train_bpe
+from selfrepair.tokens.tokenizer import END_OF_TEXT, decoder, encode, save_tokenizer, train_bpe
 
 BOS, SEPARATOR = 0, 1
 
@@ -223,6 +225,36 @@ def test_absent_and_unknown_files_are_refused(tmp_path):
     (tmp_path / "corpus.pdf").write_text("")
     with pytest.raises(CorpusError, match=r"`\.pdf` is not supported; use one of \.parquet, \.jsonl"):
         read_corpus(tmp_path / "corpus.pdf", "text", None, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b'{"text": "one"}\n{"text": \n', "line 2 is no JSON"),
+        ("a.jsonl", b'{"text": "one"}\n\n{"words": "x"}\n', "line 3 has no `text`"),
+        ("a.jsonl", b'{"text": 7}\n', "line 1: `text` is 7, no text"),
+        ("a.jsonl", b'["text"]\n', "line 1 has no `text`"),
+        ("a.txt", b"fine\ncaf\xe9\n", "line 2 is no UTF-8"),
+        ("a.parquet", b"PAR1 cut short", "is cut short or no Parquet file"),
+        ("a.parquet", b"PAR1 not PAR1", "can't be read"),
+        ("a.json", b'[{"text": 7}, {"text": 8}]', "no text; name another"),
+    ],
+)
+def test_a_corpus_that_can_not_be_read_is_named_with_its_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=re.escape(said)):
+        read_corpus(tmp_path / name, "text", None, [])
+
+
+def test_a_byte_order_mark_and_separators_at_the_ends_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_text("\ufeff<|endoftext|>\nOne.\n<|endoftext|>\nTwo.\n<|endoftext|>", encoding="utf-8")
+    assert read_corpus(tmp_path / "a.txt", "text", None, [])["text"].to_list() == ["One.", "Two."]
+
+
+def test_what_looks_like_a_special_token_in_a_text_is_text(tmp_path):
+    save_tokenizer(train_bpe(["some text of a document"] * 3, 300), tmp_path)
+    ((ids,), bos, _) = encode(tmp_path, ["a <|endoftext|> b"])
+    assert bos not in ids and decoder(tmp_path)(ids) == "a <|endoftext|> b"
 
 
 def test_a_changed_corpus_is_refused(tmp_path):

@@ -20,7 +20,9 @@ from snakemake.exceptions import WorkflowError
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
+from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file
 
+LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens are sampled
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 # Keys that people try, and what to write instead.
@@ -73,6 +75,11 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
             raise WorkflowError(f"reference: {error}") from None
     if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
         raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
+    if "path" in settings.corpus:
+        try:
+            check_corpus_file(Path(settings.corpus_file), settings.corpus["text"], LOOKED_AT)
+        except CorpusError as error:
+            raise WorkflowError(f"corpora.{corpus}: {error}") from None
     if clash := set(settings.twins) & set(settings.models):
         raise WorkflowError(f"models: {', '.join(clash)} is what the null twin of a model is called; rename the model")
     for name, model in config["models"].items():

@@ -6,12 +6,10 @@ from typing import Any
 import polars as pl
 
 from selfrepair.core.files import sha256
+from selfrepair.tokens.corpus_file import FORMATS, CorpusError, check_corpus_file
 
+BYTE_ORDER_MARK = "\ufeff"  # not of the text
 TEXT_SEPARATOR = "\n<|endoftext|>\n"
-
-
-class CorpusError(ValueError):
-    """A corpus that can't serve; the message names it and the fix."""
 
 
 def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str]) -> pl.DataFrame:
@@ -20,26 +18,29 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
     In plain text a line `<|endoftext|>` separates documents; in the others each record is one.
 
     Raises:
-        CorpusError: the file or a column is missing, or no document is left.
+        CorpusError: the file or a column is missing, a line can't be read, what should be text is none, or no
+            document is left.
     """
     from datasets import load_dataset
 
-    formats = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
-    if not path.is_file():
-        raise CorpusError(f"corpus {path} does not exist; set the corpus's `path` to a file that does")
-    if path.suffix not in formats:
-        raise CorpusError(f"corpus {path}: `{path.suffix}` is not supported; use one of {', '.join(formats)}")
+    check_corpus_file(path, text_column)
     whole = {"sample_by": "document"} if path.suffix == ".txt" else {}
-    loaded = load_dataset(formats[path.suffix], data_files=str(path), split="train", streaming=True, **whole)
-    first: dict[str, Any] = next(iter(loaded), {})
+    try:
+        loaded = load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", streaming=True, **whole)
+        first: dict[str, Any] = next(iter(loaded), {})
+    except (OSError, ValueError) as error:  # of pyarrow, whose errors are such
+        raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
     if text_column not in first:
         raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(first) or 'no rows'}")
     wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]
     documents = pl.DataFrame(list(loaded.select_columns(wanted_columns)), infer_schema_length=None)
     if missing := documents[text_column].null_count():
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
+    if documents.schema[text_column] != pl.String:
+        raise CorpusError(f"corpus {path}: `{text_column}` is {documents.schema[text_column]}, no text; name another")
     if path.suffix == ".txt":
-        texts = pl.col(text_column).str.split(TEXT_SEPARATOR)
+        whole_text = pl.col(text_column).str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
+        texts = whole_text.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
         documents = documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
     for column, wanted in (("split", [split] if split else []), ("kind", kinds)):
         if wanted:

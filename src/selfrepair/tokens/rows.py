@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Int
 
-from selfrepair.tokens.corpora import CorpusError
+from selfrepair.tokens.corpus_file import CorpusError
 
 MAX_REPAIRS = 200  # rounds of swapping before a derangement is given up
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from selfrepair.tokens.corpora import CorpusError
+from selfrepair.tokens.corpus_file import CorpusError
 
 END_OF_TEXT = "<|endoftext|>"  # begins every row and separates documents
 
@@ -53,5 +53,6 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
         raise CorpusError(f"{tokenizer_directory}: the tokenizer has no bos_token and no eos_token; rows need one")
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    # What looks like a special token in a text is text.
+    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return encoded, eos if bos is None else bos, bos if eos is None else eos
