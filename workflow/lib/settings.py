@@ -144,6 +144,11 @@ class Settings:
         section, source = ("models", "wheel") if kind == "wheels" else (kind, "hub")
         return {name: fetch_record(kind, name) for name in used if source in self.config[section][name]}
 
+    @property
+    def all_fetched(self) -> list[str]:
+        """Records of everything that was fetched."""
+        return [file for kind in ("models", "wheels", "corpora") for file in self.fetched_records(kind).values()]
+
     def as_json(self) -> str:
         return json.dumps(self.config, sort_keys=True)
 

@@ -193,25 +193,23 @@ rule check_norm:
 
 # Each measuring job, and a file that says on what it ran.
 MEASUREMENTS = {
-    **{
-        f"{rule}.{model}": f"{RESULTS}/ablation/{model}/{file}.parquet"
-        for rule, models, file in [
-            ("measure_clean", MEASURED, "clean/tokens"),
-            ("measure_iterative", MODELS, "iterative/additions"),
-            ("measure_neurons", [*MODELS, *TWINS], "neurons/tokens"),
-            ("measure_partners", MODELS, "partners"),
-        ]
-        for model in models
-    },
-    **{
-        f"check_norm.{model}.{ablation}": f"{RESULTS}/analysis/{model}/{ablation}/norm_check.parquet"
-        for model in MODELS
-        for ablation in ABLATIONS
-    },
-    **{
-        f"ablate_heads.{model}.{ablation}.{shard}": f"{RESULTS}/ablation/{model}/{ablation}/sums-{shard}.parquet"
-        for model, ablation, shard in SHARDED
-    },
+    f"{job}.{of}": f"{RESULTS}/{file.format(of)}.parquet"
+    for job, file, jobs in [
+        ("measure_clean", "ablation/{}/clean/tokens", MEASURED),
+        ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
+        ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
+        ("measure_partners", "ablation/{}/partners", MODELS),
+    ]
+    for of in jobs
+}
+MEASUREMENTS |= {
+    f"check_norm.{m}.{a}": f"{RESULTS}/analysis/{m}/{a}/norm_check.parquet"
+    for m in MODELS
+    for a in ABLATIONS
+}
+MEASUREMENTS |= {
+    f"ablate_heads.{m}.{a}.{s}": f"{RESULTS}/ablation/{m}/{a}/sums-{s}.parquet"
+    for m, a, s in SHARDED
 }
 
 
@@ -219,11 +217,7 @@ rule record_run:
     """Configuration, seeds, versions, device and machine of the measurement."""
     input:
         code=code("record_run", "measure"),
-        fetched=[
-            *SETTINGS.fetched_records("models").values(),
-            *SETTINGS.fetched_records("wheels").values(),
-            *SETTINGS.fetched_records("corpora").values(),
-        ],
+        fetched=SETTINGS.all_fetched,
         # What was measured: a record is as old as the measurement that it is about.
         measured=list(MEASUREMENTS.values()),
     output:

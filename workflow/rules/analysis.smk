@@ -3,10 +3,7 @@
 SHARD_TOKENS, SHARD_SUMS = of_shards("tokens"), of_shards("sums")
 RESAMPLED = of_shards("tokens", ["resample"])
 RESAMPLED_SUMS = of_shards("sums", ["resample"])
-NEURON_SUMMARIES = [
-    *["sparsity", "histograms", "shares"],
-    *["cumulative", "frequency", "erasure"],
-]
+NEURON_SUMMARIES = "sparsity histograms shares cumulative frequency erasure".split()
 BOOTSTRAP = [
     "model={model}",
     f"replicates={config['analysis']['bootstrap_replicates']}",
@@ -32,11 +29,7 @@ ANALYSES = {
         job="bootstrap_statistics.{model}",
         tables={"tokens": RESAMPLED, "sums": RESAMPLED_SUMS, "clean": CLEAN_TOKENS},
         texts=RESELECTED,
-        output=expand(
-            f"{OF_MODEL}/resample/head_statistics.{{suffix}}",
-            suffix=["parquet", "csv"],
-            allow_missing=True,
-        ),
+        output=[f"{OF_MODEL}/resample/head_statistics.{s}" for s in ("parquet", "csv")],
     ),
     "neuron_statistics": dict(
         function="claims.bootstrap:neuron_statistics",
@@ -48,10 +41,7 @@ ANALYSES = {
             "heads": f"{OF_MODEL}/resample/head_statistics.parquet",
         },
         texts=BOOTSTRAP,
-        output=[
-            f"{OF_MODEL}/neurons/statistics.parquet",
-            f"{OF_MODEL}/neurons/statistics.csv",
-        ],
+        output=[f"{OF_MODEL}/neurons/statistics.{s}" for s in ("parquet", "csv")],
     ),
     "choose_heads": dict(
         function="ablation.chosen_heads:chosen_of_files",
@@ -135,9 +125,7 @@ ANALYSES = {
         job="model_overview",
         tables={
             "facts": expand("<results>/models/{model}/model.json", model=MODELS),
-            "heads": expand(
-                "<results>/analysis/{model}/resample/heads.parquet", model=MODELS
-            ),
+            "heads": of_models("resample/heads.parquet"),
         },
         also=list(TRAINING_SUMMARIES.values()),
         texts=[f"summaries={name}={path}" for name, path in TRAINING_SUMMARIES.items()],

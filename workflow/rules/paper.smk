@@ -4,10 +4,8 @@ rule write_macros:
         code=code("write_macros", "analyse"),
         record="<results>/report/run.json",
         models="<results>/analysis/models.csv",
-        heads=expand("<results>/analysis/{model}/resample/heads.parquet", model=MODELS),
-        layers=expand(
-            "<results>/analysis/{model}/resample/layers.parquet", model=MODELS
-        ),
+        heads=of_models("resample/heads.parquet"),
+        layers=of_models("resample/layers.parquet"),
         claims="<results>/report/claims.json",
         costs="<results>/report/costs.csv",
         listed="paper/statements.yaml",
