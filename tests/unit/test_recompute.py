@@ -1,5 +1,7 @@
 """Recomputation from Hugging Face's unfolded model and the sweep over the folded one find the same effects."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -60,3 +62,12 @@ def test_nothing_stays_hooked_to_the_model(zoo, rows):
     model.run(rows[0], (1, 2, torch.zeros(rows.shape[1], 8, dtype=torch.float64)))
     hooks = [m for m in model.model.modules() if m._forward_hooks or m._forward_pre_hooks]
     assert not hooks
+
+
+def test_weights_of_another_name_are_read_and_a_pickle_beside_them_is_not(zoo, tmp_path) -> None:
+    folder = shutil.copytree(zoo.folder("gpt2"), tmp_path / "gpt2")
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    (folder / "pytorch_model.bin").write_bytes(b"a pickle that must not be opened")
+    same = Recomputation(folder).model.state_dict()
+    for name, tensor in Recomputation(zoo.folder("gpt2")).model.state_dict().items():
+        assert torch.equal(same[name], tensor), name

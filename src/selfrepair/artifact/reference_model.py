@@ -18,10 +18,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors.torch import load_file
 from torch import Tensor
 
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.core.progress import Progress
+from selfrepair.models.directory import INDEX, weight_files
 
 OUTPUT_PROJECTIONS = ("c_proj", "dense", "o_proj", "out_proj")  # of attention, by family
 FINAL_NORMS = ("ln_f", "final_layer_norm", "norm")
@@ -46,6 +48,23 @@ class ForwardPass:
     z: Float[Tensor, "layer pos head d_head"]
 
 
+def _hugging_face(folder: Path) -> torch.nn.Module:
+    """Hugging Face's model in float64, of the files that were measured; a pickle beside them is never read."""
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
+
+    files = weight_files(folder)
+    if files == [folder / "model.safetensors"] or (folder / INDEX).is_file():
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float64, local_files_only=True, use_safetensors=True
+        )
+    else:  # under a name of its own, which Hugging Face would pass over for a pickle
+        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        own = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        model = own.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float64)
+    return model.eval()
+
+
 class Recomputation:
     """A model of a Hugging Face directory, run row by row.
 
@@ -55,9 +74,7 @@ class Recomputation:
 
     @torch.no_grad()
     def __init__(self, folder: Path, authors_units: bool = False) -> None:
-        from transformers import AutoModelForCausalLM
-
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, local_files_only=True).eval()
+        self.model = _hugging_face(folder)
         self.authors_units = authors_units
         self.n_heads = self.model.config.num_attention_heads
         named = dict(self.model.named_modules())

@@ -54,7 +54,9 @@ def boot_bridge(folder: Path) -> torch.nn.Module:
     from transformer_lens.model_bridge import TransformerBridge
     from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-    hf_model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+    hf_model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+    ).eval()
     # The bridge wants a tokenizer; token ids are there already.
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"?": 0}, unk_token="?")), eos_token="?")
     bridge = TransformerBridge.boot_transformers(
