@@ -33,6 +33,11 @@ def without(folder: Path, *fields: str) -> Path:
     return folder
 
 
+def index(folder: Path, text: str) -> None:
+    (folder / "model.safetensors").rename(folder / "x.safetensors")
+    (folder / "model.safetensors.index.json").write_text(text)
+
+
 def tokenizer(folder: Path, text: str) -> None:
     (folder / "tokenizer.json").write_text(text)
 
@@ -97,18 +102,12 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a tokenizer cut short": ("gpt2", lambda folder: tokenizer(folder, '{"model": {'), "tokenizer.json is corrupt"),
     "an index that is a list": (
         "gpt2",
-        lambda folder: (
-            (folder / "model.safetensors").rename(folder / "x.safetensors")
-            and (folder / "model.safetensors.index.json").write_text("[]")
-        ),
+        lambda folder: index(folder, "[]"),
         "model.safetensors.index.json is corrupt",
     ),
     "an index without a map": (
         "gpt2",
-        lambda folder: (
-            (folder / "model.safetensors").rename(folder / "x.safetensors")
-            and (folder / "model.safetensors.index.json").write_text('{"weight_map": null}')
-        ),
+        lambda folder: index(folder, '{"weight_map": null}'),
         "model.safetensors.index.json is corrupt",
     ),
 }

@@ -13,7 +13,7 @@ def arguments(tables: Iterable[str], texts: list[str] | Callable[[Any], list[str
 
     def of(wildcards: Any, input: Any) -> list[str]:
         said = texts(wildcards) if callable(texts) else [text.format(**wildcards) for text in texts]
-        return said + [f"{name}={file}" for name in tables for file in _several(input[name])]
+        return said + [f"{name}={file}" for name in tables for file in several(input[name])]
 
     return of
 
@@ -34,7 +34,7 @@ def arguments_of_each(
         for text in texts:
             named[f"{name}:{text.format(**of)}"] = None
         for argument, paths in tables.items():
-            for path in _several(paths):
+            for path in several(paths):
                 file = path.format(**of)
                 named[f"{name}:{argument}={file}"] = files[file] = None
     return list(named), list(files)
@@ -47,5 +47,6 @@ def listed(run: str, **files: list[str]) -> Path:
     return path
 
 
-def _several(files: str | list[str]) -> list[str]:
+def several(files: str | list[str]) -> list[str]:
+    """A file, or several, as a list."""
     return [files] if isinstance(files, str) else list(files)

@@ -73,13 +73,11 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
             read_reference(Path(config["reference"]), config["analysis"]["top_fraction"])
         except ValueError as error:
             raise WorkflowError(f"reference: {error}") from None
-    if "path" in settings.corpus and not Path(settings.corpus_file).is_file():
-        raise WorkflowError(f"corpora.{corpus}.path: {settings.corpus_file} does not exist; set it to a file that does")
     if "path" in settings.corpus:
         try:
             check_corpus_file(Path(settings.corpus_file), settings.corpus["text"], LOOKED_AT)
         except CorpusError as error:
-            raise WorkflowError(f"corpora.{corpus}: {error}") from None
+            raise WorkflowError(f"corpora.{corpus}.path: {error}") from None
     if clash := set(settings.twins) & set(settings.models):
         raise WorkflowError(f"models: {', '.join(clash)} is what the null twin of a model is called; rename the model")
     for name, model in config["models"].items():

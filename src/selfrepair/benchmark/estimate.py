@@ -25,11 +25,11 @@ def estimate_run(
     sampled: list[Path],
     clean: list[Path],
     measured: list[str],
+    heads: list[str],
     jobs: int,
     cores: int,
     memory_mb: int,
     output: Path,
-    heads: list[str] = [],  # noqa: B006 (tyro reads it)
     machine: Machine = Machine(),
 ) -> None:
     """Print and write about how long a run takes, and how much memory its jobs hold.
@@ -39,11 +39,11 @@ def estimate_run(
         sampled: folder of each model's tokens.
         clean: folder of each model's clean pass.
         measured: what is ablated, as NAME=all or NAME=selected, once for each kind of ablation.
+        heads: those of a model that are measured, as NAME=L9H11; all if none.
         jobs: of the whole run.
         cores: on which it will run.
         memory_mb: of the largest job.
         output: text file to write.
-        heads: those of a model that are measured, as NAME=L9H11; all if none.
     """
     total, shard = 0.0, float("inf")
     for folder, tokens, of_clean in zip(models, sampled, clean, strict=True):

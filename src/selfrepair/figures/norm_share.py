@@ -5,6 +5,7 @@ import polars as pl
 
 from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT
 from selfrepair.figures import theme
+from selfrepair.models.directory import twins
 
 PAPER = 30  # %, in the paper's abstract; claim `norm-share-mean`
 LINES = {  # accounting and quantity: what the line is called, its colour and dashes
@@ -26,11 +27,11 @@ def norm_share(norm: pl.DataFrame) -> alt.ConcatChart:
         norm: `NORM` of models, and of their null twins if there are any, under resample ablation.
     """
     names = theme.names(norm)
-    of = {twin: name for name in names if (twin := f"{name}-shuffled") in names}
+    of = {twin: name for twin, name in twins(names).items() if twin in names}
     models = [name for name in names if name not in of]
-    own, twins = (norm.filter(pl.col("model").is_in(some)) for some in (models, list(of)))
+    own, shuffled = (norm.filter(pl.col("model").is_in(some)) for some in (models, list(of)))
     drawn = [_shares(own, *key).with_columns(line=pl.lit(name)) for key, (name, *_) in LINES.items()]
-    drawn.append(_shares(twins, CLEAN, "norm").with_columns(pl.col("model").replace(of), line=pl.lit(TWIN[0])))
+    drawn.append(_shares(shuffled, CLEAN, "norm").with_columns(pl.col("model").replace(of), line=pl.lit(TWIN[0])))
     table = pl.concat(drawn)
     columns = theme.columns_of(len(models))
     panels = [_panel(table.filter(model=model), model, index, columns) for index, model in enumerate(models)]

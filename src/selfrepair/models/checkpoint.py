@@ -41,7 +41,8 @@ class Checkpoint:
         if self.config.model_type not in RMS_NORM:  # families without grouped heads, whatever their configuration says
             vars(self.config).pop("num_key_value_heads", None)
         files = weight_files(folder)
-        self._index = None if files == [folder / "model.safetensors"] else folder / INDEX
+        sharded = files != [folder / "model.safetensors"] and (folder / INDEX).is_file()
+        self._index = folder / INDEX if sharded else None
         self._tensors: dict[Path, list[str]] = {}
         sizes: Counter[int] = Counter()
         for file in files:
@@ -51,7 +52,7 @@ class Checkpoint:
                     if match := IN_A_LAYER.fullmatch(name):
                         sizes[int(match[2])] += 4 * math.prod(opened.get_slice(name).get_shape())
         self.layer_bytes = max(sizes.values(), default=0)
-        if self._index and self._index.is_file():
+        if self._index:
             for name, file in json.loads(self._index.read_text())["weight_map"].items():
                 if name not in self._tensors[folder / file]:
                     raise ModelDirectoryError(
@@ -77,7 +78,7 @@ class Checkpoint:
         )
         if report["missing_keys"]:
             name = _shifted(min(report["missing_keys"]), layers.start)
-            source = self._index if self._index and self._index.is_file() else next(iter(self._tensors))
+            source = self._index or next(iter(self._tensors))
             raise ModelDirectoryError(f"{source} lacks the tensor {name}; fetch it again")
         if getattr(config, "scale_attn_by_inverse_layer_idx", False):
             for own, layer in enumerate(_layers(model)):  # they count from 0 in every group

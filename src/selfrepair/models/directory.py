@@ -6,6 +6,7 @@ Only the standard library is imported, so that a run can refuse bad input before
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def authors_units_measurements(models: dict[str, dict[str, Any]]) -> dict[str, s
     return {f"{name}-as-published": name for name, entry in models.items() if entry.get("as_published")}
 
 
-def twins(models: dict[str, dict[str, Any]]) -> dict[str, str]:
+def twins(models: Iterable[str]) -> dict[str, str]:
     """Name of the null twin of each of a run's models, and the model behind it."""
     return {f"{name}-shuffled": name for name in models}
 
