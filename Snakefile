@@ -45,12 +45,16 @@ include: "workflow/rules/artifact.smk"
 include: "workflow/rules/benchmark.smk"
 
 
+if SETTINGS.study:
+
+    include: "workflow/rules/study.smk"
+
+
 rule all:
-    """Every deliverable of a run."""
+    """Every deliverable of a run; nothing where a study's results are kept with this configuration."""
     default_target: True
     input:
-        DELIVERABLES,
-        "<results>/ro-crate-metadata.json",
+        [] if is_kept(SETTINGS) else FINISHED,
 
 
 for each in workflow.rules:

@@ -1,5 +1,6 @@
 """The paper: every number is a macro, every macro exists, and its archive is reproducible and compiles."""
 
+import json
 import re
 import shutil
 import zipfile
@@ -58,7 +59,14 @@ def judged() -> list[dict]:
 @pytest.fixture(scope="module")
 def values(judged: list[dict]) -> dict[str, str]:
     return macros(
-        RECORD, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged, COSTS, SAID
+        RECORD,
+        WHOLE,
+        wide(statistics("m", HEADS), "top"),
+        wide(statistics("m", LAYERS), "top"),
+        judged,
+        COSTS,
+        SAID,
+        judged,
     )
 
 
@@ -105,6 +113,12 @@ def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: lis
         return macros(RECORD, *tables, claims, COSTS, {})["OrientationOfClaims"]
 
     assert [orientation(n) for n in (0, 3, 4, 7)] == ["portrait", "portrait", "landscape", "landscape"]
+
+
+def test_without_other_runs_the_paper_says_nothing_of_them(judged: list[dict]) -> None:
+    tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
+    alone = macros(RECORD, *tables, judged, COSTS, SAID)
+    assert [name for name in alone if "Study" in name] == ["StudyModels"]
 
 
 def test_no_number_is_typed_in_the_prose() -> None:
@@ -161,6 +175,7 @@ def blank_pdf() -> bytes:
 @pytest.fixture
 def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
     (tmp_path / "macros.tex").write_text(definitions(values))
+    (tmp_path / "claims.json").write_text(json.dumps({"claims": judged}))
     models = overview([FACT], {"m": overview_heads()}, {})
     found = {
         "models": tables.models(models),
@@ -168,6 +183,7 @@ def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
         "heads": tables.heads(wide(statistics("m", HEADS), "top")),
         "norm": norm_table.norm(norm_rows(("m",), ("resample",))),
         "claims": claims_table.claims_table(judged),
+        "claims_of_studies": claims_table.claims_of_studies([tmp_path / "claims.json"]),
     }
     for name, (_, tex) in found.items():
         (tmp_path / f"{name}.tex").write_text(tex)

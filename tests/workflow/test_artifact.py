@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,3 +83,31 @@ def test_an_archive_is_reproducible_and_unpacked_it_is_verified_and_reruns_nothi
     assert done.returncode == 0, done.stdout
     commit = json.loads((unpacked.root / RUN / "report/run.json").read_text())["commit"]
     assert commit in (unpacked.root / RUN / "ro-crate-metadata.json").read_text()
+
+
+def test_a_run_whose_results_are_kept_runs_again_only_when_asked_or_changed(finished: Clone) -> None:
+    study = finished.configure("study.yaml", lambda config: config.update(study="kept"))
+    kept = finished.run("keep_study", config=study)
+    assert kept.returncode == 0, kept.stdout
+    page = (finished.root / "results/studies/kept/README.md").read_text()
+    assert "`snakemake --cores all --configfile study.yaml compare_study`" in page
+    shutil.rmtree(finished.root / "results/test")
+    assert finished.plan(study) == {}
+    assert "ablate_heads" in finished.plan(study, ["compare_study"])
+    changed = finished.configure("changed.yaml", lambda config: config.update(study="kept", seed=2))
+    assert "ablate_heads" in finished.plan(changed)
+
+
+def test_a_run_is_compared_with_what_is_kept_and_can_show_it(finished: Clone) -> None:
+    study = finished.configure("study.yaml", lambda config: config.update(study="kept"))
+    for target in ("keep_study", "compare_study"):
+        done = finished.run(target, config=study)
+        assert done.returncode == 0, done.stdout
+    assert "verdicts agree" in (finished.root / RUN / "report/comparison.txt").read_text()
+    for model in ("tiny-gpt2", "tiny-gpt2-shuffled"):
+        folder = finished.root / "results/studies/kept/analysis"
+        (folder / model).rename(folder / model.replace("tiny-gpt2", "kept-gpt2"))
+    beside = finished.configure("beside.yaml", lambda config: config.update(studies=["kept"]))
+    done = finished.run(f"{RUN}/paper/source.zip", config=beside)
+    assert done.returncode == 0, done.stdout
+    assert "table_claims_of_studies" in done.stdout

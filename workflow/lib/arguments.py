@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-Tables = dict[str, str | list[str]]
+Job = dict[str, str]
+Tables = dict[str, str | list[str] | Callable[[Job], list[str]]]
 
 
 def arguments(tables: Iterable[str], texts: list[str] | Callable[[Any], list[str]] = ()) -> Callable[..., list[str]]:
@@ -19,13 +20,14 @@ def arguments(tables: Iterable[str], texts: list[str] | Callable[[Any], list[str
 
 
 def arguments_of_each(
-    jobs: list[dict[str, str]], target: str, tables: Tables, texts: Iterable[str] = ()
+    jobs: list[Job], target: str, tables: Tables, texts: Iterable[str] = ()
 ) -> tuple[list[str], list[str]]:
     """Arguments of every figure of a kind, as `figure:argument=value`, and the files among them.
 
     Args:
         jobs: model and ablation of each.
         target: name of a figure, with wildcards.
+        tables: files of each argument, with wildcards, or a function of the job that gives them.
     """
     named: dict[str, None] = {}
     files: dict[str, None] = {}
@@ -34,7 +36,7 @@ def arguments_of_each(
         for text in texts:
             named[f"{name}:{text.format(**of)}"] = None
         for argument, paths in tables.items():
-            for path in several(paths):
+            for path in several(paths(of) if callable(paths) else paths):
                 file = path.format(**of)
                 named[f"{name}:{argument}={file}"] = files[file] = None
     return list(named), list(files)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jsonschema
 import yaml
-from settings import HUB_LOCK, TRAINING, Settings, fetch_record
+from settings import HUB_LOCK, STUDIES, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
@@ -25,11 +25,12 @@ from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file
 LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens are sampled
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
+# Keys that change no result of a run's own.
+ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies"])
 # Keys that people try, and what to write instead.
 RENAMED = {
     "model": "list models under `models`, by name",
     "n_tokens": "write `tokens.rows` (rows of `tokens.row_length` tokens)",
-    "study": "write `highlight_heads`",
     "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
     "batch_size": "batches are chosen to fit `memory`; shards by `ablation.tokens_per_shard`",
 }
@@ -64,6 +65,9 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     _check_hub("corpora", corpus, settings.corpus)
     if clash := set(settings.as_published) & set(settings.models):
         raise WorkflowError(f"models: {', '.join(clash)} is how `as_published` names its measurement; rename the model")
+    for study in config["studies"]:
+        if not (STUDIES / study / "report/claims.json").is_file():
+            raise WorkflowError(f"studies: {STUDIES / study} holds no kept results; correct or remove `{study}`")
     if "reference" in config and not Path(config["reference"]).is_file():
         raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
     if "reference" in config and find_spec("polars"):
@@ -147,6 +151,16 @@ def _check_hub(kind: str, name: str, entry: dict[str, Any]) -> None:
             f"{kind}.{name}: what was fetched is of {fetched['revision']}, {HUB_LOCK} now says {wanted}; delete "
             f"{record} to have it fetched again"
         )
+
+
+def is_kept(settings: Settings) -> bool:
+    """Whether the run's kept results (`study`) were made with this configuration, on whatever machine."""
+    record = Path(settings.study or "", "report/run.json")
+    if settings.study is None or not record.is_file():
+        return False
+    kept = json.loads(record.read_text())["config"]
+    fill_in(kept, yaml.safe_load(SCHEMA.read_text()))
+    return {**kept, **ELSEWHERE} == {**settings.config, **ELSEWHERE}
 
 
 def fill_in(config: dict[str, Any], schema: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
 HUB_LOCK = "config/hub.lock.yaml"
+STUDIES = Path("results/studies")  # of runs whose small results are kept with the code
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 # Memory of a job that holds a model: so many times its weights in float32, and the rest of the program.
 MODEL_COPIES = 3
@@ -105,6 +106,15 @@ class Settings:
     def reference(self) -> str | None:
         """Published per-head results to compare with, if there are any."""
         return self.config.get("reference")
+
+    @property
+    def study(self) -> str | None:
+        """Folder where the run's small results are kept, if the configuration names one."""
+        return str(STUDIES / self.config["study"]) if "study" in self.config else None
+
+    def of_studies(self, file: str) -> list[str]:
+        """Files of this name below the kept results that this run shows beside its own."""
+        return sorted(str(path) for study in self.config["studies"] for path in (STUDIES / study).glob(file))
 
     @property
     def as_published(self) -> list[str]:

@@ -10,6 +10,7 @@ DELIVERABLES = [
     *REPORT,
     *PAPER,
 ]
+FINISHED = [*DELIVERABLES, "<results>/ro-crate-metadata.json"]
 # What lies between the inputs and the deliverables, but for folded models: `model.json` has their checksums.
 INTERMEDIATE = [
     *expand(

@@ -8,7 +8,7 @@ ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[
 sys.path[:0] = [f"{ROOT}/workflow/lib", f"{ROOT}/src"]
 
 from arguments import arguments, arguments_of_each, listed
-from checks import read_settings
+from checks import is_kept, read_settings
 from closure import code
 from content import content_of
 from environment import command_prefix
@@ -18,7 +18,8 @@ from settings import HUB_LOCK, TOKENIZER_FILES, TRAINED_FILES, where_results_are
 
 shell.prefix(command_prefix(str(ROOT)))
 
-SETTINGS = read_settings(config, workflow.overwrite_configfiles or ["config/demo.yaml"])
+CONFIGFILES = workflow.overwrite_configfiles or ["config/demo.yaml"]
+SETTINGS = read_settings(config, CONFIGFILES)
 MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations
 SHARDS = SETTINGS.shards
@@ -95,6 +96,13 @@ def every(files):
 
 def of_models(file, models=MODELS):
     return expand(f"{OF_MODEL}/{file}", model=models, allow_missing=True)
+
+
+def with_studies(file, models=MODELS):
+    """Function of a figure's model and ablation: the file of all models, and of those whose results are kept."""
+    return lambda of: of_models(file, models) + SETTINGS.of_studies(
+        f"analysis/*/{file.format(**of)}"
+    )
 
 
 def of_ablations(file):

@@ -5,7 +5,7 @@ FIGURE_RULES = {
         "self_repair_by_depth:self_repair_by_depth",
         "self_repair_by_depth.{ablation}",
         {
-            table: of_models(f"{{ablation}}/{table}.parquet")
+            table: with_studies(f"{{ablation}}/{table}.parquet")
             for table in ["heads", "layers"]
         },
     ),
@@ -41,7 +41,7 @@ FIGURE_RULES = {
     "norm_share": (
         "norm_share:norm_share",
         "norm_share",
-        {"norm": of_models("resample/norm.parquet", [*MODELS, *TWINS])},
+        {"norm": with_studies("resample/norm.parquet", [*MODELS, *TWINS])},
     ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",

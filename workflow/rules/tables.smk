@@ -1,26 +1,36 @@
 TABLE_RULES = {
-    "models": ("tables:table_of_models", "models_csv", "models.csv"),
+    "models": (
+        "tables:table_of_models",
+        "models_csv",
+        f"{RESULTS}/analysis/models.csv",
+    ),
     "layers": (
         "tables:table_of_layers",
         "layers_of_models",
-        "{model}/resample/layers.parquet",
+        f"{OF_MODEL}/resample/layers.parquet",
     ),
     "heads": (
         "tables:table_of_heads",
         "heads_of_models",
-        "{model}/resample/heads.parquet",
+        f"{OF_MODEL}/resample/heads.parquet",
     ),
-    "norm": ("norm_table:norm", "table_of_models", "{model}/{ablation}/norm.parquet"),
+    "norm": ("norm_table:norm", "table_of_models", f"{OF_ABLATION}/norm.parquet"),
     "erasure_neurons": (
         "tables:erasure_neurons",
         "erasure",
-        "{model}/neurons/erasure.parquet",
+        f"{OF_MODEL}/neurons/erasure.parquet",
     ),
 }
+if SETTINGS.config["studies"]:
+    TABLE_RULES["claims_of_studies"] = (
+        "claims_table:claims_of_studies",
+        "studies",
+        SETTINGS.of_studies("report/claims.json"),
+    )
 TABLES = [*TABLE_RULES, "claims"]
 
 for table, (function, argument, file) in TABLE_RULES.items():
-    tables = {argument: every(f"<results>/analysis/{file}")}
+    tables = {argument: every(file)}
 
     rule:
         """Write a table as LaTeX and CSV; `workflow/report/captions.yaml` says of each what it shows."""

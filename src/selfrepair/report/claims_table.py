@@ -111,13 +111,7 @@ def claims_table(judged: list[dict[str, Any]]) -> tuple[pl.DataFrame, str]:
     What is not counted as a claim, claims that no statistic decides, and of more than `JUDGED` models those beyond, the
     paper's first, are in the CSV only.
     """
-    long = [
-        claim | {name: entry.get(name) for name in OF_MODEL} | {"model_verdict": entry.get("verdict")}
-        for claim in judged
-        for entry in claim["models"] or [{}]
-    ]
-    rows_of_csv = frame({name: [row[name] for row in long] for name in CLAIMS}, CLAIMS)
-    decided = [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
+    decided = _decided(judged)
     names = judged_models(decided)
     rest = rf"\dimexpr0.86\linewidth-{WIDTHS[0] + WIDTHS[1] * len(names)}pt\relax"
     columns = [
@@ -135,13 +129,44 @@ def claims_table(judged: list[dict[str, Any]]) -> tuple[pl.DataFrame, str]:
         | {"verdict": MISSING if claim["verdict"] == UNMEASURED else claim["verdict"]}
         | {"generalises": in_others(claim), "nulls": span([entry["null"] for entry in claim["models"]], 2)}
         | dict.fromkeys(names, "--")
-        | {
-            entry["model"]: rf"{number(entry['value'], 3)}\,\makebox[1em][l]{{{MARKS[entry['verdict']]}}}"
-            for entry in claim["models"]
-        }
+        | {entry["model"]: _cell(entry) for entry in claim["models"]}
         for claim in decided
     ]
-    return rows_of_csv, table(columns, [(None, [row]) for row in rows], environment="longtable")
+    return _long(judged), table(columns, [(None, [row]) for row in rows], environment="longtable")
+
+
+def claims_of_studies(studies: list[Path]) -> tuple[pl.DataFrame, str]:
+    """The same of other runs (claims.json of each), with intervals, a model below the other."""
+    judged = [claim for path in studies for claim in json.loads(path.read_text())["claims"]]
+    columns = [
+        LatexColumn("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.45\linewidth}"),
+        LatexColumn("paper_value", "Paper", decimals=2),
+        LatexColumn("value", "Here", decimals=2),
+        LatexColumn("value", "Interval", "interval", decimals=2),
+        LatexColumn("null", "Null", decimals=2),
+        LatexColumn("mark", "", "tex", align="c"),
+    ]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for claim in _decided(judged):
+        for entry in claim["models"]:
+            row = {"wording": escape(claim["wording"]), "paper_value": claim["paper_value"]}
+            row |= {"value_low": entry["low"], "value_high": entry["high"], "mark": MARKS[entry["verdict"]]}
+            groups.setdefault(rf"\texttt{{{escape(entry['model'])}}}", []).append(entry | row)
+    return _long(judged), table(columns, list(groups.items()), environment="longtable")
+
+
+def _decided(judged: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [claim for claim in judged if claim["statistic"] and not claim["identity"] and not claim["exploratory"]]
+
+
+def _long(judged: list[dict[str, Any]]) -> pl.DataFrame:
+    """`CLAIMS`."""
+    rows = [
+        claim | {name: entry.get(name) for name in OF_MODEL} | {"model_verdict": entry.get("verdict")}
+        for claim in judged
+        for entry in claim["models"] or [{}]
+    ]
+    return frame({name: [row[name] for row in rows] for name in CLAIMS}, CLAIMS)
 
 
 def _cell(entry: dict[str, Any]) -> str:

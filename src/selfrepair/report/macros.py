@@ -44,6 +44,7 @@ FACTS = {
     "Processor": "machine.processor",
 }
 NONE = "not measured"
+STUDY = "study-"  # begins the names of statements about other runs
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2}
 
 
@@ -55,6 +56,7 @@ def macros(
     claims: list[dict[str, Any]],
     costs: pl.DataFrame,
     listed: dict[str, dict[str, Any]],
+    studied: list[dict[str, Any]] = [],  # noqa: B006
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
 
@@ -66,8 +68,14 @@ def macros(
         claims: of `claims.evaluate`.
         costs: `cost_table.COSTS`.
         listed: paper/statements.yaml.
+        studied: claims of other runs; what is said of them begins with `Study`.
     """
-    said = {f"Says{macro_name(name)}": sentence for name, sentence in statements(listed, claims).items()}
+    of_studies = {name: listed[name] for name in listed if name.startswith(STUDY)}
+    of_run = {name: listed[name] for name in listed.keys() - of_studies}
+    sentences = statements(of_run, claims) | (statements(of_studies, studied) if studied else {})
+    said = {f"Says{macro_name(name)}": sentence for name, sentence in sentences.items()}
+    beside = {f"Study{name}": value for name, value in _of_each_claim(studied).items()}
+    beside["StudyModels"] = _listed(map(_code, judged_models(studied)))
     whole_models = pl.col("model").is_in(fully_measured(models, heads))
     return (
         _of_run(record)
@@ -77,6 +85,7 @@ def macros(
         | _of_claims(claims)
         | _of_costs(costs)
         | said
+        | beside
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
     )
 
@@ -150,7 +159,7 @@ def _of_heads(heads: pl.DataFrame) -> dict[str, str]:
 
 
 def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
-    measured = [claim for claim in claims if claim["statistic"] is not None and not claim["identity"]]
+    values_of_claims = _of_each_claim(claims)
     claims = [claim for claim in claims if not claim["identity"] and not claim["exploratory"]]
     judged = [claim for claim in claims if claim["statistic"] is not None]
     verdicts = [claim["verdict"] for claim in judged]
@@ -174,10 +183,17 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         "ClaimsHeldInNoOther": others.count(0),
         "ClaimsJudgedInOthers": len(others),
     }
-    values_of_claims = {name: integer(value) for name, value in counts.items()}
+    values_of_claims |= {name: integer(value) for name, value in counts.items()}
     values_of_claims["ClaimsByChance"] = number(BY_CHANCE * len(judged), 1)
     values_of_claims["OrientationOfClaims"] = "portrait" if len(judged_models(judged)) <= UPRIGHT else "landscape"
-    for claim in measured:
+    return values_of_claims
+
+
+def _of_each_claim(claims: list[dict[str, Any]]) -> dict[str, str]:
+    values_of_claims = {}
+    for claim in claims:
+        if claim["statistic"] is None or claim["identity"]:
+            continue
         name = macro_name(claim["id"])
         decimals = DECIMALS[claim["unit"]]
         values = [entry["value"] for entry in claim["models"] if entry["value"] is not None]
@@ -186,6 +202,14 @@ def _of_claims(claims: list[dict[str, Any]]) -> dict[str, str]:
         values_of_claims[f"{name}Paper"] = number(claim["paper_value"], decimals)
         values_of_claims[f"{name}Null"] = span([entry["null"] for entry in claim["models"]], decimals)
     return values_of_claims
+
+
+def _together(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Claims of several runs, each with the models of all of them."""
+    models: dict[str, list[dict[str, Any]]] = {}
+    for claim in (claim for run in runs for claim in run):
+        models.setdefault(claim["id"], []).extend(claim["models"])
+    return [claim | {"models": models[claim["id"]]} for claim in (runs[0] if runs else [])]
 
 
 def _of_costs(costs: pl.DataFrame) -> dict[str, str]:
@@ -241,6 +265,7 @@ def write_macros(
     costs: Path,
     listed: Path,
     output: Path,
+    studies: list[Path] = [],  # noqa: B006
 ) -> None:
     """Write the numbers of the paper's prose, and the sentences that results decide, as TeX macros.
 
@@ -253,6 +278,7 @@ def write_macros(
         costs: costs.csv of record_costs.
         listed: paper/statements.yaml.
         output: TeX file to write.
+        studies: claims.json of other runs that the paper tells of.
     """
     values = macros(
         json.loads(run_record.read_text()),
@@ -262,5 +288,6 @@ def write_macros(
         json.loads(claims.read_text())["claims"],
         pl.read_csv(costs),
         yaml.safe_load(listed.read_text()),
+        _together([json.loads(path.read_text())["claims"] for path in studies]),
     )
     write_text(output, definitions(values))

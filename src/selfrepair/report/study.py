@@ -1,0 +1,111 @@
+"""The results of a run that are kept with the code, under results/studies/<name>/, and a new run against them."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from polars.testing import assert_frame_equal
+
+from selfrepair.core.files import whole_folder, write_text
+from selfrepair.report.html import duration
+from selfrepair.report.readme import findings
+
+KEPT = (
+    *("report/claims.json", "report/run.json", "report/costs.csv", "report/explorer.html", "ro-crate-metadata.json"),
+    *("tables/*.csv", "analysis/models.csv", "analysis/*/*/norm.parquet", "analysis/*/*/head_statistics.parquet"),
+    *("analysis/*/*/heads.parquet", "analysis/*/*/layers.parquet", "analysis/*/neurons/statistics.parquet"),
+    *("figures/norm_share.png", "figures/norm_scale.*.png", "figures/effect_scatter.*.resample.png"),
+    *("figures/self_repair_by_depth.*.png", "figures/repair_*.resample.png", "figures/responders.resample.png"),
+    *("figures/noise.*.png", "figures/erasure_scatter.*.png"),
+)
+FIRST = ("figures/self_repair_by_depth.resample.png", "figures/norm_share.png")  # on the page of the study
+LARGEST = 5_000_000  # bytes of a file that is kept
+TOLERANCE = 1e-3  # relative, and absolute in the unit of a column: what another machine's rounding may change
+
+
+class StudyError(ValueError):
+    """A run can't be kept, or differs from what is kept of it; the message says why or in which table."""
+
+
+def keep_study(run: Path, study: Path, command: str) -> None:
+    """Keep a finished run's record, claims, tables, statistics and main figures, and write their page.
+
+    Args:
+        run: folder of the finished run.
+        study: folder to make anew.
+        command: what makes the run.
+
+    Raises:
+        StudyError: the run is not finished.
+    """
+    if not (run / "ro-crate-metadata.json").is_file():
+        raise StudyError(f"{run} holds no ro-crate-metadata.json; finish the run first")
+    files = {str(file.relative_to(run)): file for pattern in KEPT for file in sorted(run.glob(pattern))}
+    large = [name for name, file in files.items() if file.stat().st_size > LARGEST]
+    with whole_folder(study) as folder:
+        for name in files.keys() - large:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(files[name], folder / name)
+        write_text(folder / "README.md", _page(folder, command, large))
+
+
+def _page(study: Path, command: str, large: list[str]) -> str:
+    record = json.loads((study / "report/run.json").read_text())
+    costs = pl.read_csv(study / "report/costs.csv")
+    models = ", ".join(f"`{name}`" for name in record["config"]["models"])
+    tokens, machine = record["config"]["tokens"], record["machine"]
+    return "\n".join(
+        [
+            f"# {record['config']['run']}",
+            "",
+            f"Made by `{command}` at commit {record['commit']}: {models} on {tokens['rows']} rows of "
+            f"{tokens['row_length']} tokens of `{tokens['corpus']}`. Added up, its jobs took "
+            f"{duration(costs['wall_time'].sum())} hours on {machine['cores']} cores ({machine['processor']}), and up "
+            f"to {costs['memory'].max() * 2**20 / 1e9:.1f} GB each.",
+            "",
+            "These are the run's results that are small; the command makes all of them again and compares.",
+            *(f"`{name}` is too large to be kept." for name in large),
+            "",
+            *(f"![{Path(name).stem}]({name})\n" for name in FIRST if (study / name).is_file()),
+            findings(json.loads((study / "report/claims.json").read_text())["claims"]),
+            "",
+        ]
+    )
+
+
+def compare_study(run: Path, study: Path, output: Path) -> None:
+    """Compare the statistics and verdicts of a run with those that are kept, and list what was compared.
+
+    Args:
+        run: folder of the finished run.
+        study: folder of what is kept.
+        output: text file to write.
+
+    Raises:
+        StudyError: values differ by more than `TOLERANCE`, or verdicts differ.
+    """
+    if not (study / "report/claims.json").is_file():
+        raise StudyError(f"nothing is kept in {study}; make it with the target `keep_study`")
+    compared = []
+    for file in sorted(study.rglob("*.parquet")):
+        name = str(file.relative_to(study))
+        table = pl.read_parquet(file)
+        try:
+            assert_frame_equal(pl.read_parquet(run / name), table, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        except AssertionError as difference:
+            raise StudyError(f"{run / name} is not what {study} holds: {difference}") from None
+        compared.append(f"{name}: {table.height} rows agree to {TOLERANCE:g}")
+    ours, kept = (dict(_verdicts(folder / "report/claims.json")) for folder in (run, study))
+    if ours != kept:
+        changed = ", ".join(sorted(claim for claim, _ in ours.items() ^ kept.items()))
+        raise StudyError(f"{run / 'report/claims.json'}: verdicts are not those that {study} holds: {changed}")
+    write_text(output, "\n".join([*compared, f"claims.json: {len(kept)} verdicts agree", ""]))
+
+
+def _verdicts(claims: Path) -> Iterator[tuple[str, Any]]:
+    for claim in json.loads(claims.read_text())["claims"]:
+        for model in claim["models"]:
+            yield f"{claim['id']} ({model['model']})", model["verdict"]

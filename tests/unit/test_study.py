@@ -1,0 +1,109 @@
+"""Results that are kept of a run: what is kept, and a new run against it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from selfrepair.report import study
+from selfrepair.report.claims_table import claims_of_studies
+from selfrepair.report.study import StudyError, compare_study, keep_study
+
+CLAIM = {
+    "id": "repair-exists",
+    "source": "Figure 1",
+    "wording": "Most heads are repaired.",
+    "identity": False,
+    "exploratory": False,
+    "statistic": "late_heads_repaired",
+    "unit": "fraction of heads",
+    "rule": "above 0.5",
+    "against": "twin",
+    "paper_value": 0.86,
+    "verdict": "not measured",
+    "others": {"held": ["m"], "models": 1},
+}
+ENTRY = {"model": "m", "role": "other model", "value": 0.9, "low": 0.8, "high": 0.95, "null": 0.5, "verdict": "held"}
+RUN = {
+    "commit": "0123abc",
+    "config": {"run": "r", "models": {"m": {}}, "tokens": {"rows": 4, "row_length": 8, "corpus": "text"}},
+    "machine": {"cores": 2, "processor": "any"},
+}
+TABLE = "analysis/m/resample/heads.parquet"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    for name, text in {
+        "report/claims.json": json.dumps({"claims": [CLAIM | {"models": [ENTRY]}]}),
+        "report/run.json": json.dumps(RUN),
+        "report/costs.csv": "rule,jobs,wall_time,cpu_time,gpu_time,memory\nfold_model,1,7200.0,7000.0,0.0,1000.0\n",
+        "ro-crate-metadata.json": "{}",
+        "tables/heads.csv": "head\n1\n",
+        "logs/any.log": "not to be kept",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / TABLE).parent.mkdir(parents=True)
+    pl.DataFrame({"head": [0, 1], "value": [0.5, 1.5]}).write_parquet(folder / TABLE)
+    return folder
+
+
+@pytest.fixture
+def kept(run: Path, tmp_path: Path) -> Path:
+    keep_study(run, tmp_path / "kept", "the command")
+    return tmp_path / "kept"
+
+
+def test_what_is_small_is_kept_with_a_page_that_says_how_it_was_made(kept: Path, run: Path) -> None:
+    assert (kept / TABLE).is_file() and (kept / "tables/heads.csv").is_file() and not (kept / "logs").exists()
+    page = (kept / "README.md").read_text()
+    assert "`the command` at commit 0123abc" in page and "2:00:00 hours" in page and "Most heads are repaired." in page
+
+
+def test_what_is_large_is_named_and_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "LARGEST", (run / TABLE).stat().st_size - 1)
+    keep_study(run, tmp_path / "kept", "the command")
+    assert not (tmp_path / "kept" / TABLE).exists()
+    assert f"`{TABLE}` is too large" in (tmp_path / "kept/README.md").read_text()
+
+
+def test_a_run_that_is_not_finished_is_not_kept(run: Path, tmp_path: Path) -> None:
+    (run / "ro-crate-metadata.json").unlink()
+    with pytest.raises(StudyError, match="finish the run first"):
+        keep_study(run, tmp_path / "kept", "the command")
+
+
+@pytest.mark.parametrize(("change", "agrees"), [(1e-5, True), (0.1, False)])
+def test_a_new_run_agrees_as_far_as_rounding_goes(run: Path, kept: Path, change: float, agrees: bool) -> None:
+    pl.read_parquet(run / TABLE).with_columns(pl.col("value") + change).write_parquet(run / TABLE)
+    if agrees:
+        compare_study(run, kept, run / "comparison.txt")
+        assert f"{TABLE}: 2 rows agree" in (run / "comparison.txt").read_text()
+    else:
+        with pytest.raises(StudyError, match=re.escape(TABLE)):
+            compare_study(run, kept, run / "comparison.txt")
+        assert not (run / "comparison.txt").exists()
+
+
+def test_another_verdict_is_a_difference(run: Path, kept: Path) -> None:
+    claims = run / "report/claims.json"
+    claims.write_text(claims.read_text().replace('"verdict": "held"', '"verdict": "undecided"'))
+    with pytest.raises(StudyError, match=r"repair-exists \(m\)"):
+        compare_study(run, kept, run / "comparison.txt")
+
+
+def test_nothing_kept_ends_with_how_to_keep_it(run: Path, kept: Path) -> None:
+    shutil.rmtree(kept)
+    with pytest.raises(StudyError, match="keep_study"):
+        compare_study(run, kept, run / "comparison.txt")
+
+
+def test_claims_of_studies_stand_in_a_table_with_their_intervals(run: Path) -> None:
+    rows, latex = claims_of_studies([run / "report/claims.json"])
+    assert rows["model"].to_list() == ["m"] and rows["model_verdict"].to_list() == ["held"]
+    assert r"Most heads are repaired. & $0.86$ & $0.90$ & [$0.80$, $0.95$] & $0.50$ & $\checkmark$" in latex
