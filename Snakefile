@@ -54,7 +54,7 @@ rule all:
     """Every deliverable of a run; nothing where a study's results are kept with this configuration."""
     default_target: True
     input:
-        [] if is_kept(SETTINGS) else FINISHED,
+        f"{SETTINGS.study}/report/run.json" if is_kept(SETTINGS) else FINISHED,
 
 
 for each in workflow.rules:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from selfrepair import measure
 from selfrepair.ablation.clean import clean_pass
+from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.models.directory import DEFAULT_POSITIONS, POSITIONS, SUPPORTED, ModelDirectoryError
 from selfrepair.models.load import fold_to_disk, load_model
-from tests.conftest import VOCABULARY
+from tests.conftest import ARCHITECTURES, VOCABULARY
 
 TOKENS = torch.randint(
     VOCABULARY, (2, 48), generator=torch.Generator().manual_seed(3)
@@ -55,6 +58,34 @@ def stale_index(folder: Path) -> Path:
     return folder
 
 
+def built(architecture: str, **fields: object) -> Callable[[Path], Path]:
+    """A random model of another configuration in the place of the zoo's."""
+
+    def build(folder: Path) -> Path:
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(**ARCHITECTURES[architecture], vocab_size=VOCABULARY)
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config.to_dict() | fields))
+        for name, parameter in model.named_parameters():
+            parameter.data = 0.3 * torch.randn(parameter.shape) + float(parameter.ndim == 1 and "bias" not in name)
+        shutil.rmtree(folder)
+        model.save_pretrained(folder)
+        return folder
+
+    return build
+
+
+def renamed(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Path:
+    file = folder / "model.safetensors"
+    save_file(change(load_file(file)), file, {"format": "pt"})
+    return folder
+
+
+def adapter(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+
+
+WITHOUT_FINAL_NORM = built("opt", _remove_final_layer_norm=True)
 # By what is odd: the model of the zoo, and the change.
 READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "a whole file beside shards of another model": ("llama_gqa", stale_index),
@@ -73,7 +104,79 @@ READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
         lambda folder: edited(folder, _attn_implementation="flash_attention_2"),
     ),
 }
+READ |= {
+    "NeoX as wide as its MLP": ("neox_parallel", built("neox_parallel", intermediate_size=32)),
+    "OPT as wide as its MLP": ("opt", built("opt", ffn_dim=32)),
+    "GPT-2 as wide as its MLP": ("gpt2", built("gpt2", n_inner=32)),
+    "Llama as wide as its vocabulary": (
+        "llama_gqa",
+        built("llama_gqa", hidden_size=VOCABULARY - 1, vocab_size=VOCABULARY - 1),
+    ),
+    "NeoX without biases of attention": ("neox_parallel", built("neox_parallel", attention_bias=False)),
+    "OPT without a final norm": ("opt", WITHOUT_FINAL_NORM),
+    "OPT with norms that have no weights": ("opt", built("opt", layer_norm_elementwise_affine=False)),
+    "a vocabulary of seven": ("llama_gqa", built("llama_gqa", vocab_size=7)),
+}
 REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "weights of another shape": (
+        "llama_gqa",
+        lambda folder: edited(folder, vocab_size=96),
+        "model.embed_tokens.weight has the shape [97, 32], but by",
+    ),
+    "projections of another shape": (
+        "llama_gqa",
+        lambda folder: edited(folder, num_key_value_heads=4),
+        ", but by",
+    ),
+    "a layer of another shape": (
+        "gpt2",
+        lambda folder: renamed(folder, lambda t: t | {(n := "transformer.h.1.ln_1.bias"): t[n][:5]}),
+        "layer 1 has ln_1.bias of shape [5], layer 0 of [32]",
+    ),
+    "a layer that lacks a tensor": (
+        "gpt2",
+        lambda folder: renamed(folder, lambda t: {n: w for n, w in t.items() if n != "transformer.h.2.mlp.c_fc.bias"}),
+        "lacks the tensor transformer.h.2.mlp.c_fc.bias",
+    ),
+    "fewer layers than the configuration says": (
+        "gpt2",
+        lambda folder: edited(folder, n_layer=4),
+        "lacks layer 3, of 4",
+    ),
+    "a link to nothing": (
+        "gpt2",
+        lambda folder: [(f := folder / "model.safetensors").unlink(), f.symlink_to("nothing")],
+        "model.safetensors is a link to nothing",
+    ),
+    "a configuration that is no UTF-8": (
+        "gpt2",
+        lambda folder: (folder / "config.json").write_bytes(b'{"a": "\xe9"}'),
+        "config.json is not valid JSON",
+    ),
+    "a family that is a list": ("gpt2", lambda folder: edited(folder, model_type=["gpt2"]), "is not supported"),
+    "a number that is text": ("llama_gqa", lambda f: edited(f, rms_norm_eps="1e-5"), "config.json can't be used"),
+    "an activation that is not known": ("gpt2", lambda f: edited(f, activation_function="mish"), "activation `mish`"),
+    "more layers than the configuration says": (
+        "gpt2",
+        lambda folder: edited(folder, n_layer=2),
+        "says that there are 2 layers",
+    ),
+    "a tensor that the family has not": (
+        "llama_gqa",
+        lambda folder: renamed(folder, lambda t: t | {"model.layers.1.self_attn.q_proj.SCB": torch.ones(32)}),
+        "holds the tensor model.layers.1.self_attn.q_proj.SCB, which `llama` has not",
+    ),
+    "weights of eight bits": (
+        "llama_gqa",
+        lambda folder: renamed(folder, lambda t: t | {(n := "lm_head.weight"): t[n].to(torch.int8)}),
+        "lm_head.weight is I8: quantized weights are not supported",
+    ),
+    "a head that is missing and not tied": (
+        "llama_gqa",
+        lambda folder: renamed(folder, lambda t: {n: w for n, w in t.items() if n != "lm_head.weight"}),
+        "lacks the tensor lm_head.weight",
+    ),
+    "an adapter without its model": ("llama_gqa", adapter, "is an adapter (LoRA) without its model"),
     "weights of MLX": (
         "llama_gqa",
         lambda folder: edited(folder, quantization={"group_size": 64, "bits": 4}),
@@ -125,11 +228,37 @@ def test_an_odd_directory_is_read_as_hugging_face_reads_it(copy, odd: str) -> No
     config = AutoConfig.from_pretrained(folder)
     config._attn_implementation = "eager"
     theirs = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32).eval()
+    tokens = TOKENS % config.vocab_size
     with torch.no_grad():
-        logits = theirs(TOKENS).logits[:, :-1]
-    expected = (logits - logits.mean(-1, keepdim=True)).gather(2, TOKENS[:, 1:, None])[..., 0]
-    found = clean_pass(load_model(folder), TOKENS).logit
+        logits = theirs(tokens).logits[:, :-1]
+    expected = (logits - logits.mean(-1, keepdim=True)).gather(2, tokens[:, 1:, None])[..., 0]
+    found = clean_pass(load_model(folder), tokens).logit
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * logits.abs().max().item())
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_names_as_data_parallel_or_compiled_training_saves_them_are_read(copy, zoo, prefix: str) -> None:
+    folder = renamed(copy("neox_parallel"), lambda t: {prefix + name: weight for name, weight in t.items()})
+    assert torch.equal(load_model(folder).logits(TOKENS), zoo.folded("neox_parallel").logits(TOKENS))
+    recomputed = Recomputation(folder).run(TOKENS[0]).logit.float()
+    torch.testing.assert_close(recomputed, clean_pass(load_model(folder), TOKENS[:1]).logit[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["resample", "zero"])
+def test_without_a_final_norm_its_part_is_zero_and_the_rest_is_exact(copy, rows, source, kind: str) -> None:
+    """The natural control: there is nothing that could amplify what is left."""
+    folder = WITHOUT_FINAL_NORM(copy("opt"))
+    measured = measure(load_model(folder), rows, source, ablation=kind)
+    assert not measured.repair_norm.any() and measured.self_repair.abs().max() > 0.01
+    model = Recomputation(folder)
+    for layer, head, row in ((0, 1, 2), (1, 3, 4), (2, 0, 0)):
+        expected = model.effects(rows[row], rows[source[row]], layer, head, kind)
+        for name in ("delta_logit", "direct_effect", "self_repair", "repair_norm"):
+            found = getattr(measured, name)
+            found = found[layer, head, row] if found.ndim == 4 else found[row]
+            torch.testing.assert_close(
+                found.double(), expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            )
 
 
 @pytest.mark.parametrize("family", SUPPORTED)

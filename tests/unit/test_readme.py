@@ -2,7 +2,7 @@
 
 import pytest
 
-from selfrepair.report.readme import BEGIN, END, findings, with_block
+from selfrepair.report.readme import BEGIN, END, findings, parts, with_block
 
 CLAIM = {"wording": "Heads are repaired.", "paper_value": 0.86}
 
@@ -23,3 +23,27 @@ def test_a_readme_without_its_markers_is_refused() -> None:
     for text in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"):
         with pytest.raises(ValueError, match="README"):
             with_block(text, "table")
+
+
+def test_models_of_other_runs_stand_before_with_their_verdict() -> None:
+    small = CLAIM | {"id": "a", "models": [{"value": 0.9, "null": 0.5}], "others": {"held": ["a"], "models": 1}}
+    entry = {"model": "real", "value": 0.93, "verdict": "held"}
+    head, _, row = findings([small], [[{"id": "a", "models": [entry]}, {"id": "b", "models": [entry]}]]).splitlines()
+    assert head == "| claim of the paper | its value | real | small models | shuffled weights | held in |"
+    assert row == "| Heads are repaired. | 0.86 | 0.93, held | 0.90 | 0.50 | 1 of 1 |"
+
+
+def test_who_repairs_is_said_as_the_intervals_allow() -> None:
+    def study(norm_high: float) -> list[dict]:
+        values = {
+            "late-norm-part": (0.1, 0.08, norm_high),
+            "late-attention-part": (0, 0, 0),
+            "late-mlp-part": (0.4, 0.3, 0.5),
+        }
+        return [
+            {"id": name, "paper_value": 0.2, "models": [{"model": "m", "value": v, "low": low, "high": high}]}
+            for name, (v, low, high) in values.items()
+        ]
+
+    assert "norm 0.10, later attention 0.00, MLPs 0.40" in parts(study(0.2)) and "here the MLPs" in parts(study(0.2))
+    assert "here the MLPs" not in parts(study(0.35))

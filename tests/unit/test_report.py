@@ -47,7 +47,13 @@ KINDS = [
     "as_published",
 ]
 TABLES = ["norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
-ELSEWHERE = ["models", "layers", "heads", "claims"]  # tables of Snakemake's report, or shown in another way
+ELSEWHERE = [
+    "models",
+    "layers",
+    "heads",
+    "claims",
+    "claims_of_studies",
+]  # tables of Snakemake's report, or shown in another way
 
 
 def claim(**changes) -> dict:

@@ -62,7 +62,11 @@ def kept(run: Path, tmp_path: Path) -> Path:
 def test_what_is_small_is_kept_with_a_page_that_says_how_it_was_made(kept: Path, run: Path) -> None:
     assert (kept / TABLE).is_file() and (kept / "tables/heads.csv").is_file() and not (kept / "logs").exists()
     page = (kept / "README.md").read_text()
-    assert "`the command` at commit 0123abc" in page and "2:00:00 hours" in page and "Most heads are repaired." in page
+    assert (
+        "`the command` at commit 0123abc" in page
+        and "1:56:40 hours of processor time" in page
+        and "Most heads are repaired." in page
+    )
 
 
 def test_what_is_large_is_named_and_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from selfrepair.tokens.corpora import check_sha256, read_corpus
-from selfrepair.tokens.corpus_file import CorpusError
+from selfrepair.tokens.corpora import read_corpus
+from selfrepair.tokens.corpus_file import CorpusError, check_sha256
 from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
 from selfrepair.tokens.tokenizer import END_OF_TEXT, decoder, encode, save_tokenizer, train_bpe

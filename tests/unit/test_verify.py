@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from selfrepair.ablation import clean
 from selfrepair.artifact import verify_rows
-from selfrepair.artifact.crate import CrateError, read_crate
+from selfrepair.artifact.crate import Crate, CrateError, read_crate
 from selfrepair.artifact.verify import PDF, Check, check_code, check_files, expected
 from selfrepair.artifact.verify_rows import check_rows, draw
 from selfrepair.artifact.verify_run import VerificationError, verify_run
 from selfrepair.artifact.verify_sample import TOLERANCES
 from selfrepair.artifact.verify_tables import check_tables
+from selfrepair.core.files import sha256, write_text
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
 from tests.helpers.small_run import CONFIG, RUN, make_record, make_results, make_run
@@ -94,7 +95,8 @@ def test_other_weights_are_named(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["analysis/m/heads.csv", "figures/new.svg", "ablation/m/zero/tokens-2.parquet", "notes", "a.log"]
+    "name",
+    ["analysis/m/heads.csv", "figures/new.svg", "ablation/m/zero/tokens-2.parquet", "notes", "a.log", "figures/.a.svg"],
 )
 def test_a_result_that_no_record_knows_is_named(run: Path, name: str) -> None:
     (run / name).parent.mkdir(parents=True, exist_ok=True)
@@ -105,10 +107,30 @@ def test_a_result_that_no_record_knows_is_named(run: Path, name: str) -> None:
 
 def test_logs_and_folded_models_need_no_record(run: Path) -> None:
     names = ("logs/fold_model.m.log", "benchmarks/a.tsv", "trained/m/model.safetensors")
-    for name in (*names, "models/m/folded/layer-000.safetensors", "figures/.a.svg.partial"):
+    for name in (*names, "models/m/folded/layer-000.safetensors"):
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("x")
     assert not failed(check_files(read_crate(run)))
+
+
+def test_what_lies_in_a_linked_folder_is_looked_at(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/new.svg").write_text("x")
+    (run / "figures").symlink_to(tmp_path / "elsewhere")
+    (problem,) = failed(check_files(read_crate(run)))
+    assert problem.what == "figures/new.svg"
+
+
+def test_another_folded_model_is_named(zoo, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    facts = fold_to_disk(zoo.folder("gpt2"), "m", RUN / "models/m/folded", "float32")
+    write_text(RUN / "models/m/model.json", json.dumps(facts))
+    crate = Crate(RUN, {"models/m/model.json": sha256(RUN / "models/m/model.json")}, {}, {})
+    assert not failed(check_files(crate))
+    with (RUN / "models/m/folded/layer-001.safetensors").open("ab") as file:
+        file.write(b"x")
+    (problem,) = failed(check_files(crate))
+    assert problem.what.endswith("models/m/folded/layer-001.safetensors") and "not what was measured" in problem.problem
 
 
 @pytest.mark.parametrize("column", ["self_repair", "direct_effect", "own_scale", "ablated_logit"])
@@ -375,7 +397,7 @@ def test_the_code_of_the_run_and_that_which_is_here_are_named(run: Path, monkeyp
 
 
 def test_the_program_says_what_it_did_and_fails_with_the_name(run: Path, capsys) -> None:
-    verify_run(RUN, sample=3, seed=7)
+    verify_run(RUN, sample=3, seed=7, again=False)
     said = capsys.readouterr().out
     assert said.startswith("info    code: recorded ") and " kept rows are those to be kept" in said
     assert "recomputing token rows: 9/9 rows" in said

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from selfrepair.artifact.crate import read_crate
+from selfrepair.core.files import sha256
 from selfrepair.report.costs import COSTS
 from selfrepair.report.html import duration
 from tests.workflow.conftest import Clone, environment
@@ -36,12 +37,49 @@ def test_the_record_knows_every_file_and_the_rows_are_recomputed(finished_run: C
     for model in ("tiny-gpt2", "tiny-pythia"):
         for kind in ("resample", "zero"):
             assert f"ok      {model}, {kind}: 10 token rows" in done.stdout
+    assert " statistics, tables, verdicts and macros are what the measurements give" in done.stdout
     assert "no other results lie in the run's folder" in done.stdout
 
 
-def test_the_record_names_weights_corpus_and_claims(finished_run: Clone) -> None:
+def rerecord(root: Path, *names: str) -> None:
+    """Write the SHA-256 of changed results into the record, as one would who hides the change."""
+    path = root / RUN / "ro-crate-metadata.json"
+    document = json.loads(path.read_text())
+    for entity in document["@graph"]:
+        if entity["@id"] in names:
+            entity["sha256"] = sha256(root / RUN / entity["@id"])
+    path.write_text(json.dumps(document))
+
+
+def test_altered_statistics_verdicts_and_macros_are_found_even_if_the_record_is_made_to_fit(finished: Clone) -> None:
+    layers, claims, macros = "analysis/tiny-gpt2/resample/layers.parquet", "report/claims.json", "paper/macros.tex"
+    folder = finished.root / RUN
+    pl.read_parquet(folder / layers).with_columns(pl.col("low") * 1.5).write_parquet(folder / layers)
+    for file, old, new in ((claims, "undecided", "held"), (macros, r"\newcommand{\Seed}{1}", r"\newcommand{\Seed}{2}")):
+        text = (folder / file).read_text()
+        assert old in text
+        (folder / file).write_text(text.replace(old, new, 1))
+    rerecord(finished.root, layers, claims, macros)
+    done = program(finished.root, "verify_run", "--sample", "2", "--seed", "1")
+    assert done.returncode == 1 and "3 results are not what its measurements give" in done.stdout, done.stdout
+    assert f"FAILED  {layers}: made again from what was measured it is another" in done.stdout
+
+
+def test_an_edited_module_is_found_though_the_checkout_is_whole_again(finished: Clone) -> None:
+    file = "src/selfrepair/figures/responders.py"
+    was = (finished.root / file).read_text()
+    finished.edit(file, lambda text: text + "\n# an edit\n")
+    assert finished.run().returncode == 0
+    (finished.root / file).write_text(was)
+    done = program(finished.root, "verify_run", "--no-again")
+    assert done.returncode == 1 and f"FAILED  ../../{file}: this input is not what was recorded" in done.stdout
+
+
+def test_the_record_names_weights_corpus_claims_and_code(finished_run: Clone) -> None:
     inputs = read_crate(finished_run.root / RUN).inputs
     resources = "../../workflow/resources"
+    code = ("src/selfrepair/ablation/sweep.py", "workflow/scripts/ablate_heads.py", "workflow/rules/ablation.smk")
+    assert {f"../../{name}" for name in (*code, "src/selfrepair/report/templates/report.html.j2")} <= set(inputs)
     assert f"{resources}/models/tiny-gpt2/model.safetensors" in inputs
     assert {f"{resources}/corpora/python-stdlib/corpus.parquet", "../../config/claims.yaml"} <= set(inputs)
 

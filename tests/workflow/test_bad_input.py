@@ -54,6 +54,11 @@ CONFIGS = {
         lambda c: c["corpora"]["python-stdlib"].update(path="no.parquet"),
         ["corpora.python-stdlib.path", "no.parquet does not exist"],
     ),
+    "wildcards in a path": (add_model(path="models/{x}"), ["models.broken.path", "`models/{x}`", "rename the file"]),
+    "kept results that are not there": (
+        lambda c: c.update(studies=["none"]),
+        ["studies", "results/studies/none", "remove"],
+    ),
     "missing model directory": (add_model(path="no/such"), ["models.broken", "no/such does not exist"]),
     "hub and path": (
         add_model(hub="a/b", path="c"),
@@ -95,7 +100,7 @@ CONFIGS = {
         lambda c: c["experiments"].update(neuron_layers=[-1, 6]),
         ["experiments.neuron_layers", "6 layers, so not 6; -1 is the last"],
     ),
-    "reserved run name": (lambda c: c.update(run="hub"), ["run", "not hub or built"]),
+    "reserved run name": (lambda c: c.update(run="hub"), ["run", "not hub, studies or built"]),
     "no run name": (lambda c: c.pop("run"), ["'run' is a required property"]),
     "model name that is a number": (
         lambda c: c["models"].update({1: c["models"]["tiny-gpt2"]}),

@@ -60,3 +60,16 @@ def test_two_runs_at_once_are_refused(finished: Clone) -> None:
         second = finished.run(TARGET)
     assert second.returncode != 0
     assert "another Snakemake is at work in this directory" in second.stdout
+
+
+def test_a_program_that_outlives_its_snakemake_is_waited_for(finished: Clone) -> None:
+    """Otherwise what it writes in the end would be taken for the next run's."""
+    import fcntl
+
+    (finished.root / TARGET).unlink()
+    with (finished.root / ".snakemake/jobs.lock").open("w") as orphan:
+        fcntl.flock(orphan, fcntl.LOCK_SH)
+        second = finished.run(TARGET)
+    assert second.returncode != 0
+    assert "a program of a killed Snakemake, or one started by hand, is still at work here" in second.stdout
+    assert finished.run(TARGET).returncode == 0

@@ -14,13 +14,14 @@ from typing import Any
 
 import jsonschema
 import yaml
+from content import digest
 from settings import HUB_LOCK, STUDIES, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
-from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file
+from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file, check_sha256
 
 LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens are sampled
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
@@ -79,7 +80,7 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
             raise WorkflowError(f"reference: {error}") from None
     if "path" in settings.corpus:
         try:
-            check_corpus_file(Path(settings.corpus_file), settings.corpus["text"], LOOKED_AT)
+            _check_corpus(settings)
         except CorpusError as error:
             raise WorkflowError(f"corpora.{corpus}.path: {error}") from None
     if clash := set(settings.twins) & set(settings.models):
@@ -87,6 +88,16 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     for name, model in config["models"].items():
         _check_model(name, model, settings)
     return settings
+
+
+def _check_corpus(settings: Settings) -> None:
+    file, entry, tokens = Path(settings.corpus_file), settings.corpus, settings.config["tokens"]
+    check_corpus_file(file, entry["text"], LOOKED_AT)
+    check_sha256(file, entry.get("sha256", ""), lambda path: digest(str(path)))
+    if file.suffix == ".parquet" and find_spec("polars"):
+        from selfrepair.tokens.corpora import check_parquet
+
+        check_parquet(file, entry["text"], tokens.get("split"), tokens.get("kinds", []))
 
 
 def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
@@ -187,6 +198,8 @@ def _check_values(value: Any, place: str) -> None:
         raise WorkflowError(
             f"{place}: `{value}` begins with a dash, as an option of a program does; write another name"
         )
+    elif isinstance(value, str) and place.endswith((".path", "reference")) and set(value) & set("{}<>"):
+        raise WorkflowError(f"{place}: `{value}` holds a brace or `<`, which stand for wildcards; rename the file")
     elif isinstance(value, str) and not value.isprintable():
         raise WorkflowError(f"{place}: {value!r} holds a character that can't be printed; remove it")
 

@@ -29,13 +29,14 @@ def content_of(inputs: Iterable[Any], made: str) -> Callable[[Any], str]:
     def content(wildcards: Any) -> str:
         files = [file for item in inputs for file in several(item(wildcards) if callable(item) else item)]
         sources = sorted({file for file in files if not file.startswith(made) and os.path.isfile(file)})
-        return hashlib.sha256("".join(f"{file}\0{_digest(file)}\0" for file in sources).encode()).hexdigest()
+        return hashlib.sha256("".join(f"{file}\0{digest(file)}\0" for file in sources).encode()).hexdigest()
 
     return content
 
 
 @cache
-def _digest(file: str) -> str:
+def digest(file: str) -> str:
+    """SHA-256 of a file."""
     found = os.stat(file)
     if found.st_size < LARGE:
         return sha256(Path(file))

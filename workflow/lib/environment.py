@@ -18,6 +18,7 @@ def command_prefix(base: str) -> str:
     variables = {
         "PYTHONPATH": f"{base}/src",
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",  # whatever the locale
         "HF_HUB_OFFLINE": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         # glibc would give large tensors back to the system at once, and fault their pages in again.

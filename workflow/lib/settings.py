@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from selfrepair.ablation.measured import measured_tokens
-from selfrepair.models.directory import authors_units_measurements, count_parameters, parse_head, twins, weight_files
+from selfrepair.models.directory import authors_units_measurements, parse_head, twins
 from selfrepair.models.gguf_header import is_gguf, read_header
+from selfrepair.models.weight_headers import count_parameters, weight_files
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
 TRAINING = Path("config/training.yaml")
@@ -92,10 +93,10 @@ class Settings:
         """Memory of a job that holds a model, in MB: as configured, or by the model's size; more with each attempt."""
         memory = self.config.get("memory", "auto")
         if memory == "auto":
-            memory = MODEL_COPIES * self._weights_mb(name) + BASE_MB
+            memory = MODEL_COPIES * self.weights_mb(name) + BASE_MB
         return attempt * memory
 
-    def _weights_mb(self, name: str) -> int:
+    def weights_mb(self, name: str) -> int:
         """Size of a model in float32; a guess while it is not there yet, and Snakemake asks again when a job is due."""
         if (gguf := self.gguf_file(name)) and Path(gguf).is_file():
             return math.ceil(4e-6 * read_header(Path(gguf)).n_parameters)

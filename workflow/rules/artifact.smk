@@ -38,17 +38,30 @@ INTERMEDIATE = [
     ),
     "<results>/paper/macros.tex",
 ]
+# Code of all rules so far: scripts, modules, environments, and what else lies in the checkout.
+CODE = {
+    str(file)
+    for rule in workflow.rules
+    for file in rule.input
+    if not callable(file) and os.path.isfile(file)
+}
 INPUTS = sorted(
     {
+        *(file for file in CODE if not file.startswith("results/")),
+        *code("record_crate", "analyse"),
         *(file for model in MODELS for file in SETTINGS.model_files(model)),
         *(file for model in MODELS for file in SETTINGS.tokenizer_files(model)),
         *TRAINING_LOGS.values(),
         *TRAINING_SUMMARIES.values(),
         *SETTINGS.all_fetched,
+        *SETTINGS.of_studies("**/*.parquet"),
+        *SETTINGS.of_studies("report/claims.json"),
         *([SETTINGS.reference] if SETTINGS.reference else []),
         *(["config/training.yaml"] if RETRAINED else []),
         SETTINGS.corpus_file,
-        "config/claims.yaml",
+        *(str(file) for file in Path("workflow").rglob("*.smk")),
+        *(str(file) for file in Path("workflow/lib").glob("*.py")),
+        HUB_LOCK,
         "Snakefile",
     }
 )

@@ -1,5 +1,6 @@
 # What all rules share: the checked configuration, names of models and files, the environment of every command.
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from closure import code
 from content import content_of
 from environment import command_prefix
 from locking import hold_lock
+from machine import check_machine
 from report_marks import FIGURE_SUFFIXES, figure_files, shown
 from settings import HUB_LOCK, TOKENIZER_FILES, TRAINED_FILES, where_results_are
 
@@ -65,6 +67,8 @@ wildcard_constraints:
 
 onstart:
     hold_lock()
+    if workflow.local_exec:
+        check_machine(SETTINGS)
 
 
 onsuccess:
@@ -100,9 +104,9 @@ def of_models(file, models=MODELS):
 
 def with_studies(file, models=MODELS):
     """Function of a figure's model and ablation: the file of all models, and of those whose results are kept."""
-    return lambda of: of_models(file, models) + SETTINGS.of_studies(
+    return lambda of: SETTINGS.of_studies(
         f"analysis/*/{file.format(**of)}"
-    )
+    ) + of_models(file, models)
 
 
 def of_ablations(file):

@@ -115,6 +115,7 @@ rule readme:
         code=code("write_readme", "analyse"),
         claims="<results>/report/claims.json",
         picture="<results>/figures/self_repair_by_depth.resample.png",
+        studies=SETTINGS.of_studies("report/claims.json"),
     output:
         readme=update("README.md"),
         shown="docs/self_repair_by_depth.png",
@@ -126,4 +127,4 @@ rule readme:
         "../../envs/analyse.yaml"
     shell:
         "python {input.code[0]:q} --claims {input.claims:q} --picture {input.picture:q} --readme {output.readme:q} "
-        "--shown {output.shown:q} 2>&1 | tee {log:q}"
+        "--shown {output.shown:q} --studies {input.studies:q} 2>&1 | tee {log:q}"

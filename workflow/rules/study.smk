@@ -1,5 +1,5 @@
 # Small results of a run that are kept with the code. Not part of `all`.
-REMAKE = f"snakemake --cores all --configfile {CONFIGFILES[0]} compare_study"
+REMAKE = f"snakemake --cores all --configfile {os.path.relpath(CONFIGFILES[0])} compare_study"
 
 
 rule keep_study:

@@ -18,12 +18,13 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.core.progress import Progress
-from selfrepair.models.directory import INDEX, weight_files
+from selfrepair.models.weight_headers import INDEX, WRAPPED, weight_files
 
 OUTPUT_PROJECTIONS = ("c_proj", "dense", "o_proj", "out_proj")  # of attention, by family
 FINAL_NORMS = ("ln_f", "final_layer_norm", "norm")
@@ -53,16 +54,22 @@ def _hugging_face(folder: Path) -> torch.nn.Module:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
     files = weight_files(folder)
-    if files == [folder / "model.safetensors"] or (folder / INDEX).is_file():
+    usual = files == [folder / "model.safetensors"] or (folder / INDEX).is_file()
+    if usual and not any(map(WRAPPED.match, _names(files[0]))):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float64, local_files_only=True, use_safetensors=True
         )
-    else:  # under a name of its own, which Hugging Face would pass over for a pickle
-        tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    else:  # names that Hugging Face would pass over, for a pickle or for random weights
+        tensors = {WRAPPED.sub("", name): tensor for file in files for name, tensor in load_file(file).items()}
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         own = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model = own.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float64)
     return model.eval()
+
+
+def _names(file: Path) -> list[str]:
+    with safe_open(file, "pt") as opened:
+        return list(opened.keys())
 
 
 class Recomputation:
@@ -86,13 +93,12 @@ class Recomputation:
         self.projections = [named[name] for name in projections]
         self.blocks = [named[re.sub(r"(\.\d+)\..*", r"\1", name, count=1)] for name in projections]
         outside = {name: module for name, module in named.items() if not re.search(r"\.\d+(\.|$)", name)}
-        (self.norm,) = (module for name, module in outside.items() if name.rsplit(".", 1)[-1] in FINAL_NORMS)
-        self.eps = getattr(self.norm, "eps", None) or self.norm.variance_epsilon
+        self.norm = next((module for name, module in outside.items() if name.rsplit(".", 1)[-1] in FINAL_NORMS), None)
         self.value_bias = self._value_bias()
 
     @property
     def centred(self) -> bool:
-        """Whether the norms subtract the mean (LayerNorm), or do not (RMSNorm)."""
+        """Whether the final norm subtracts the mean (LayerNorm), or does not (RMSNorm)."""
         return isinstance(self.norm, torch.nn.LayerNorm)
 
     @torch.no_grad()
@@ -120,7 +126,8 @@ class Recomputation:
             )
             leaves = block.register_forward_hook(lambda m, a, out: outputs.append(_first(out)[0]))
             handles += [enters, leaves]
-        handles.append(self.norm.register_forward_pre_hook(lambda m, args: resid.append(args[0][0])))
+        last = self.norm or self.model.get_output_embeddings()
+        handles.append(last.register_forward_pre_hook(lambda m, args: resid.append(args[0][0])))
         try:
             logits = self.model(tokens[None], use_cache=False).logits[0, :-1]
         finally:
@@ -204,17 +211,22 @@ class Recomputation:
         }
 
     def _scale(self, resid: Float[Tensor, "pos d_model"]) -> Float[Tensor, " pos"]:
-        """What the final norm divides by."""
+        """What the final norm divides by; 1 where there is none."""
+        if self.norm is None:
+            return torch.ones_like(resid[:, 0])
         if self.centred:
             resid = resid - resid.mean(-1, keepdim=True)
-        return (resid.square().mean(-1) + self.eps).sqrt()
+        eps = getattr(self.norm, "eps", None) or self.norm.variance_epsilon
+        return (resid.square().mean(-1) + eps).sqrt()
 
     def _reading(self, correct: Int[Tensor, " pos"]) -> Float[Tensor, "pos d_model"]:
         """What a direct effect is a dot product with, before the division by the scale."""
         unembedding = self.model.get_output_embeddings().weight
         if self.authors_units:
             return unembedding[correct]
-        v = self.norm.weight * (unembedding[correct] - unembedding.mean(0))
+        v = unembedding[correct] - unembedding.mean(0)
+        if self.norm is not None and self.norm.weight is not None:
+            v = v * self.norm.weight
         return v - v.mean(-1, keepdim=True) if self.centred else v
 
     def head_result(self, layer: int, head: int, z: Float[Tensor, "pos d_head"]) -> Float[Tensor, "pos d_model"]:

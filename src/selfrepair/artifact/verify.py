@@ -5,6 +5,8 @@ not know. `check_code`: which code the run was made with, and which is here. Wha
 `verify_tables` and, with the weights, by `verify_rows`.
 """
 
+import json
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.ablation.replacements import Ablation
-from selfrepair.artifact.crate import METADATA, Crate, files_in
+from selfrepair.artifact.crate import METADATA, Crate
 from selfrepair.core.files import git, modifications, sha256
 from selfrepair.models.directory import authors_units_measurements
 
@@ -63,6 +65,8 @@ def check_files(crate: Crate) -> Iterator[Check]:
                 good[folder] += 1
         for folder, count in sorted(good.items()):
             yield Check(f"{folder}: {count} files are as recorded")
+    for facts in (name for name in crate.files if name.startswith("models/") and name.endswith("/model.json")):
+        yield from _folded(crate.path(facts))
     unknown = sorted(name for name in _results(crate.root) if name not in crate.files)
     if PDF in unknown:
         unknown.remove(PDF)
@@ -71,6 +75,14 @@ def check_files(crate: Crate) -> Iterator[Check]:
         yield Check(name, "the record does not know this file; delete it, or run Snakemake to make the record anew")
     if not unknown:
         yield Check("no other results lie in the run's folder")
+
+
+def _folded(facts: Path) -> Iterator[Check]:
+    """Compare a folded model, where it is there, with the checksums beside it."""
+    folder, recorded_files = facts.parent / "folded", json.loads(facts.read_text()).get("folded_sha256", {})
+    for name, recorded in recorded_files.items() if folder.is_dir() else ():
+        if not (folder / name).is_file() or sha256(folder / name) != recorded:
+            yield Check(f"{folder / name}", "this is not what was measured; delete the folder, Snakemake folds it anew")
 
 
 def _how_to_restore(path: Path, kind: str) -> str:
@@ -85,11 +97,11 @@ def _how_to_restore(path: Path, kind: str) -> str:
 
 def _results(root: Path) -> Iterator[str]:
     """Paths of everything in a run's folder that has to be in its record."""
-    for path in files_in(root):
-        name = path.relative_to(root)
-        folded = name.parts[0] == "models" and "folded" in name.parts  # model.json has their checksums
-        if not folded and name.parts[0] not in UNRECORDED and str(name) != METADATA:
-            yield name.as_posix()
+    for folder, _, files in os.walk(root, followlinks=True):
+        for name in (Path(folder, file).relative_to(root) for file in files):
+            folded = name.parts[0] == "models" and "folded" in name.parts  # model.json has their checksums
+            if not folded and name.parts[0] not in UNRECORDED and str(name) != METADATA:
+                yield name.as_posix()
 
 
 def check_code(crate: Crate) -> Check:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from selfrepair.artifact.crate import read_crate
 from selfrepair.artifact.verify import Check, check_code, check_files
+from selfrepair.artifact.verify_again import check_again
 from selfrepair.artifact.verify_rows import check_rows
 from selfrepair.artifact.verify_tables import check_tables
 
@@ -14,13 +15,14 @@ class VerificationError(Exception):
     """A run is not as recorded, or its numbers are not what the weights give."""
 
 
-def verify_run(run: Path, sample: int = 20, seed: int | None = None) -> None:
-    """Check a finished run, or an unpacked archive of one, against its record, and recompute some token rows.
+def verify_run(run: Path, sample: int = 20, seed: int | None = None, again: bool = True) -> None:
+    """Check a finished run, or an unpacked archive of one, against its record, and make results of it again.
 
     Args:
         run: folder of the run, such as results/demo.
         sample: token rows to recompute of each model and ablation.
         seed: of the sample; a new one each time if not given.
+        again: make statistics, tables, verdicts and macros again of what was measured.
 
     Raises:
         CrateError: there is no record, or it can't be read.
@@ -40,6 +42,8 @@ def verify_run(run: Path, sample: int = 20, seed: int | None = None) -> None:
     seed = secrets.randbelow(2**32) if seed is None else seed
     if failed := _failures(check_rows(crate, sample, seed)):
         raise VerificationError(f"{run}: {failed} samples of seed {seed} are not what the weights give")
+    if again and (failed := _failures(check_again(crate))):
+        raise VerificationError(f"{run}: {failed} results are not what its measurements give")
     print(f"{run} is as recorded, and its token rows in a sample of seed {seed} are what the weights give")
 
 

@@ -82,7 +82,7 @@ def save_in_shards(shape: Shape, folder: Path) -> None:
 
 def _main(action: str, folder: Path, precision: Precision) -> None:
     """Print the memory in MB and the seconds of one action as JSON."""
-    import transformer_lens.model_bridge  # noqa: F401 (folding imports it: part of the base)
+    import transformers.models.llama.modeling_llama  # noqa: F401 (folding imports it: part of the base)
 
     base = _resident_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now

@@ -67,7 +67,7 @@ def _run(
         resid, mlp = model.resid_post(layer, resid, attention)
         for name, value in (("z", z), ("attention", attention), ("mlp", mlp)):
             parts[name].append(value)
-    logits = linear(model.norm(resid).flatten(0, 1), model.W_U, model.b_U, model.precision).unflatten(0, tokens.shape)
+    logits = linear(model.final(resid).flatten(0, 1), model.W_U, model.b_U, model.precision).unflatten(0, tokens.shape)
     return {name: torch.stack(values) for name, values in parts.items()} | {"resid": resid, "logits": logits}
 
 

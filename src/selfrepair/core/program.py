@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import tyro
 
+from selfrepair.core.at_work import at_work
+
 
 def program(function: Callable[..., object], *expected: type[Exception]) -> None:
     """Call a function with the command line's flags; their names, types and help are those of its signature.
@@ -13,6 +15,7 @@ def program(function: Callable[..., object], *expected: type[Exception]) -> None
         expected: errors that end the program with their message alone, as the user can mend what they name.
     """
     try:
-        tyro.cli(function, config=[tyro.conf.OmitArgPrefixes])
+        with at_work():
+            tyro.cli(function, config=[tyro.conf.OmitArgPrefixes])
     except expected as problem:
         sys.exit(f"error: {problem}")

@@ -33,7 +33,7 @@ def norm_share(norm: pl.DataFrame) -> alt.ConcatChart:
     drawn = [_shares(own, *key).with_columns(line=pl.lit(name)) for key, (name, *_) in LINES.items()]
     drawn.append(_shares(shuffled, CLEAN, "norm").with_columns(pl.col("model").replace(of), line=pl.lit(TWIN[0])))
     table = pl.concat(drawn)
-    columns = theme.columns_of(len(models))
+    columns = theme.columns_of(len(models), 3)
     panels = [_panel(table.filter(model=model), model, index, columns) for index, model in enumerate(models)]
     return theme.themed(
         alt.concat(*panels, columns=columns),

@@ -103,9 +103,9 @@ def describe_ablation(table: pl.DataFrame) -> str:
     return " and ".join(names(table, "ablation")).capitalize() + " ablation"
 
 
-def columns_of(n_panels: int) -> int:
-    """How many of the panels stand in a row: as equal rows as fit."""
-    rows = -(-n_panels // MAX_COLUMNS)
+def columns_of(n_panels: int, most: int = MAX_COLUMNS) -> int:
+    """How many of the panels stand in a row: as equal rows as fit, of at most so many."""
+    rows = -(-n_panels // most)
     return -(-n_panels // rows)
 
 

@@ -13,10 +13,13 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from selfrepair.models.directory import INDEX, RMS_NORM, ModelDirectoryError, weight_files
+from selfrepair.models.canonical import final_norm, layers_of
+from selfrepair.models.directory import RMS_NORM, ModelDirectoryError
+from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, weight_files
 
-IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
+# What older files hold besides weights: attention masks, rotary frequencies, a version.
+BUFFER = re.compile(r"\b(?:attn|attention)\.(?:masked_)?bias$|\brotary_emb\.inv_freq$|^(?:model\.)?decoder\.version$")
 STAND_IN = 8  # tokens of the vocabulary that a group of layers carries: Hugging Face's models want one
 
 
@@ -28,14 +31,18 @@ class Checkpoint:
         layer_bytes: size of the largest layer in float32.
 
     Raises:
-        ModelDirectoryError: a shard lacks a tensor that the index places there.
+        ModelDirectoryError: a shard lacks a tensor that the index places there, or the configuration can't be used.
     """
 
     def __init__(self, folder: Path) -> None:
+        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         self.folder = folder
-        self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        try:
+            self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+            raise ModelDirectoryError(f"{folder / 'config.json'} can't be used: {error}; restore it") from error
         if self.config._attn_implementation not in (None, "eager", "sdpa"):  # others need packages, and give the same
             self.config._attn_implementation = "eager"
         if self.config.model_type not in RMS_NORM:  # families without grouped heads, whatever their configuration says
@@ -43,18 +50,18 @@ class Checkpoint:
         files = weight_files(folder)
         sharded = files != [folder / "model.safetensors"] and (folder / INDEX).is_file()
         self._index = folder / INDEX if sharded else None
-        self._tensors: dict[Path, list[str]] = {}
+        self._tensors: dict[Path, dict[str, str]] = {}  # by file: names in the model, and in the file
         sizes: Counter[int] = Counter()
         for file in files:
             with safe_open(file, "pt") as opened:
-                self._tensors[file] = list(opened.keys())
-                for name in self._tensors[file]:
+                self._tensors[file] = {WRAPPED.sub("", name): name for name in opened.keys()}  # noqa: SIM118
+                for name, stored in self._tensors[file].items():
                     if match := IN_A_LAYER.fullmatch(name):
-                        sizes[int(match[2])] += 4 * math.prod(opened.get_slice(name).get_shape())
+                        sizes[int(match[2])] += 4 * math.prod(opened.get_slice(stored).get_shape())
         self.layer_bytes = max(sizes.values(), default=0)
         if self._index:
-            for name, file in json.loads(self._index.read_text())["weight_map"].items():
-                if name not in self._tensors[folder / file]:
+            for stored, file in json.loads(self._index.read_text())["weight_map"].items():
+                if (name := WRAPPED.sub("", stored)) not in self._tensors[folder / file]:
                     raise ModelDirectoryError(
                         f"{folder / file} lacks the tensor {name}, which {self._index.name} places there; "
                         "fetch it again"
@@ -64,7 +71,7 @@ class Checkpoint:
         """Hugging Face's model in float32 with these layers only and a few tokens; given none, the rest of the model.
 
         Raises:
-            ModelDirectoryError: the files lack a tensor.
+            ModelDirectoryError: the files lack a tensor, or hold one of another shape or of no use.
         """
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
@@ -75,13 +82,25 @@ class Checkpoint:
             state_dict=self._read(layers),
             dtype=torch.float32,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
         )
+        source = self._index or next(iter(self._tensors))
         if report["missing_keys"]:
             name = _shifted(min(report["missing_keys"]), layers.start)
-            source = self._index or next(iter(self._tensors))
             raise ModelDirectoryError(f"{source} lacks the tensor {name}; fetch it again")
+        for name, stored, wanted in report["mismatched_keys"]:
+            raise ModelDirectoryError(
+                f"{source}: {_shifted(name, layers.start)} has the shape {list(stored)}, but by "
+                f"{self.folder / 'config.json'} it is {list(wanted)}: one of them is of another model; restore it"
+            )
+        if unknown := [name for name in report["unexpected_keys"] if not BUFFER.search(name)]:
+            name = _shifted(min(unknown), layers.start)
+            raise ModelDirectoryError(
+                f"{source} holds the tensor {name}, which `{config.model_type}` has not: the weights are of another "
+                "model or need another program; export them as plain weights"
+            )
         if getattr(config, "scale_attn_by_inverse_layer_idx", False):
-            for own, layer in enumerate(_layers(model)):  # they count from 0 in every group
+            for own, layer in enumerate(layers_of(model)):  # they count from 0 in every group
                 layer.attn.scaling *= (own + 1) / (layers[own] + 1)
         return model.eval()
 
@@ -91,12 +110,12 @@ class Checkpoint:
         for file, names in self._tensors.items():
             # Read, not mapped: what is mapped stays in memory as long as any of its tensors.
             with safe_open(file, "pt", backend="pread") as opened:
-                for name in names:
+                for name, stored in names.items():
                     match = IN_A_LAYER.fullmatch(name)
                     if layers and BY_TOKEN.fullmatch(name):
-                        tensors[name] = opened.get_slice(name)[:STAND_IN]
+                        tensors[name] = opened.get_slice(stored)[: min(STAND_IN, self.config.vocab_size)]
                     elif match is None or int(match[2]) in layers:
-                        tensors[_shifted(name, -layers.start)] = opened.get_tensor(name)
+                        tensors[_shifted(name, -layers.start)] = opened.get_tensor(stored)
         return tensors
 
 
@@ -115,11 +134,10 @@ def run(
     Returns:
         the stream after the group, and the logits, which mean something for the rest of the model only.
     """
-    layers, left = _layers(model), []
-    inside = set(layers.modules())
-    norm = next(m for m in model.modules() if type(m).__name__.endswith("Norm") and m not in inside)
-    entry = layers[0] if len(layers) else norm
-    hooks = [norm.register_forward_pre_hook(lambda module, args: left.append(args[0]))]
+    layers, left = layers_of(model), []
+    after = final_norm(model) or model.get_output_embeddings()
+    entry = layers[0] if len(layers) else after
+    hooks = [after.register_forward_pre_hook(lambda module, args: left.append(args[0]))]
     if stream is not None:
         tokens = torch.zeros_like(tokens)
         enter = entry.register_forward_pre_hook(lambda module, args: (stream, *args[1:]), prepend=True)
@@ -130,16 +148,12 @@ def run(
     return left[0], logits
 
 
-def _layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    return next(module for module in model.modules() if isinstance(module, torch.nn.ModuleList))
-
-
 def _cut(config: Any, layers: range) -> Any:
     """The configuration of a group."""
     cut = deepcopy(config)
     cut.num_hidden_layers = len(layers)
     if layers:
-        cut.vocab_size = STAND_IN
+        cut.vocab_size = min(STAND_IN, config.vocab_size)
         cut.pad_token_id = None  # it may lie outside the cut vocabulary
     if getattr(config, "layer_types", None):
         cut.layer_types = [config.layer_types[index] for index in layers]

@@ -4,12 +4,13 @@ Only the standard library is imported, so that a run can refuse bad input before
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from selfrepair.models.weight_headers import ModelDirectoryError, check_weights
 
 SUPPORTED = {
     "gpt2": "GPT-2",
@@ -35,14 +36,10 @@ DEFAULT_POSITIONS = {
     "opt": 2048,
     "qwen2": 32768,
 }
-EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
+# What a family's own class reads; a configuration may hold another's key, which Hugging Face does not look at.
+ACTIVATION_KEYS = dict.fromkeys(("gpt2", "gpt_neo", "opt"), "activation_function")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
-INDEX = "model.safetensors.index.json"  # of shards
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
-
-class ModelDirectoryError(ValueError):
-    """A model directory that can't be used; the message names the file and the fix."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +66,17 @@ def read_model_info(folder: Path) -> ModelInfo:
         raise ModelDirectoryError(f"{config_file} is missing: {folder} is no Hugging Face model directory")
     try:
         config = json.loads(config_file.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelDirectoryError(f"{config_file} is not valid JSON ({error}); restore it") from error
     if not isinstance(config, dict):
         raise ModelDirectoryError(f"{config_file} is no JSON object; restore it")
     _check_architecture(config, config_file)
-    shapes: dict[str, list[int]] = {}
-    for file in weight_files(folder):
-        shapes |= _check_safetensors(file)
-    _check_tokenizer(folder / "tokenizer.json", shapes)
     try:
-        return model_info(config)
+        info = model_info(config)
     except ValueError as error:
         raise ModelDirectoryError(f"{config_file}: {error}") from None
+    check_weights(folder, info.n_layers, config)
+    return info
 
 
 def model_info(config: dict) -> ModelInfo:
@@ -107,36 +102,6 @@ def max_positions(folder: Path) -> int | None:
     file = folder / "config.json"
     config = json.loads(file.read_text()) if file.is_file() else {}
     return next((config[name] for name in POSITIONS if name in config), None)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model directory that Hugging Face reads: a whole one before shards and their index.
-
-    Raises:
-        ModelDirectoryError: there are none, or the index names one that is missing.
-    """
-    alone, index = folder / "model.safetensors", folder / INDEX
-    if alone.is_file():
-        return [alone]
-    if index.is_file():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ModelDirectoryError(f"{index} is corrupt ({error!r}); fetch it again") from error
-        for name in names:
-            if not (folder / name).is_file():
-                raise ModelDirectoryError(f"{folder / name}, named by {index.name}, is missing; fetch it again")
-        return [folder / name for name in names]
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return files
-    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
-    if pickles:
-        raise ModelDirectoryError(
-            f"{folder} holds its weights only as pickle ({', '.join(pickles)}), which can run any code when loaded; "
-            "convert them to model.safetensors (in transformers: save_pretrained)"
-        )
-    raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
 
 
 def authors_units_measurements(models: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -192,7 +157,7 @@ def check_authors_units(family: str) -> None:
 
 def _check_architecture(config: dict, source: Path) -> None:
     family = config.get("model_type")
-    if family not in SUPPORTED:
+    if not isinstance(family, str) or family not in SUPPORTED:
         named = ", ".join(f"{key} ({label})" for key, label in SUPPORTED.items())
         raise ModelDirectoryError(f"{source}: architecture `{family}` is not supported; supported are {named}")
     projected = config.get("word_embed_proj_dim") not in (None, config.get("hidden_size"))
@@ -203,61 +168,14 @@ def _check_architecture(config: dict, source: Path) -> None:
         "quantization_config (quantized weights)": bool(config.get("quantization_config")),
         "quantization (weights of MLX)": bool(config.get("quantization")),
     }
+    activation = config.get(ACTIVATION_KEYS.get(family, "hidden_act"))
+    refused[f"activation `{activation}` (supported: {', '.join(ACTIVATIONS)})"] = activation not in (None, *ACTIVATIONS)
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     refused[f"rope_type {kind} (supported: {', '.join(ROTARY_TYPES)})"] = kind not in ROTARY_TYPES
     for what, present in refused.items():
         if present:
             raise ModelDirectoryError(f"{source}: {what} is not supported for `{family}`")
-
-
-def count_parameters(file: Path) -> int:
-    """Numbers stored in a safetensors file; tied weights are stored once."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
-
-
-def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
-    """A vocabulary must lie within the embedding; tokens added to it, which text need not hold, may lie beyond."""
-    rows = next((shape[0] for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
-    if rows is None or not file.is_file():
-        return
-    try:
-        vocabulary = json.loads(file.read_text())["model"]["vocab"]
-        largest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelDirectoryError(f"{file} is corrupt ({error!r}); fetch it again") from error
-    if largest >= rows:
-        raise ModelDirectoryError(
-            f"{file} has the token {largest}, but the model's embedding has {rows} rows: it is of another model; "
-            "replace it"
-        )
-
-
-def _check_safetensors(file: Path) -> dict[str, list[int]]:
-    """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises.
-
-    Returns:
-        shape of each tensor.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
-        try:
-            header = json.loads(stream.read(length))
-            shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
-    if not ends:
-        raise ModelDirectoryError(f"{file} holds no tensors; fetch it again")
-    promised = 8 + length + max(ends)
-    if promised != size:
-        raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
-    return shapes
 
 
 def _first(config: dict, names: tuple[str, ...]) -> int:

@@ -7,13 +7,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import Tensor
 
+from selfrepair.models.canonical import embeddings, final_norm, head_size, layer, layers_of, unembedding
 from selfrepair.models.checkpoint import Checkpoint, run
-from selfrepair.models.directory import ModelInfo, check_authors_units, read_model_info
-from selfrepair.models.folded import ACTIVATIONS, FoldedModel, Layer
+from selfrepair.models.directory import ACTIVATION_KEYS, ModelInfo, check_authors_units, read_model_info
+from selfrepair.models.folded import FoldedModel, Layer
 
 TOLERANCE = 1e-4  # of the largest logit, for log-probabilities against Hugging Face
 CHECKED_ROWS, CHECKED_LENGTH = 4, 32  # tokens of the comparison with Hugging Face, unless rows have to be longer
@@ -52,7 +51,7 @@ class Folding:
             model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0)
         )
         self._stream, _ = run(model, self._tokens)
-        self.rest = _rest(model, folder, info, name, authors_units)
+        self.rest = _rest(model, info, name, authors_units)
         del model
         gc.collect()
 
@@ -71,15 +70,15 @@ class Folding:
         step = max(1, GROUP_BYTES // max(1, checkpoint.layer_bytes))
         for first in range(0, self.n_layers, step):
             stream, layers = self._group(range(first, min(first + step, self.n_layers)), stream)
-            gc.collect()  # the modules of the group's bridge refer to each other in circles
+            gc.collect()  # modules refer to each other in circles
             while layers:
-                layer = layers.pop(0)
-                attention = rest.attention_out(layer, rest.attention_heads(layer, resid))
-                resid, _ = rest.resid_post(layer, resid, attention)
-                yield layer
-                del layer
+                folded = layers.pop(0)
+                attention = rest.attention_out(folded, rest.attention_heads(folded, resid))
+                resid, _ = rest.resid_post(folded, resid, attention)
+                yield folded
+                del folded
         expected = run(checkpoint.group(range(0)), self._tokens, stream)[1]
-        folded_logits = rest.norm(resid) @ rest.W_U + rest.b_U
+        folded_logits = rest.final(resid) @ rest.W_U + rest.b_U
         difference = folded_logits.log_softmax(-1) - expected.log_softmax(-1)
         self.error = (difference.abs().max() / expected.abs().max()).item()
         if not self.error <= TOLERANCE:
@@ -96,14 +95,13 @@ class Folding:
         config = self._checkpoint.config
         model = self._checkpoint.group(indices)
         stream, _ = run(model, self._tokens, stream)
-        blocks = _folded_bridge(model, self._checkpoint.folder).blocks
         return stream, [
-            _layer(block, _attention_scale(config, index, block), _window(config, index))
-            for index, block in zip(indices, blocks, strict=True)
+            layer(model, block, _attention_scale(config, index), _window(config, index))
+            for index, block in zip(indices, layers_of(model), strict=True)
         ]
 
 
-def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, authors_units: bool) -> FoldedModel:
+def _rest(model: torch.nn.Module, info: ModelInfo, name: str, authors_units: bool) -> FoldedModel:
     """Fold a model that has no layers; as published, logits are not centred and direct effects lack the norm."""
     config = model.config
     rotary = next((m for m in model.modules() if hasattr(m, "inv_freq")), None)
@@ -111,9 +109,7 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, auth
     factor = 1.0 if rotary is None else float(rotary.attention_scaling)
     eps_names = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
     W_U_authors = model.get_output_embeddings().weight.detach().T.clone() if authors_units else None
-    bridge = _folded_bridge(model, folder)
-    W_U = bridge.W_U.detach().contiguous()
-    b_U = torch.zeros(W_U.shape[1]) if bridge.b_U is None else bridge.b_U.detach()
+    (W_E, W_pos), (W_U, b_U) = embeddings(model), unembedding(model)
     if not authors_units:
         W_U -= W_U.mean(1, keepdim=True)
         b_U = b_U - b_U.mean()
@@ -122,84 +118,27 @@ def _rest(model: torch.nn.Module, folder: Path, info: ModelInfo, name: str, auth
         family=info.family,
         n_heads=info.n_heads,
         n_kv_heads=getattr(config, "num_key_value_heads", None) or info.n_heads,
-        d_head=getattr(config, "head_dim", None) or config.hidden_size // info.n_heads,
+        d_head=head_size(config),
         parallel=bool(getattr(config, "use_parallel_residual", False)),
-        activation=_activation(config),
+        activation=getattr(config, ACTIVATION_KEYS.get(info.family, "hidden_act")),
         eps=next((getattr(config, key) for key in eps_names if hasattr(config, key)), 1e-5),  # OPT: torch's default
         rotary_factor=factor,
         max_positions=info.max_positions,
-        W_E=bridge.W_E.detach().contiguous(),
-        W_pos=bridge.W_pos.detach().contiguous() if rotary is None else None,
+        W_E=W_E,
+        W_pos=W_pos,
         inverse_frequencies=frequencies,
         W_U=W_U,
         b_U=b_U,
         layers=(),
         W_U_authors=W_U_authors,
+        final_norm=final_norm(model) is not None,
     )
 
 
-def _activation(config: Any) -> str:
-    """Of the family's own key: a configuration may hold another's, which Hugging Face does not look at."""
-    own = "activation_function" if config.model_type in ("gpt2", "gpt_neo", "opt") else "hidden_act"
-    activation = getattr(config, own)
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"activation `{activation}` is not supported; supported are {', '.join(sorted(ACTIVATIONS))}")
-    return activation
-
-
-def _folded_bridge(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """Fold norms and centre what is written to the stream, in place; return transformer_lens's view of the model."""
-    # Imported late: transformer_lens takes seconds to import, and only loading needs it.
-    from transformer_lens.model_bridge import TransformerBridge
-    from transformers import PreTrainedTokenizerFast
-
-    # The bridge wants a tokenizer, the measurement has token ids already: a directory without one loads too.
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"?": 0}, unk_token="?")), eos_token="?")
-    bridge = TransformerBridge.boot_transformers(
-        str(folder), hf_model=model, tokenizer=tokenizer, device="cpu", dtype=torch.float32
-    )
-    # Both options copy every weight, to do what `_rest` and `_layer` do for all families.
-    bridge.enable_compatibility_mode(disable_warnings=True, center_unembed=False, fold_value_biases=False)
-    return bridge
-
-
-def _layer(block: torch.nn.Module, attention_scale: float, window: int | None) -> Layer:
-    attn, mlp = block.attn, block.mlp
-    n_heads, d_head, d_model = attn.W_O.shape
-    n_kv_heads, d_mlp = attn.W_K.shape[0], mlp.W_out.shape[0]
-
-    def bias(value: Tensor | None, *shape: int) -> Float[Tensor, "..."]:
-        return torch.zeros(shape) if value is None else value.float().clone()
-
-    def columns(weight: Tensor) -> Float[Tensor, "d_model qkv"]:
-        return weight.float().permute(1, 0, 2).reshape(d_model, -1)
-
-    W_O = attn.W_O.float().clone()
-    b_V = bias(attn.b_V, n_kv_heads, d_head)
-    # A value bias passes attention unchanged.
-    b_O = bias(attn.b_O, d_model) + torch.einsum("hd,hdm->m", b_V.repeat_interleave(n_heads // n_kv_heads, dim=0), W_O)
-    b_Q, b_K = bias(attn.b_Q, n_heads, d_head), bias(attn.b_K, n_kv_heads, d_head)
-    gate = getattr(mlp, "W_gate", None)
-    return Layer(
-        W_QKV=torch.cat([columns(attn.W_Q), columns(attn.W_K), columns(attn.W_V)], dim=1).contiguous(),
-        b_QKV=torch.cat([b_Q.flatten(), b_K.flatten(), torch.zeros(n_kv_heads * d_head)]),
-        W_O=W_O,
-        b_O=b_O,
-        W_in=mlp.W_in.float().contiguous().clone(),
-        b_in=bias(mlp.b_in, d_mlp),
-        W_gate=None if gate is None else gate.float().contiguous().clone(),
-        b_gate=None if gate is None else bias(getattr(mlp, "b_gate", None), d_mlp),
-        W_out=mlp.W_out.float().contiguous().clone(),
-        b_out=bias(mlp.b_out, d_model),
-        attention_scale=attention_scale,
-        window=window,
-    )
-
-
-def _attention_scale(config: Any, index: int, block: torch.nn.Module) -> float:
+def _attention_scale(config: Any, index: int) -> float:
     if config.model_type == "gpt_neo":
         return 1.0  # GPT-Neo does not scale its attention scores
-    scale = block.attn.W_Q.shape[-1] ** -0.5 if getattr(config, "scale_attn_weights", True) else 1.0
+    scale = head_size(config) ** -0.5 if getattr(config, "scale_attn_weights", True) else 1.0
     return scale / (index + 1) if getattr(config, "scale_attn_by_inverse_layer_idx", False) else scale
 
 

@@ -77,6 +77,8 @@ class FoldedModel:
         precision: number format of the matrix products.
         W_U_authors: what direct effects are read with, in place of `W_U` and without a division by the final scale,
             where the model is measured in the units of the authors' Llama (pitfall:llama-norm); None for logits.
+        final_norm: false where the unembedding reads the stream as it is (an OPT without a final norm). Then the final
+            scale is 1, and what is written can't be centred: norms centre what they read instead.
         directory: where the model and its tokenizer were loaded from; None for a folded model from disk.
     """
 
@@ -98,6 +100,7 @@ class FoldedModel:
     layers: tuple[Layer, ...]
     precision: Precision = "float32"
     W_U_authors: Float[Tensor, "d_model d_vocab"] | None = None
+    final_norm: bool = True
     directory: str | None = None
 
     @property
@@ -160,12 +163,17 @@ class FoldedModel:
         return scale if self.W_U_authors is None else torch.ones_like(scale)
 
     def scale(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, " *batch"]:
-        """scale(x) = sqrt(mean(x^2) + eps), the divisor of the norm."""
-        return (resid.square().mean(-1) + self.eps).sqrt()
+        """scale(x) = sqrt(mean(x^2) + eps), the divisor of the final norm."""
+        return (resid.square().mean(-1) + self.eps).sqrt() if self.final_norm else torch.ones_like(resid[..., 0])
 
     def norm(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """norm(x), as the next product reads it."""
-        return norm(resid, self.eps, factor_dtype(resid, self.precision))
+        centred = resid if self.final_norm else resid - resid.mean(-1, keepdim=True)
+        return norm(centred, self.eps, factor_dtype(resid, self.precision))
+
+    def final(self, resid: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """What the unembedding reads."""
+        return self.norm(resid) if self.final_norm else resid
 
     def qkv(self, layer: Layer, resid: Float[Tensor, "token d_model"]) -> Float[Tensor, "token qkv"]:
         """Queries, keys and values that a layer reads off the stream, side by side."""
@@ -229,7 +237,7 @@ class FoldedModel:
         for layer in self.layers:
             attention = self.attention_out(layer, self.attention_heads(layer, resid))
             resid, _ = self.resid_post(layer, resid, attention)
-        return linear(self.norm(resid).flatten(0, 1), self.W_U, self.b_U, self.precision).unflatten(0, tokens.shape)
+        return linear(self.final(resid).flatten(0, 1), self.W_U, self.b_U, self.precision).unflatten(0, tokens.shape)
 
     def rotary(self, length: int) -> Turn | None:
         """Cosines and sines of the rotary angles at the first positions; None without a rotary embedding."""

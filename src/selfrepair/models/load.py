@@ -12,7 +12,6 @@ import torch
 
 from selfrepair.core.files import sha256, write_text
 from selfrepair.core.progress import Progress
-from selfrepair.models.directory import count_parameters, weight_files
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
@@ -20,6 +19,7 @@ from selfrepair.models.gguf import write_directory
 from selfrepair.models.gguf_header import is_gguf
 from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
+from selfrepair.models.weight_headers import count_parameters, weight_files
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
 DTYPES: dict[torch.dtype, Precision] = {
@@ -60,7 +60,7 @@ def load_model(
         folder = fetch_model(str(source), revision)
     elif revision is not None:
         raise ValueError(f"revision {revision} was given for {source}, which is local; it applies to hub ids only")
-    folding, precision = Folding(folder, name or folder.name), _precision(dtype)
+    folding, precision = Folding(folder, name or folder.resolve().name), _precision(dtype)
     layers = map(partial(converted, precision=precision, device=device), folding.layers())
     rest = folding.rest.in_precision(precision).to(device)
     return replace(rest, layers=tuple(layers), directory=str(folder))

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from selfrepair.core.progress import Progress
-from selfrepair.models.directory import count_parameters, weight_files
+from selfrepair.models.weight_headers import count_parameters, weight_files
 
 
 def shuffle_model(model: Path, seed: int, output: Path) -> Path:

@@ -81,6 +81,7 @@ INTRODUCTION = """\
 | `ro-crate-metadata.json` | record of the run, made last: SHA-256 of every file and input (`docs/artifact.md`) |
 | `paper/` | `source.zip`, ready to compile, and `paper.pdf` where a TeX engine was found |
 | `logs/`, `benchmarks/` | of every job |
+| `results/studies/<name>/` | of the run `name`, what is small enough to be kept with the code (`docs/artifact.md`) |
 
 Logits are centred: at every position their mean over the vocabulary is zero. `direct effect`, `scale` and `self-repair`
 are defined in `src/selfrepair/ablation/sweep.py`. A direct effect is always taken with the clean scale of the final
@@ -191,6 +192,7 @@ def results_readme() -> str:
         "tables/erasure_neurons.csv": ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": claims_table.CLAIMS,
+        "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }

@@ -17,8 +17,9 @@ _SPECIAL = {
 
 
 def escape(text: str) -> str:
-    """Escape every character that TeX would not print as it is."""
-    return "".join(_SPECIAL.get(character, character) for character in text)
+    """Escape every character that TeX would not print as it is; what can't be printed shows as a middle dot."""
+    printable = (character if character.isprintable() or character == "\n" else "·" for character in text)
+    return "".join(_SPECIAL.get(character, character) for character in printable)
 
 
 def number(value: float | None, decimals: int) -> str:

@@ -71,7 +71,7 @@ def macros(
         studied: claims of other runs; what is said of them begins with `Study`.
     """
     of_studies = {name: listed[name] for name in listed if name.startswith(STUDY)}
-    of_run = {name: listed[name] for name in listed.keys() - of_studies}
+    of_run = {name: listed[name] for name in listed if name not in of_studies}
     sentences = statements(of_run, claims) | (statements(of_studies, studied) if studied else {})
     said = {f"Says{macro_name(name)}": sentence for name, sentence in sentences.items()}
     beside = {f"Study{name}": value for name, value in _of_each_claim(studied).items()}

@@ -9,6 +9,7 @@ from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
+PARTS = {"late-norm-part": "norm", "late-attention-part": "later attention", "late-mlp-part": "MLPs"}
 SHOWN = (  # ids of claims, in the order of the table
     "repair-exists",
     "repair-is-imperfect",
@@ -22,7 +23,13 @@ SHOWN = (  # ids of claims, in the order of the table
 )
 
 
-def write_readme(claims: Path, picture: Path, readme: Path, shown: Path) -> None:
+def write_readme(
+    claims: Path,
+    picture: Path,
+    readme: Path,
+    shown: Path,
+    studies: list[Path] = [],  # noqa: B006
+) -> None:
     """Write the table of findings between the README's markers, and copy its picture.
 
     Args:
@@ -30,33 +37,67 @@ def write_readme(claims: Path, picture: Path, readme: Path, shown: Path) -> None
         picture: PNG of the run's figure.
         readme: README to write anew.
         shown: the README's copy of the picture.
+        studies: claims.json of other runs, whose models get a column each.
 
     Raises:
         ValueError: the README does not hold the markers once each, in order.
     """
-    judged = {claim["id"]: claim for claim in json.loads(claims.read_text())["claims"]}
-    write_text(readme, with_block(readme.read_text(), findings([judged[name] for name in SHOWN])))
+    judged = {claim["id"]: claim for claim in _read(claims)}
+    kept = list(map(_read, studies))
+    block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept)])
+    write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
 
 
-def findings(claims: list[dict[str, Any]]) -> str:
-    """A Markdown table: the finding, the paper's number, ours, that of shuffled weights, and where it holds."""
+def _read(claims: Path) -> list[dict[str, Any]]:
+    return json.loads(claims.read_text())["claims"]
+
+
+def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] = []) -> str:  # noqa: B006
+    """A Markdown table: the finding, the paper's number, ours, that of shuffled weights, and where it holds.
+
+    Args:
+        studies: claims of other runs, whose models come first, with the verdict on each.
+    """
+    beside = {(entry["model"], claim["id"]): entry for run in studies for claim in run for entry in claim["models"]}
+    names = list(dict.fromkeys(model for model, _ in beside))
+    own = "these models" if not names else "small models"
     lines = [
-        "| claim of the paper | its value | these models | shuffled weights | held in |",
-        "|---|---:|---:|---:|---|",
+        "| " + " | ".join(["claim of the paper", "its value", *names, own, "shuffled weights", "held in"]) + " |",
+        "|---|---:|" + "---|" * len(names) + "---:|---:|---|",
     ]
     for claim in claims:
         others, models = claim["others"], claim["models"]
         held = f"{len(others[HELD])} of {others['models']}"
         there = "" if claim["paper_value"] is None else f"{claim['paper_value']:.2f}"
-        numbers = (_span([model[name] for model in models]) for name in ("value", "null"))
-        lines.append(f"| {claim['wording']} | {there} | {' | '.join(numbers)} | {held} |")
+        of_studies = [_judged(beside.get((name, claim["id"]))) for name in names]
+        numbers = [_span([model[name] for model in models]) for name in ("value", "null")]
+        lines.append("| " + " | ".join([claim["wording"], there, *of_studies, *numbers, held]) + " |")
     return "\n".join(lines)
+
+
+def parts(study: list[dict[str, Any]]) -> str:
+    """What makes the repair in a model of another run, beside the published values: a paragraph."""
+    shares = {claim["id"]: claim for claim in study if claim["id"] in PARTS}
+    first = {name: claim["models"][0] for name, claim in shares.items()}
+    ours = ", ".join(f"{what} {_span([first[name]['value']])}" for name, what in PARTS.items())
+    theirs = ", ".join(_span([shares[name]["paper_value"]]) for name in PARTS)
+    low, high = first["late-mlp-part"]["low"], first["late-norm-part"]["high"]
+    ending = ": there the norm does most, here the MLPs." if None not in (low, high) and low > high else "."
+    return (
+        f"**Who repairs.** In `{first['late-mlp-part']['model']}` the parts of self-repair, relative to the direct "
+        f"effect of the heads of the later half, are: {ours}. The published values are {theirs}{ending}"
+    )
+
+
+def _judged(entry: dict[str, Any] | None) -> str:
+    return "" if entry is None else f"{_span([entry['value']])}, {entry['verdict']}"
 
 
 def _span(values: list[float | None]) -> str:
     known = sorted(value for value in values if value is not None)
-    return " to ".join(dict.fromkeys(f"{value:.2f}" for value in (known[0], known[-1]))) if known else "not measured"
+    ends = (f"{value:.2f}".replace("-0.00", "0.00") for value in (known[:1] + known[-1:]))
+    return " to ".join(dict.fromkeys(ends)) or "not measured"
 
 
 def with_block(text: str, block: str) -> str:

@@ -46,7 +46,7 @@ def keep_study(run: Path, study: Path, command: str) -> None:
     files = {str(file.relative_to(run)): file for pattern in KEPT for file in sorted(run.glob(pattern))}
     large = [name for name, file in files.items() if file.stat().st_size > LARGEST]
     with whole_folder(study) as folder:
-        for name in files.keys() - large:
+        for name in sorted(files.keys() - large):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(files[name], folder / name)
         write_text(folder / "README.md", _page(folder, command, large))
@@ -55,22 +55,24 @@ def keep_study(run: Path, study: Path, command: str) -> None:
 def _page(study: Path, command: str, large: list[str]) -> str:
     record = json.loads((study / "report/run.json").read_text())
     costs = pl.read_csv(study / "report/costs.csv")
+    claims = json.loads((study / "report/claims.json").read_text())["claims"]
     models = ", ".join(f"`{name}`" for name in record["config"]["models"])
     tokens, machine = record["config"]["tokens"], record["machine"]
+    made = f"Made by `{command}` at commit {record['commit']}: {models} on {tokens['rows']} rows"
+    took = f"Added up, its jobs took {duration(costs['cpu_time'].sum())} hours of processor time"
+    on = f"on {machine['cores']} cores ({machine['processor']})"
+    memory = f"{costs['memory'].max() * 2**20 / 1e9:.1f} GB"
     return "\n".join(
         [
             f"# {record['config']['run']}",
             "",
-            f"Made by `{command}` at commit {record['commit']}: {models} on {tokens['rows']} rows of "
-            f"{tokens['row_length']} tokens of `{tokens['corpus']}`. Added up, its jobs took "
-            f"{duration(costs['wall_time'].sum())} hours on {machine['cores']} cores ({machine['processor']}), and up "
-            f"to {costs['memory'].max() * 2**20 / 1e9:.1f} GB each.",
+            f"{made} of {tokens['row_length']} tokens of `{tokens['corpus']}`. {took} {on}, and up to {memory} each.",
             "",
             "These are the run's results that are small; the command makes all of them again and compares.",
             *(f"`{name}` is too large to be kept." for name in large),
             "",
             *(f"![{Path(name).stem}]({name})\n" for name in FIRST if (study / name).is_file()),
-            findings(json.loads((study / "report/claims.json").read_text())["claims"]),
+            findings([claim for claim in claims if claim["models"] and not claim["exploratory"]]),
             "",
         ]
     )

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair.core.files import sha256
 from selfrepair.tokens.corpus_file import FORMATS, CorpusError, check_corpus_file
 
 BYTE_ORDER_MARK = "\ufeff"  # not of the text
@@ -30,23 +29,18 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         first: dict[str, Any] = next(iter(loaded), {})
     except (OSError, ValueError) as error:  # of pyarrow, whose errors are such
         raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
+    wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]
     if text_column not in first:
         raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(first) or 'no rows'}")
-    wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]
     documents = pl.DataFrame(list(loaded.select_columns(wanted_columns)), infer_schema_length=None)
     if missing := documents[text_column].null_count():
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
-    if documents.schema[text_column] != pl.String:
-        raise CorpusError(f"corpus {path}: `{text_column}` is {documents.schema[text_column]}, no text; name another")
+    _check_columns(path, documents.schema, text_column, split, kinds)
     if path.suffix == ".txt":
         whole_text = pl.col(text_column).str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
         texts = whole_text.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
         documents = documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
-    for column, wanted in (("split", [split] if split else []), ("kind", kinds)):
-        if wanted:
-            if column not in documents.columns:
-                raise CorpusError(f"corpus {path} has no column `{column}`, so {wanted} can't be chosen")
-            documents = documents.filter(pl.col(column).is_in(wanted))
+    documents = documents.filter(_chosen(split, kinds))
     if documents.is_empty():
         raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
     numbered = pl.format("{}", pl.int_range(pl.len()))
@@ -55,11 +49,28 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
     return documents.select(name.alias("name"), kind.alias("kind"), pl.col(text_column).alias("text"))
 
 
-def check_sha256(path: Path, expected: str) -> None:
-    """Compare a file's SHA-256 with the expected one; an empty one is not checked.
+def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[str]) -> None:
+    """Check what can be seen of a Parquet corpus without its texts.
 
     Raises:
-        CorpusError: they differ.
+        CorpusError: a column is missing or is no text, or no document is of the split and kinds.
     """
-    if expected and (actual := sha256(path)) != expected:
-        raise CorpusError(f"{path} has SHA-256 {actual}, not {expected}; restore the file, or correct its `sha256`")
+    documents = pl.scan_parquet(path)
+    _check_columns(path, documents.collect_schema(), text_column, split, kinds)
+    if not documents.filter(_chosen(split, kinds)).select(pl.len()).collect().item():
+        raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
+
+
+def _check_columns(path: Path, schema: pl.Schema, text_column: str, split: str | None, kinds: list[str]) -> None:
+    if text_column not in schema:
+        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(schema)}")
+    if schema[text_column] != pl.String:
+        raise CorpusError(f"corpus {path}: `{text_column}` is {schema[text_column]}, no text; name another")
+    for column, wanted in (("split", split), ("kind", kinds)):
+        if wanted and column not in schema:
+            raise CorpusError(f"corpus {path} has no column `{column}`, so {wanted} can't be chosen")
+
+
+def _chosen(split: str | None, kinds: list[str]) -> pl.Expr:
+    of_split = pl.lit(True) if split is None else pl.col("split") == split
+    return of_split & (pl.col("kind").is_in(kinds) if kinds else pl.lit(True))

@@ -4,8 +4,10 @@ Only the standard library is imported, so that a run can refuse bad input before
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from selfrepair.core.files import sha256
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 MAGIC = b"PAR1"  # begins and ends a Parquet file
@@ -34,6 +36,16 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
     for number, line in _lines(path, most) if path.suffix in (".txt", ".jsonl") else ():
         if path.suffix == ".jsonl" and line.strip():
             _check_record(f"corpus {path}, line {number}", line, text_column)
+
+
+def check_sha256(path: Path, expected: str, digest: Callable[[Path], str] = sha256) -> None:
+    """Compare a file's SHA-256 with the expected one; an empty one is not checked.
+
+    Raises:
+        CorpusError: they differ.
+    """
+    if expected and (actual := digest(path)) != expected:
+        raise CorpusError(f"{path} has SHA-256 {actual}, not {expected}; restore the file, or correct its `sha256`")
 
 
 def _check_parquet(path: Path) -> None:

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from selfrepair.core.tables import write_parquet
-from selfrepair.tokens.corpora import check_sha256, read_corpus
+from selfrepair.tokens.corpora import read_corpus
+from selfrepair.tokens.corpus_file import check_sha256
 from selfrepair.tokens.rows import sample_tokens
 from selfrepair.tokens.tokenizer import encode, save_tokenizer, train_bpe
 

@@ -1,0 +1,167 @@
+"""What the headers of a model directory's safetensors files tell: is it whole, and is it the model that it says it is.
+
+Only the standard library is imported, so that a run can refuse bad input before anything long starts.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
+IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
+NUMBERS = ("F64", "F32", "F16", "BF16")
+INDEX = "model.safetensors.index.json"  # of shards
+WRAPPED = re.compile(r"^(?:(?:_orig_mod|module)\.)+")  # how torch.compile and data-parallel training name a model
+ADAPTER = "adapter_config.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+class ModelDirectoryError(ValueError):
+    """A model directory that can't be used; the message names the file and the fix."""
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model directory that Hugging Face reads: a whole one before shards and their index.
+
+    Raises:
+        ModelDirectoryError: there are none, or the index names one that is missing.
+    """
+    alone, index = folder / "model.safetensors", folder / INDEX
+    if dangling := next((file for file in folder.glob("*.safetensors") if not file.exists()), None):
+        raise ModelDirectoryError(f"{dangling} is a link to nothing; fetch the file again")
+    if alone.is_file():
+        return [alone]
+    if index.is_file():
+        try:
+            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ModelDirectoryError(f"{index} is corrupt ({error!r}); fetch it again") from error
+        for name in names:
+            if not (folder / name).is_file():
+                raise ModelDirectoryError(f"{folder / name}, named by {index.name}, is missing; fetch it again")
+        return [folder / name for name in names]
+    files = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_"))
+    if files:
+        return files
+    if (folder / ADAPTER).is_file():
+        raise ModelDirectoryError(
+            f"{folder} is an adapter (LoRA) without its model; merge both (in peft: merge_and_unload) and name what "
+            "that gives"
+        )
+    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+    if pickles:
+        raise ModelDirectoryError(
+            f"{folder} holds its weights only as pickle ({', '.join(pickles)}), which can run any code when loaded; "
+            "convert them to model.safetensors (in transformers: save_pretrained)"
+        )
+    raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
+
+
+def count_parameters(file: Path) -> int:
+    """Numbers stored in a safetensors file; tied weights are stored once."""
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+
+
+def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
+    """Check the headers of a model's files against each other and its configuration.
+
+    Raises:
+        ModelDirectoryError: a file is missing, truncated, pickled or quantized, or of another model; says which.
+    """
+    config_file = folder / "config.json"
+    shapes: dict[str, list[int]] = {}
+    for file in weight_files(folder):
+        tensors = _read_header(file)
+        _check_tensors(file, tensors, n_layers, config_file)
+        shapes |= {name: entry["shape"] for name, entry in tensors.items()}
+    _check_layers(folder, shapes, n_layers, config_file)
+    _check_embedding(folder, shapes, config)
+    _check_tokenizer(folder / "tokenizer.json", shapes)
+
+
+def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_file: Path) -> None:
+    """Refuse what Hugging Face would pass over: layers beyond the configuration's, and numbers that need a key."""
+    for name, entry in tensors.items():
+        layer = IN_A_LAYER.fullmatch(name)
+        if layer and int(layer[2]) >= n_layers:
+            raise ModelDirectoryError(
+                f"{file} holds {name}, but {config_file} says that there are {n_layers} layers: one of them is of "
+                "another model; restore it"
+            )
+        if name.endswith("weight") and entry["dtype"] not in NUMBERS:
+            raise ModelDirectoryError(
+                f"{file}: {name} is {entry['dtype']}: quantized weights are not supported; use what they were made from"
+            )
+
+
+def _check_layers(folder: Path, shapes: dict[str, list[int]], n_layers: int, config_file: Path) -> None:
+    """All layers must be there, and what they share must have the same shape."""
+    layers: dict[int, dict[str, list[int]]] = {index: {} for index in range(n_layers)}
+    for name, shape in shapes.items():
+        if match := IN_A_LAYER.fullmatch(name):
+            layers[int(match[2])][match[3]] = shape
+    for index, layer in layers.items():
+        if not layer:
+            raise ModelDirectoryError(f"{folder} lacks layer {index}, of {n_layers} by {config_file}; fetch it again")
+        if odd := sorted(name for name in layer.keys() & layers[0] if layer[name] != layers[0][name]):
+            raise ModelDirectoryError(
+                f"{folder}: layer {index} has {odd[0][1:]} of shape {layer[odd[0]]}, layer 0 of {layers[0][odd[0]]}: "
+                "one is damaged; fetch it again"
+            )
+
+
+def _check_embedding(folder: Path, shapes: dict[str, list[int]], config: dict) -> None:
+    found = next(((name, shape) for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
+    width = config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd")
+    wanted = [config.get("vocab_size"), width]
+    if found and None not in wanted and found[1] != wanted:
+        raise ModelDirectoryError(
+            f"{folder}: {found[0]} has the shape {found[1]}, but by config.json it is {wanted}: one of them is of "
+            "another model; restore it"
+        )
+
+
+def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
+    """A vocabulary must lie within the embedding; tokens added to it, which text need not hold, may lie beyond."""
+    rows = next((shape[0] for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
+    if rows is None or not file.is_file():
+        return
+    try:
+        vocabulary = json.loads(file.read_text())["model"]["vocab"]
+        largest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelDirectoryError(f"{file} is corrupt ({error!r}); fetch it again") from error
+    if largest >= rows:
+        raise ModelDirectoryError(
+            f"{file} has the token {largest}, but the model's embedding has {rows} rows: it is of another model; "
+            "replace it"
+        )
+
+
+def _read_header(file: Path) -> dict[str, dict]:
+    """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises.
+
+    Returns:
+        `dtype` and `shape` of each tensor.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
+        try:
+            header = json.loads(stream.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            ends = [entry["data_offsets"][1] for entry in tensors.values()]
+        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
+    if not ends:
+        raise ModelDirectoryError(f"{file} holds no tensors; fetch it again")
+    promised = 8 + length + max(ends)
+    if promised != size:
+        raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
+    return tensors
