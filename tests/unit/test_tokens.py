@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from selfrepair.tokens.corpora import read_corpus
+from selfrepair.tokens.corpora import check_parquet, read_corpus
 from selfrepair.tokens.corpus_file import CorpusError, check_sha256
 from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
@@ -206,10 +206,11 @@ def test_marked_lines_divide_a_text_file(tmp_path):
 )
 def test_what_a_corpus_lacks_is_named(tmp_path, arguments, said):
     TABLE.write_parquet(tmp_path / "corpus.parquet")
-    with pytest.raises(CorpusError) as caught:
-        read_corpus(tmp_path / "corpus.parquet", *arguments)
-    assert str(tmp_path / "corpus.parquet") in str(caught.value)
-    assert said in str(caught.value)
+    for check in (read_corpus, check_parquet):
+        with pytest.raises(CorpusError) as caught:
+            check(tmp_path / "corpus.parquet", *arguments)
+        assert str(tmp_path / "corpus.parquet") in str(caught.value)
+        assert said in str(caught.value)
 
 
 def test_a_choice_by_a_column_that_is_not_there_is_refused(tmp_path):
@@ -217,6 +218,14 @@ def test_a_choice_by_a_column_that_is_not_there_is_refused(tmp_path):
     TABLE.select("text").write_parquet(tmp_path / "corpus.parquet")
     with pytest.raises(CorpusError, match=r"has no column `kind`, so \['prose'\] can't be chosen"):
         read_corpus(tmp_path / "corpus.parquet", "text", None, ["prose"])
+
+
+def test_a_parquet_file_is_checked_without_its_texts(tmp_path):
+    TABLE.write_parquet(tmp_path / "corpus.parquet")
+    check_parquet(tmp_path / "corpus.parquet", "text", "held_out", ["prose"])
+    (tmp_path / "corpus.parquet").write_bytes(b"PAR1 not PAR1")
+    with pytest.raises(CorpusError, match="can't be read"):
+        check_parquet(tmp_path / "corpus.parquet", "text", None, [])
 
 
 def test_absent_and_unknown_files_are_refused(tmp_path):
@@ -237,6 +246,7 @@ def test_absent_and_unknown_files_are_refused(tmp_path):
         ("a.txt", b"fine\ncaf\xe9\n", "line 2 is no UTF-8"),
         ("a.parquet", b"PAR1 cut short", "is cut short or no Parquet file"),
         ("a.parquet", b"PAR1 not PAR1", "can't be read"),
+        ("a.txt", b"", "a.txt is empty"),
         ("a.json", b'[{"text": 7}, {"text": 8}]', "no text; name another"),
     ],
 )

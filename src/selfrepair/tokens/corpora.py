@@ -56,8 +56,12 @@ def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[s
         CorpusError: a column is missing or is no text, or no document is of the split and kinds.
     """
     documents = pl.scan_parquet(path)
-    _check_columns(path, documents.collect_schema(), text_column, split, kinds)
-    if not documents.filter(_chosen(split, kinds)).select(pl.len()).collect().item():
+    try:
+        _check_columns(path, documents.collect_schema(), text_column, split, kinds)
+        chosen = documents.filter(_chosen(split, kinds)).select(pl.len()).collect().item()
+    except pl.exceptions.PolarsError as error:
+        raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
+    if not chosen:
         raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
 
 

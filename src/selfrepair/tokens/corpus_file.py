@@ -31,6 +31,8 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
         raise CorpusError(f"corpus {path} does not exist; set the corpus's `path` to a file that does")
     if path.suffix not in FORMATS:
         raise CorpusError(f"corpus {path}: `{path.suffix}` is not supported; use one of {', '.join(FORMATS)}")
+    if not path.stat().st_size:
+        raise CorpusError(f"corpus {path} is empty; fetch it again")
     if path.suffix == ".parquet":
         _check_parquet(path)
     for number, line in _lines(path, most) if path.suffix in (".txt", ".jsonl") else ():
