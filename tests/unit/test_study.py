@@ -49,7 +49,7 @@ def run(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / TABLE).parent.mkdir(parents=True)
-    pl.DataFrame({"head": [0, 1], "value": [0.5, 1.5]}).write_parquet(folder / TABLE)
+    pl.DataFrame({"head": range(300), "value": [0.5] * 300}).write_parquet(folder / TABLE)
     return folder
 
 
@@ -82,16 +82,30 @@ def test_a_run_that_is_not_finished_is_not_kept(run: Path, tmp_path: Path) -> No
         keep_study(run, tmp_path / "kept", "the command")
 
 
-@pytest.mark.parametrize(("change", "agrees"), [(1e-5, True), (0.1, False)])
-def test_a_new_run_agrees_as_far_as_rounding_goes(run: Path, kept: Path, change: float, agrees: bool) -> None:
-    pl.read_parquet(run / TABLE).with_columns(pl.col("value") + change).write_parquet(run / TABLE)
-    if agrees:
+@pytest.mark.parametrize(
+    ("change", "agree"),
+    [
+        (pl.col("value") + 1e-5, 300),
+        (pl.col("value") + (pl.col("head") < 3), 297),  # another token is the last of three heads' top tokens
+        (pl.col("value") + 0.1, None),
+        (pl.col("value") + (pl.col("head") < 4), None),
+    ],
+)
+def test_a_new_run_agrees_as_far_as_rounding_goes(run: Path, kept: Path, change: pl.Expr, agree: int | None) -> None:
+    pl.read_parquet(run / TABLE).with_columns(value=change).write_parquet(run / TABLE)
+    if agree is not None:
         compare_study(run, kept, run / "comparison.txt")
-        assert f"{TABLE}: 2 rows agree" in (run / "comparison.txt").read_text()
+        assert f"{TABLE}: {agree} of 300 numbers agree" in (run / "comparison.txt").read_text()
     else:
         with pytest.raises(StudyError, match=re.escape(TABLE)):
             compare_study(run, kept, run / "comparison.txt")
         assert not (run / "comparison.txt").exists()
+
+
+def test_a_table_of_other_rows_is_a_difference(run: Path, kept: Path) -> None:
+    pl.read_parquet(run / TABLE).head(299).write_parquet(run / TABLE)
+    with pytest.raises(StudyError, match="300 of 300 numbers differ"):
+        compare_study(run, kept, run / "comparison.txt")
 
 
 def test_another_verdict_is_a_difference(run: Path, kept: Path) -> None:
