@@ -58,13 +58,12 @@ def check_again(crate: Crate) -> Iterator[Check]:
 
 
 def _link(run: Path, again: Path) -> None:
-    for name in MEASURED:
-        if (run / name).is_dir():
-            (again / name).symlink_to((run / name).resolve())
-    if (hub := run.resolve().parent / "hub").is_dir():
-        (again.parent / "hub").symlink_to(hub)
-    if (studies := run.resolve().parent / "studies").is_dir():
-        (again.parent / "studies").symlink_to(studies)
+    here = run.resolve()
+    links = {again / name: here / name for name in MEASURED}
+    links |= {again.parent / name: here.parent / name for name in ("hub", "studies")}
+    for link, folder in links.items():
+        if folder.is_dir():
+            link.symlink_to(folder)
 
 
 def _copy(file: Path, to: Path) -> None:
@@ -74,7 +73,8 @@ def _copy(file: Path, to: Path) -> None:
 
 def _snakemake(folder: Path, crate: Crate, targets: list[str]) -> subprocess.CompletedProcess:
     """What is there is taken as it is, whatever its time, since nothing is known of how it was made."""
-    (folder / "run.json").write_text(json.dumps(crate.run_record["config"]))
+    config = crate.run_record["config"] | {"device": "cpu"}  # no model is run
+    (folder / "run.json").write_text(json.dumps(config))
     command = ["--cores", "all", "--configfile", "run.json", "--rerun-triggers", "params", "--quiet", "all", "--"]
     return subprocess.run(
         [sys.executable, "-m", "snakemake", *command, *targets],
