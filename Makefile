@@ -36,7 +36,7 @@ UNLOCKED := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cubla
 replicate: .venv/installed-$(TORCH)
 	$(BIN)/snakemake --cores all $(RUN_FLAGS)
 
-replicate-smollm2: RUN_FLAGS += --configfile config/smollm2.yaml -- compare_study
+replicate-smollm2: override RUN_FLAGS += --configfile config/smollm2.yaml -- compare_study
 replicate-smollm2: replicate
 
 estimate: .venv/installed-$(TORCH)

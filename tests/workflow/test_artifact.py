@@ -141,7 +141,9 @@ def test_a_run_is_compared_with_what_is_kept_and_can_show_it(finished: Clone) ->
     for target in ("keep_study", "compare_study"):
         done = finished.run(target, config=study)
         assert done.returncode == 0, done.stdout
-    assert "verdicts agree" in (finished.root / RUN / "report/comparison.txt").read_text()
+    assert "verdicts agree" in (finished.root / RUN / "logs/comparison.txt").read_text()
+    verified = program(finished.root, "verify_run", "--no-again")
+    assert verified.returncode == 0, verified.stdout  # what was compared is no result that the record lacks
     for model in ("tiny-gpt2", "tiny-gpt2-shuffled"):
         folder = finished.root / "results/studies/kept/analysis"
         (folder / model).rename(folder / model.replace("tiny-gpt2", "kept-gpt2"))

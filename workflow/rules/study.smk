@@ -27,7 +27,7 @@ rule compare_study:
         code=code("compare_study", "analyse"),
         kept=sorted(map(str, Path(SETTINGS.study).rglob("*.parquet"))),
     output:
-        "<results>/report/comparison.txt",
+        "<logs>/comparison.txt",
     log:
         "<logs>/compare_study.log",
     benchmark:
