@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from selfrepair import measure
 from selfrepair.ablation.clean import clean_pass
 from selfrepair.artifact.reference_model import Recomputation
+from selfrepair.models import directory, folded
 from selfrepair.models.directory import DEFAULT_POSITIONS, POSITIONS, SUPPORTED, ModelDirectoryError
 from selfrepair.models.load import fold_to_disk, load_model
 from tests.conftest import ARCHITECTURES, VOCABULARY
@@ -259,6 +260,10 @@ def test_without_a_final_norm_its_part_is_zero_and_the_rest_is_exact(copy, rows,
             torch.testing.assert_close(
                 found.double(), expected[name], rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
             )
+
+
+def test_what_is_checked_before_a_run_is_what_folded_models_can_compute() -> None:
+    assert set(directory.ACTIVATIONS) == set(folded.ACTIVATIONS)
 
 
 @pytest.mark.parametrize("family", SUPPORTED)

@@ -1,5 +1,6 @@
 """A run that was killed in the middle of ablation goes on with the same command and ends with the same results."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -51,25 +52,19 @@ def test_killed_in_mid_ablation_it_finishes_with_the_same_values(
     assert not list(Path(folder).glob(".*.partial"))
 
 
-def test_two_runs_at_once_are_refused(finished: Clone) -> None:
-    import fcntl
-
+@pytest.mark.parametrize(
+    ("lock", "how", "said"),
+    [
+        ("run.lock", fcntl.LOCK_EX, "another Snakemake is at work in this directory"),
+        # Otherwise what it writes in the end would be taken for the next run's.
+        ("jobs.lock", fcntl.LOCK_SH, "a program of a killed Snakemake, or one started by hand, is still at work here"),
+    ],
+)
+def test_a_run_beside_another_or_what_one_left_is_refused(finished: Clone, lock: str, how: int, said: str) -> None:
     (finished.root / TARGET).unlink()
-    with (finished.root / ".snakemake/run.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with (finished.root / ".snakemake" / lock).open("w") as held:
+        fcntl.flock(held, how)
         second = finished.run(TARGET)
     assert second.returncode != 0
-    assert "another Snakemake is at work in this directory" in second.stdout
-
-
-def test_a_program_that_outlives_its_snakemake_is_waited_for(finished: Clone) -> None:
-    """Otherwise what it writes in the end would be taken for the next run's."""
-    import fcntl
-
-    (finished.root / TARGET).unlink()
-    with (finished.root / ".snakemake/jobs.lock").open("w") as orphan:
-        fcntl.flock(orphan, fcntl.LOCK_SH)
-        second = finished.run(TARGET)
-    assert second.returncode != 0
-    assert "a program of a killed Snakemake, or one started by hand, is still at work here" in second.stdout
+    assert said in second.stdout
     assert finished.run(TARGET).returncode == 0

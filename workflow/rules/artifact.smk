@@ -43,11 +43,13 @@ CODE = {
     str(file)
     for rule in workflow.rules
     for file in rule.input
-    if not callable(file) and os.path.isfile(file)
+    if not callable(file)
+    and not str(file).startswith(("results/", "<"))
+    and os.path.isfile(file)
 }
 INPUTS = sorted(
     {
-        *(file for file in CODE if not file.startswith("results/")),
+        *CODE,
         *code("record_crate", "analyse"),
         *(file for model in MODELS for file in SETTINGS.model_files(model)),
         *(file for model in MODELS for file in SETTINGS.tokenizer_files(model)),

@@ -18,13 +18,12 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.core.progress import Progress
-from selfrepair.models.weight_headers import INDEX, WRAPPED, weight_files
+from selfrepair.models.weight_headers import INDEX, WRAPPED, read_header, weight_files
 
 OUTPUT_PROJECTIONS = ("c_proj", "dense", "o_proj", "out_proj")  # of attention, by family
 FINAL_NORMS = ("ln_f", "final_layer_norm", "norm")
@@ -55,7 +54,7 @@ def _hugging_face(folder: Path) -> torch.nn.Module:
 
     files = weight_files(folder)
     usual = files == [folder / "model.safetensors"] or (folder / INDEX).is_file()
-    if usual and not any(map(WRAPPED.match, _names(files[0]))):
+    if usual and not any(map(WRAPPED.match, read_header(files[0]))):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float64, local_files_only=True, use_safetensors=True
         )
@@ -65,11 +64,6 @@ def _hugging_face(folder: Path) -> torch.nn.Module:
         own = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         model = own.from_pretrained(None, config=config, state_dict=tensors, dtype=torch.float64)
     return model.eval()
-
-
-def _names(file: Path) -> list[str]:
-    with safe_open(file, "pt") as opened:
-        return list(opened.keys())
 
 
 class Recomputation:

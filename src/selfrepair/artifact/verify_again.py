@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from polars.testing import assert_frame_equal
 
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.verify import Check
+from selfrepair.core.files import write_atomically
 from selfrepair.report.macros import write_macros
 
 MEASURED = ("tokens", "models", "ablation", "trained")  # folders that are linked
@@ -32,7 +34,7 @@ CLOSE = 1e-6  # relative, and absolute in a column's unit: what another machine'
 
 
 def check_again(crate: Crate) -> Iterator[Check]:
-    """Make everything again that follows from the measurement, and compare: a check for each folder of results."""
+    """Make again all that follows from the measurement, and compare: a check for each that differs, one of the rest."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for path in Path.cwd().iterdir():
@@ -43,7 +45,7 @@ def check_again(crate: Crate) -> Iterator[Check]:
         _link(crate.root, again)
         taken = {name for name in crate.files if any(Path(name).match(pattern) for pattern in TAKEN)}
         for name in taken:
-            _copy(crate.path(name), again / name)
+            write_atomically(again / name, partial(shutil.copyfile, crate.path(name)))
         names = [name for name in sorted(crate.files.keys() - taken) if name.startswith(MADE)]
         done = _snakemake(folder, crate, [f"{again.relative_to(folder)}/{name}" for name in names])
         if done.returncode:
@@ -64,11 +66,6 @@ def _link(run: Path, again: Path) -> None:
     for link, folder in links.items():
         if folder.is_dir():
             link.symlink_to(folder)
-
-
-def _copy(file: Path, to: Path) -> None:
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, to)
 
 
 def _snakemake(folder: Path, crate: Crate, targets: list[str]) -> subprocess.CompletedProcess:

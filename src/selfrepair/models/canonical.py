@@ -67,11 +67,8 @@ PARTS = {
     ),
     **dict.fromkeys(RMS_NORM, _LLAMA),
 }
-POSITIONS = {
-    "gpt2": ("wpe", 0),
-    "gpt_neo": ("wpe", 0),
-    "opt": ("embed_positions", 2),
-}  # module, and rows before the first
+# Module of learned positions, and rows before the first.
+POSITIONS = {"gpt2": ("wpe", 0), "gpt_neo": ("wpe", 0), "opt": ("embed_positions", 2)}
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
@@ -94,8 +91,9 @@ def embeddings(model: nn.Module) -> tuple[Float[Tensor, "d_vocab d_model"], Floa
     """Of tokens, and of positions where they are learned."""
     name, before = POSITIONS.get(model.config.model_type, ("", 0))
     positions = next((m.weight[before:] for at, m in model.named_modules() if name and at.endswith(f".{name}")), None)
-    tokens = _written(model, model.get_input_embeddings().weight.detach().clone())
-    return tokens, None if positions is None else _written(model, positions.detach().clone())
+    centred = centres(model)
+    tokens = _written(model.get_input_embeddings().weight.detach().clone(), centred)
+    return tokens, None if positions is None else _written(positions.detach().clone(), centred)
 
 
 def unembedding(model: nn.Module) -> Map:
@@ -105,7 +103,7 @@ def unembedding(model: nn.Module) -> Map:
 
 def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: int | None) -> Layer:
     """Fold a layer: what it reads with takes the norms' gains and biases, what it writes is centred if it can be."""
-    config = model.config
+    config, centred = model.config, centres(model)
     parts = PARTS[config.model_type]
     before_attention, before_mlp = (block.get_submodule(name) for name in parts.norms)
     linear = {name: _linear(block.get_submodule(name)) for name in (*parts.qkv, parts.attention_out, *parts.mlp_in)}
@@ -125,14 +123,14 @@ def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: in
     return Layer(
         W_QKV=W_QKV,
         b_QKV=b_QKV,
-        W_O=_written(model, W_O).unflatten(0, (n_heads, d_head)),
-        b_O=_written(model, b_O),
+        W_O=_written(W_O, centred).unflatten(0, (n_heads, d_head)),
+        b_O=_written(b_O, centred),
         W_in=W_in,
         b_in=b_in,
         W_gate=gate[0][0] if gate else None,
         b_gate=gate[0][1] if gate else None,
-        W_out=_written(model, W_out),
-        b_out=_written(model, b_out),
+        W_out=_written(W_out, centred),
+        b_out=_written(b_out, centred),
         attention_scale=attention_scale,
         window=window,
     )
@@ -145,7 +143,7 @@ def head_size(config: Any) -> int:
 
 def _linear(module: nn.Module) -> Map:
     weight = module.weight.detach()
-    W = (weight if type(module).__name__ == "Conv1D" else weight.T).contiguous().clone()
+    W = (weight if type(module).__name__ == "Conv1D" else weight.T).clone(memory_format=torch.contiguous_format)
     bias = getattr(module, "bias", None)
     return W, torch.zeros(W.shape[1]) if bias is None else bias.detach().clone()
 
@@ -158,5 +156,5 @@ def _reading(norm: nn.Module | None, W: Float[Tensor, "d_in d_out"], b: Float[Te
     return norm.weight.detach()[:, None] * W, b if bias is None else b + bias.detach() @ W
 
 
-def _written(model: nn.Module, W: Float[Tensor, "*d_in d_model"]) -> Float[Tensor, "*d_in d_model"]:
-    return W - W.mean(-1, keepdim=True) if centres(model) else W
+def _written(W: Float[Tensor, "*d_in d_model"], centred: bool) -> Float[Tensor, "*d_in d_model"]:
+    return W - W.mean(-1, keepdim=True) if centred else W

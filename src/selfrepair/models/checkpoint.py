@@ -15,7 +15,7 @@ from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
 from selfrepair.models.directory import RMS_NORM, ModelDirectoryError
-from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, weight_files
+from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, read_header, weight_files
 
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
 # What older files hold besides weights: attention masks, rotary frequencies, a version.
@@ -53,11 +53,11 @@ class Checkpoint:
         self._tensors: dict[Path, dict[str, str]] = {}  # by file: names in the model, and in the file
         sizes: Counter[int] = Counter()
         for file in files:
-            with safe_open(file, "pt") as opened:
-                self._tensors[file] = {WRAPPED.sub("", name): name for name in opened.keys()}  # noqa: SIM118
-                for name, stored in self._tensors[file].items():
-                    if match := IN_A_LAYER.fullmatch(name):
-                        sizes[int(match[2])] += 4 * math.prod(opened.get_slice(stored).get_shape())
+            header = read_header(file)
+            self._tensors[file] = {WRAPPED.sub("", name): name for name in header}
+            for name, stored in self._tensors[file].items():
+                if match := IN_A_LAYER.fullmatch(name):
+                    sizes[int(match[2])] += 4 * math.prod(header[stored]["shape"])
         self.layer_bytes = max(sizes.values(), default=0)
         if self._index:
             for stored, file in json.loads(self._index.read_text())["weight_map"].items():

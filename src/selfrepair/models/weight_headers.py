@@ -61,9 +61,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def count_parameters(file: Path) -> int:
     """Numbers stored in a safetensors file; tied weights are stored once."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return sum(math.prod(entry["shape"]) for entry in read_header(file).values())
 
 
 def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
@@ -75,7 +73,7 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
     config_file = folder / "config.json"
     shapes: dict[str, list[int]] = {}
     for file in weight_files(folder):
-        tensors = _read_header(file)
+        tensors = read_header(file)
         _check_tensors(file, tensors, n_layers, config_file)
         shapes |= {name: entry["shape"] for name, entry in tensors.items()}
     _check_layers(folder, shapes, n_layers, config_file)
@@ -142,7 +140,7 @@ def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
         )
 
 
-def _read_header(file: Path) -> dict[str, dict]:
+def read_header(file: Path) -> dict[str, dict]:
     """A safetensors file is 8 bytes of header length, the JSON header, and exactly the bytes that it promises.
 
     Returns:

@@ -135,9 +135,14 @@ def claims_table(judged: list[dict[str, Any]]) -> tuple[pl.DataFrame, str]:
     return _long(judged), table(columns, [(None, [row]) for row in rows], environment="longtable")
 
 
+def read_claims(path: Path) -> list[dict[str, Any]]:
+    """The judged claims of a run (`verdicts.evaluate`), of its claims.json."""
+    return json.loads(path.read_text())["claims"]
+
+
 def claims_of_studies(studies: list[Path]) -> tuple[pl.DataFrame, str]:
     """The same of other runs (claims.json of each), with intervals, a model below the other."""
-    judged = [claim for path in studies for claim in json.loads(path.read_text())["claims"]]
+    judged = [claim for path in studies for claim in read_claims(path)]
     columns = [
         LatexColumn("wording", "Claim", "tex", align=r">{\raggedright\arraybackslash}p{0.45\linewidth}"),
         LatexColumn("paper_value", "Paper", decimals=2),

@@ -20,7 +20,7 @@ from selfrepair.analysis.wide import read_wide
 from selfrepair.claims.statistics import fully_measured, peak_layer
 from selfrepair.claims.verdicts import BY_CHANCE, FAILED, HELD, PAPER, UNDECIDED, UNMEASURED
 from selfrepair.core.files import write_text
-from selfrepair.report.claims_table import JUDGED, UPRIGHT, judged_models, span
+from selfrepair.report.claims_table import JUDGED, UPRIGHT, judged_models, read_claims, span
 from selfrepair.report.latex import escape, integer, interval, number, scientific
 from selfrepair.report.statements import statements
 
@@ -285,9 +285,9 @@ def write_macros(
         read_models(models),
         read_wide(heads, "top"),
         read_wide(layers, "top"),
-        json.loads(claims.read_text())["claims"],
+        read_claims(claims),
         pl.read_csv(costs),
         yaml.safe_load(listed.read_text()),
-        _together([json.loads(path.read_text())["claims"] for path in studies]),
+        _together(list(map(read_claims, studies))),
     )
     write_text(output, definitions(values))

@@ -1,12 +1,12 @@
 """The README's picture and its table of findings, from a finished run."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
+from selfrepair.report.claims_table import read_claims
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
 PARTS = {"late-norm-part": "norm", "late-attention-part": "later attention", "late-mlp-part": "MLPs"}
@@ -42,15 +42,11 @@ def write_readme(
     Raises:
         ValueError: the README does not hold the markers once each, in order.
     """
-    judged = {claim["id"]: claim for claim in _read(claims)}
-    kept = list(map(_read, studies))
+    judged = {claim["id"]: claim for claim in read_claims(claims)}
+    kept = list(map(read_claims, studies))
     block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept)])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
-
-
-def _read(claims: Path) -> list[dict[str, Any]]:
-    return json.loads(claims.read_text())["claims"]
 
 
 def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] = []) -> str:  # noqa: B006

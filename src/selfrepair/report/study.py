@@ -3,13 +3,15 @@
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from selfrepair.core.files import whole_folder, write_text
+from selfrepair.core.files import whole_folder, write_atomically, write_text
+from selfrepair.report.claims_table import read_claims
 from selfrepair.report.html import duration
 from selfrepair.report.readme import findings
 
@@ -48,15 +50,14 @@ def keep_study(run: Path, study: Path, command: str) -> None:
     large = [name for name, file in files.items() if file.stat().st_size > LARGEST]
     with whole_folder(study) as folder:
         for name in sorted(files.keys() - large):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(files[name], folder / name)
+            write_atomically(folder / name, partial(shutil.copyfile, files[name]))
         write_text(folder / "README.md", _page(folder, command, large))
 
 
 def _page(study: Path, command: str, large: list[str]) -> str:
     record = json.loads((study / "report/run.json").read_text())
     costs = pl.read_csv(study / "report/costs.csv")
-    claims = json.loads((study / "report/claims.json").read_text())["claims"]
+    claims = read_claims(study / "report/claims.json")
     models = ", ".join(f"`{name}`" for name in record["config"]["models"])
     tokens, machine = record["config"]["tokens"], record["machine"]
     made = f"Made by `{command}` at commit {record['commit']}: {models} on {tokens['rows']} rows"
@@ -118,6 +119,6 @@ def _differing(new: pl.DataFrame, kept: pl.DataFrame) -> tuple[int, int]:
 
 
 def _verdicts(claims: Path) -> Iterator[tuple[str, Any]]:
-    for claim in json.loads(claims.read_text())["claims"]:
+    for claim in read_claims(claims):
         for model in claim["models"]:
             yield f"{claim['id']} ({model['model']})", model["verdict"]
