@@ -161,7 +161,7 @@ class Settings:
         return [file for kind in ("models", "wheels", "corpora") for file in self.fetched_records(kind).values()]
 
     def as_json(self) -> str:
-        return json.dumps(self.config, sort_keys=True)
+        return json.dumps(self.config)  # in its own order: tables and figures show models as it names them
 
     def retrained(self, name: str) -> bool:
         return self.config["retrain"] and "training" in self._entry(name)
