@@ -11,9 +11,10 @@ import torch
 from selfrepair.ablation import shard as ablation
 from selfrepair.ablation.clean_run import CleanRun, run_clean
 from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import CLEAN_TOKENS, CLIPPED, EFFECTS, ablated_tokens, by_layer
 from selfrepair.ablation.shard import ablate_shard, shard_rows
-from selfrepair.ablation.sweep import all_heads, measure
+from selfrepair.ablation.sweep import all_heads
 from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
 TOP, CONTROL = 0.05, 15

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from selfrepair.ablation.clean import clean_pass
 from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded

@@ -10,11 +10,12 @@ from selfrepair.ablation import memory
 from selfrepair.ablation.clean import clean_pass, mean_z
 from selfrepair.ablation.effects import DecompositionError, Measurement, TokenEffects, check_decomposition
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.measure import measure
+from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.models.folded import FoldedModel
 from tests.helpers.oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
-FIELDS = [field.name for field in fields(Measurement)]
+FIELDS = [field.name for field in fields(Measurement) if field.name != "repair_heads"]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32
 
 

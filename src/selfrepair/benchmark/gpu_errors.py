@@ -17,8 +17,9 @@ from selfrepair.ablation.clean import clean_pass
 from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.interventions import add_to_stream, move_layers
 from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.sweep import all_heads, no_means, sweep
 from selfrepair.benchmark.patched import patch_every_head
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before
 from selfrepair.models.folded import FoldedModel

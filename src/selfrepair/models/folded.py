@@ -200,6 +200,11 @@ class FoldedModel:
         """What one head writes to the residual stream."""
         return linear(z, layer.W_O[head], None, self.precision)
 
+    def head_read(self, layer: Layer, v: Float[Tensor, "place d_model"]) -> Float[Tensor, "place n_heads d_head"]:
+        """W_O v of every head: a head's z times it is what the head writes along v."""
+        read = linear(v, layer.W_O.flatten(0, 1).T, None, self.precision)
+        return read.view(len(v), self.n_heads, self.d_head)
+
     def attention_out(self, layer: Layer, z: Float[Tensor, "*batch n_heads d_head"]) -> Float[Tensor, "*batch d_model"]:
         """What attention writes to the residual stream, its bias included."""
         W_O, b_O = layer.W_O.flatten(0, 1), layer.added["b_O"]
