@@ -68,9 +68,9 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
             for shard in range(2)
         ]
         for shard, tables in enumerate(shards):
-            for table, rows in zip(("tokens", "sums"), tables, strict=True):
+            for table, rows in zip(("tokens", "sums", "hand_off"), tables, strict=True):
                 write_parquet(rows, RUN / f"ablation/{name}/{kind}/{table}-{shard}.parquet")
-        kept, sums = (pl.concat(tables) for tables in zip(*shards, strict=True))
+        kept, sums, _ = (pl.concat(tables) for tables in zip(*shards, strict=True))
         summary = summarise(name, kind, kept, sums, clean.tokens, 0.05, replicates=10, seed=2)
         write_parquet(summary.heads, RUN / f"analysis/{name}/{kind}/heads.parquet")
 

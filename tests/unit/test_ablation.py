@@ -1,6 +1,7 @@
 """Streaming over batches and shards writes down exactly what the whole measurement says."""
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -48,20 +49,20 @@ def whole(model, sampled) -> dict[str, Measurement]:
     return {kind: measure(model, tokens, source, kind) for kind in ("resample", "mean")}
 
 
-def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, pl.DataFrame]:
+def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, ...]:
     """All shards, joined; sums of a document that lies in two shards are added."""
     heads = heads or all_heads(model)
     parts = [
         ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
         for shard in range(shards)
     ]
-    tokens = pl.concat([tokens for tokens, _ in parts]).sort(KEY)
-    return tokens, added(pl.concat([sums for _, sums in parts]))
+    tokens, sums, later_heads = map(pl.concat, zip(*parts, strict=True))
+    return tokens.sort(KEY), added(sums, by_layer(3)), added(later_heads, ["change"])
 
 
-def added(sums: pl.DataFrame) -> pl.DataFrame:
-    layered = list(by_layer(3))
-    single = [pl.col(name).arr.get(i).alias(f"{name}_{i}") for name in layered for i in range(3)]
+def added(sums: pl.DataFrame, layered: Iterable[str]) -> pl.DataFrame:
+    layered = list(layered)
+    single = [pl.col(n).arr.get(i).alias(f"{n}_{i}") for n in layered for i in range(sums.schema[n].size)]
     wide = sums.with_columns(single).drop(layered)
     return wide.group_by("layer", "head", "document").sum().sort("layer", "head", "document")
 
@@ -110,15 +111,15 @@ def clean_rows(model, sampled) -> CleanRun:
 @pytest.mark.parametrize("shards", [1, 3])
 def test_measuring_only_the_selected_gives_the_same_token_rows(model, sampled, clean_rows, shards):
     """Selected mode leaves work out, not results."""
-    found, _ = run(model, sampled, clean_rows, shards=shards, measured="selected")
-    expected, _ = run(model, sampled, clean_rows)
+    found, *_ = run(model, sampled, clean_rows, shards=shards, measured="selected")
+    expected, *_ = run(model, sampled, clean_rows)
     assert_equal(found, expected)
 
 
 def test_sums_of_selected_mode_are_of_the_control_rows(model, sampled, clean_rows):
     """They stand for all tokens: nothing selected by its direct effect may get in. Other documents count as empty."""
-    tokens, sums = run(model, sampled, clean_rows, measured="selected")
-    _, all_tokens = run(model, sampled, clean_rows)
+    tokens, sums, _ = run(model, sampled, clean_rows, measured="selected")
+    _, all_tokens, _ = run(model, sampled, clean_rows)
     assert sums.select("layer", "head", "document").equals(all_tokens.select("layer", "head", "document"))
     control = tokens.filter("control").group_by("layer", "head", "document").agg(pl.len(), pl.col("self_repair").sum())
     joined = sums.join(control, on=["layer", "head", "document"], how="left").fill_null(0)
@@ -156,7 +157,7 @@ def test_more_shards_than_rows(model, sampled, clean):
 @pytest.mark.parametrize("kind", ["resample", "mean"])
 def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, kind):
     """Tokens that some replicate selects and control tokens, no others, with the values of the measurement."""
-    m, (tokens, _) = whole[kind], run(model, sampled, clean, kind, shards=2)
+    m, (tokens, *_) = whole[kind], run(model, sampled, clean, kind, shards=2)
     assert tokens.schema == {name: column.dtype for name, column in ablated_tokens(3).items()}
     control = set(clean.tokens.filter("control").select("row", "pos").rows())
     document = token_matrix(sampled.tokens, "document")
@@ -189,7 +190,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
 
 def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
     """Ratios of sums and the bootstrap over documents rest on these."""
-    _, sums = run(model, sampled, clean, shards=3)
+    _, sums, _ = run(model, sampled, clean, shards=3)
     document = token_matrix(sampled.tokens, "document")[:, 1:]
     values = columns_of(whole["resample"])
     effect = values["direct_effect"]
@@ -204,6 +205,26 @@ def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
         for part, later in itertools.product(("repair_attention", "repair_mlp"), range(3)):
             total = getattr(whole["resample"], part)[entry["layer"], entry["head"], later].numpy()[here].sum()
             assert entry[f"{part}_by_layer_{later}"] == pytest.approx(total, rel=1e-3, abs=1e-3)
+
+
+def test_later_heads_are_summed_over_top_tokens_by_document(model, sampled, clean, whole):
+    """Who repairs whom rests on these."""
+    *_, later = run(model, sampled, clean, shards=2, measured="selected")
+    tokens = torch.from_numpy(token_matrix(sampled.tokens))
+    source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
+    m = measure(model, tokens, source, responders="heads")
+    document = token_matrix(sampled.tokens, "document")[:, 1:]
+    top = clean.selected.with_columns(document=document[clean.selected["row"], clean.selected["pos"]])
+    assert later.select("layer", "head", "document").rows() == sorted(
+        top.select("layer", "head", "document").unique().rows()
+    )
+    for entry in later.iter_rows(named=True):
+        here = top.filter(layer=entry["layer"], head=entry["head"], document=entry["document"])
+        assert entry["n"] == len(here)
+        row, pos = (here[name].to_torch().long() for name in ("row", "pos"))
+        changes = m.repair_heads[entry["layer"], entry["head"]][:, :, row, pos]
+        found = [entry[f"change_{i}"] for i in range(12)]
+        assert found == pytest.approx(changes.sum(-1).flatten().tolist(), rel=1e-3, abs=1e-4)
 
 
 def test_selected_tokens_are_the_top_of_a_full_sort(model, sampled, clean, whole):

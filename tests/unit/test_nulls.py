@@ -40,7 +40,7 @@ def tables(folder: Path, sampled: SampledTokens) -> Tables:
     """What claims are judged by, of a model on a small sample."""
     model = sr.load_model(folder)
     clean = run_clean(model, sampled.tokens, 0.05, 100, seed=1)
-    kept, sums = ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1)
+    kept, sums, _ = ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1)
     chosen = choose_heads("m", kept, [], 1)
     inputs = (model, sampled.tokens, sampled.rows, clean.selected, distinct(chosen))
     neurons = ablate_with_neurons(*inputs, [-1], 0.05)

@@ -187,6 +187,9 @@ def test_a_held_head_does_not_respond(zoo, rows, source, architecture):
         def __init__(self) -> None:
             self.change = torch.zeros(jobs.n_tokens, model.n_layers, model.n_heads)
 
+        def wanted(self, at: slice) -> slice:
+            return slice(None)
+
         def record(self, layer: int, at: slice, change: Tensor) -> None:
             self.change[at, layer] = change
 

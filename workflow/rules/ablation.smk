@@ -42,6 +42,7 @@ rule ablate_heads:
     output:
         tokens="<results>/ablation/{model}/{ablation}/tokens-{shard}.parquet",
         sums="<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
+        hand_off="<results>/ablation/{model}/{ablation}/hand_off-{shard}.parquet",
     log:
         "<logs>/ablate_heads.{model}.{ablation}.{shard}.log",
     benchmark:
@@ -62,7 +63,7 @@ rule ablate_heads:
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
         "--measure {params.measure} --device {resources.device} --memory {resources.memory} "
         "--limit {resources.mem_mb} --threads {threads} --tokens-output {output.tokens:q} "
-        "--sums-output {output.sums:q} 2>&1 | tee {log:q}"
+        "--sums-output {output.sums:q} --hand-off-output {output.hand_off:q} 2>&1 | tee {log:q}"
 
 
 rule measure_iterative:

@@ -106,6 +106,9 @@ class _LaterHeads:
         shape = (n_tokens, model.n_layers, model.n_heads)
         self.change = torch.zeros(shape, dtype=model.dtype, device=model.device)
 
+    def wanted(self, at: slice) -> slice:
+        return slice(None)
+
     def record(self, layer: int, at: slice, change: Float[Tensor, "token n_heads"]) -> None:
         self.change[at, layer] = change
 

@@ -89,6 +89,19 @@ def document_sums(n_layers: int) -> dict[str, Column]:
     return key | {"n": Column(pl.Int64, "tokens", "tokens summed")} | summed | layered
 
 
+def hand_off(n_layers: int, n_heads: int) -> dict[str, Column]:
+    """Schema of the sums of what later heads do about an ablated head, by document."""
+    return HEAD | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "n": Column(pl.Int64, "tokens", "top tokens of the head that are summed"),
+        "change": Column(
+            pl.Array(pl.Float32, n_layers * n_heads),
+            "logits",
+            "sum over them: change of each head's direct effect, layer by layer; 0 up to the ablated head's layer",
+        ),
+    }
+
+
 PARTNERS = (
     HEAD
     | PLACE

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from selfrepair.ablation.clean_run import CleanRun, read_clean
 from selfrepair.ablation.effects import TokenEffects
+from selfrepair.ablation.hand_off import HandOffSums
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
@@ -43,7 +44,7 @@ def ablate_shard(
     measured: Measured = "all",
     memory_mb: int | None = None,
     limit_mb: int | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Ablate heads, one at a time, in the rows of a shard.
 
     Args:
@@ -54,9 +55,9 @@ def ablate_shard(
         limit_mb: what a batch system grants the process; None for no limit.
 
     Returns:
-        the token rows of control tokens and of those that some bootstrap replicate selects (`ablated_tokens`), and sums
-        by head and document (`document_sums`): over all tokens, or over the control tokens where only the selected are
-        measured.
+        the token rows of control tokens and of those that some bootstrap replicate selects (`ablated_tokens`); sums by
+        head and document (`document_sums`): over all tokens, or over the control tokens where only the selected are
+        measured; and sums over top tokens of what later heads do (`hand_off`).
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -69,16 +70,21 @@ def ablate_shard(
     jobs = recorder.jobs(measured)
     counted = torch.ones_like(recorder.control) if measured == "all" else recorder.control
     sums = _DocumentSums(len(heads), model.n_layers, recorder.documents, counted)
+    responders = recorder.hand_off((model.n_layers, model.n_heads))
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
     progress = Progress(what, jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
-    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
-        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means, progress=progress)
-        values, at = quantities(m), recorder.where(m.jobs)
+    reserve = sums.nbytes + recorder.nbytes + responders.nbytes
+    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, reserve)):
+        batch = batch.ordered()
+        at = recorder.where(batch)
+        responders.expect(at.head, at.row, at.pos)
+        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means, progress=progress, responders=responders)
+        values = quantities(m)
         sums.add(values, at)
         recorder.add(m, values, at)
-    return recorder.table(), sums.table(recorder.heads)
+    return recorder.table(), sums.table(recorder.heads), responders.table()
 
 
 def ablate_heads(
@@ -91,6 +97,7 @@ def ablate_heads(
     shards: int,
     tokens_output: Path,
     sums_output: Path,
+    hand_off_output: Path,
     measure: Measured = "all",
     machine: Machine = Machine(),
 ) -> None:
@@ -106,13 +113,15 @@ def ablate_heads(
         shards: how many shards there are.
         tokens_output: Parquet file for the kept token rows.
         sums_output: Parquet file for the sums over all tokens.
+        hand_off_output: Parquet file for the sums of what later heads do.
         measure: all tokens, or selected and control tokens.
     """
     folded, record = machine.load(model)
     named = list(map(parse_head, heads)) or all_heads(folded)
     inputs, limits = (*read_sampled(sampled), read_clean(clean)), (machine.memory_mb, machine.limit)
-    kept, sums = ablate_shard(folded, *inputs, ablation, named, shard, shards, measure, *limits)
+    kept, sums, responders = ablate_shard(folded, *inputs, ablation, named, shard, shards, measure, *limits)
     write_parquet(kept, tokens_output)
+    write_parquet(responders, hand_off_output)
     write_parquet(sums, sums_output, record)
 
 
@@ -160,8 +169,15 @@ class ShardRecorder:
         self._ranks = clean.candidates.filter(here).drop("direct_effect")
         self._selected = clean.selected.height // clean.selected.select("layer", "head").n_unique()
         self.candidates = selected_tokens(clean.candidates, heads, rows, documents.shape[1])
-        control = clean.tokens.filter(here).sort("row", "pos")["control"]
-        self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
+        tokens = clean.tokens.filter(here).sort("row", "pos")
+        self.control, self._scale = (
+            torch.from_numpy(tokens[name].to_numpy().copy()).view(documents.shape) for name in ("control", "scale")
+        )
+        self._top = selected_tokens(clean.selected, heads, rows, documents.shape[1])
+
+    def hand_off(self, shape: tuple[int, int]) -> HandOffSums:
+        """What counts later heads, of so many layers and heads, on the top tokens."""
+        return HandOffSums(self.heads, shape, self.documents, self._top, self._scale)
 
     @property
     def nbytes(self) -> int:

@@ -96,9 +96,15 @@ def sweep(
         z = model.attention_heads(layer, clean)
         attention = model.attention_out(layer, z)
         resid_post, mlp = model.resid_post(layer, clean, attention)
-        of_heads = None if responders is None else model.head_read(layer, state.v)
-        parts = (part.flatten(0, 1) for part in (clean, attention, mlp))
-        block = Block(index, layer, z.flatten(0, 1), *parts, of_heads)
+        block = Block(
+            index,
+            layer,
+            z=z.flatten(0, 1),
+            resid=clean.flatten(0, 1),
+            attention=attention.flatten(0, 1),
+            mlp=mlp.flatten(0, 1),
+            read=None if responders is None else model.head_read(layer, state.v),
+        )
         recording = recorder if recorder is not None and index in recorder.layers else None
         for chunk, at in state.before(index):
             _advance(model, state, block, chunk, at, recording)
@@ -138,7 +144,8 @@ def _advance(
     members = Members.of(state.units, block.index, chunk, model.device)
     members.hold(joined, block.z, place, state.source[at])
     if state.responders is not None and block.read is not None:
-        change = (joined - block.z[place]).mul_(block.read[place])
+        here = state.responders.wanted(at)
+        change = (joined[here] - block.z[place[here]]).mul_(block.read[place[here]])
         state.responders.record(block.index, at, change.sum(-1))
     attention = model.attention_out(layer, joined)
     members.replace(ATTENTION, attention, block.attention, state.source[at])

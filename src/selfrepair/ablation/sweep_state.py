@@ -18,11 +18,13 @@ from selfrepair.models.folded import FoldedModel, Layer
 class Responders(Protocol):
     """Is told by the sweep how the direct effects of a layer's heads change."""
 
-    def record(self, layer: int, at: slice, change: Float[Tensor, "token n_heads"]) -> None:
-        """Take in a chunk of ablated tokens.
+    def wanted(self, at: slice) -> Where:
+        """Which of some of the sweep's ablated tokens are wanted, counted from the first of them."""
+
+    def record(self, layer: int, at: slice, change: Float[Tensor, "wanted n_heads"]) -> None:
+        """Take in the wanted ones of these tokens.
 
         Args:
-            at: where the chunk is among all ablated tokens.
             change: ablated minus clean, not yet divided by the clean scale.
         """
 

@@ -64,11 +64,11 @@ def selected_gain(
     shard = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
     work = {mode: shard.jobs(mode).n_tokens for mode in MEASURED}
     seconds: dict[Measured, list[float]] = {mode: [] for mode in MEASURED}
-    kept = {}
+    kept: dict[Measured, pl.DataFrame] = {}
     for _ in range(rounds):
         for mode, taken in seconds.items():
             start = time.perf_counter()
-            kept[mode], _ = ablate_shard(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
+            kept[mode], *_ = ablate_shard(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
             taken.append(time.perf_counter() - start)
     whole, part = (kept[mode].sort(KEY) for mode in MEASURED)
     if not whole.select(KEY).equals(part.select(KEY)):
