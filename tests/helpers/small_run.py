@@ -14,7 +14,6 @@ from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.replacements import ABLATIONS
 from selfrepair.ablation.shard import ablate_shard
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.analysis.heads import summarise
 from selfrepair.artifact.crate import METADATA, Sources, run_crate
 from selfrepair.artifact.record import run_record
@@ -60,7 +59,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     write_parquet(clean.candidates, RUN / f"ablation/{name}/clean/candidates.parquet")
     write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
-    heads = all_heads(model)
+    heads = model.heads
     for kind in kinds:
         measured = measured_tokens(measure, kind)
         shards = [

@@ -12,10 +12,10 @@ import torch
 from selfrepair.ablation import shard as ablation
 from selfrepair.ablation.clean_run import CleanRun, run_clean
 from selfrepair.ablation.effects import Measurement
-from selfrepair.ablation.measure import measure
+from selfrepair.ablation.measure import measure, measure_units
 from selfrepair.ablation.schema import CLEAN_TOKENS, CLIPPED, EFFECTS, ablated_tokens, by_layer
 from selfrepair.ablation.shard import ablate_shard, shard_rows
-from selfrepair.ablation.sweep import all_heads
+from selfrepair.ablation.unit_names import coded_units
 from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
 TOP, CONTROL = 0.05, 15
@@ -51,7 +51,7 @@ def whole(model, sampled) -> dict[str, Measurement]:
 
 def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, ...]:
     """All shards, joined; sums of a document that lies in two shards are added."""
-    heads = heads or all_heads(model)
+    heads = heads or model.heads
     parts = [
         ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
         for shard in range(shards)
@@ -181,7 +181,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
             by_layer = getattr(m, name)[(*at[:2], slice(None), *place)].tolist()
             assert entry[f"{name}_by_layer"] == pytest.approx(by_layer, rel=1e-3, abs=1e-4)
     selected, candidates = (set(table.select(KEY).rows()) for table in (clean.selected, clean.candidates))
-    assert seen == candidates | {(*head, *place) for head in all_heads(model) for place in control}
+    assert seen == candidates | {(*head, *place) for head in model.heads for place in control}
     assert set(tokens.filter("selected").select(KEY).rows()) == selected
     ranked = tokens.drop_nulls("rank").select(*KEY, "rank").sort(KEY)
     assert ranked.equals(clean.candidates.select(*KEY, "rank").sort(KEY))
@@ -227,11 +227,35 @@ def test_later_heads_are_summed_over_top_tokens_by_document(model, sampled, clea
         assert found == pytest.approx(changes.sum(-1).flatten().tolist(), rel=1e-3, abs=1e-4)
 
 
+def test_units_go_the_way_of_heads(model, sampled):
+    """Otherwise a layer's attention or MLP would be another measurement than `measure_units`."""
+    sets = ["L0H1+L2.mlp"]
+    clean = run_clean(model, sampled.tokens, TOP, CONTROL, seed=2, sets=sets)
+    units = coded_units(sets, 3, 4)
+    tokens, sums, later = run(model, sampled, clean, shards=2, units=units)
+    matrix = torch.from_numpy(token_matrix(sampled.tokens))
+    source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
+    names = sorted(units)
+    m = measure_units(model, matrix, source, [str(units[name]) for name in names])
+    assert sorted(tokens.select("layer", "head").unique().rows()) == names
+    count = int(TOP * m.logit.numel())
+    for index, name in enumerate(names):
+        of_unit = tokens.filter(layer=name[0], head=name[1])
+        place = (index, of_unit["row"].to_torch().long(), of_unit["pos"].to_torch().long())
+        for column in ("direct_effect", "delta_logit", "self_repair", "repair_norm", "own_scale"):
+            expected = getattr(m, column)[place].tolist()
+            assert of_unit[column].to_list() == pytest.approx(expected, rel=1e-3, abs=1e-4), column
+        order = m.direct_effect[index].flatten().argsort(descending=True)[:count]
+        top = of_unit.filter("selected").sort("rank")
+        assert (top["row"] * 9 + top["pos"]).to_list() == order.tolist()
+    assert sums.select("layer", "head").unique().height == later.select("layer", "head").unique().height == len(units)
+
+
 def test_selected_tokens_are_the_top_of_a_full_sort(model, sampled, clean, whole):
     """experiments.md a.11: for each head, the int(share n) tokens of largest signed clean direct effect."""
     effect = whole["resample"].direct_effect
     count = int(TOP * effect[0, 0].numel())
-    for layer, head in all_heads(model):
+    for layer, head in model.heads:
         chosen = clean.selected.filter(layer=layer, head=head).sort("rank")
         assert chosen["rank"].to_list() == list(range(count))
         order = effect[layer, head].flatten().argsort(descending=True)[:count]

@@ -10,7 +10,8 @@ from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.measure import measure, measure_units
 from selfrepair.ablation.sweep import no_means, sweep
-from selfrepair.ablation.units import Unit, component_name, layer_units, parse_unit, unit_jobs
+from selfrepair.ablation.unit_names import Unit, coded_units, component_name, parse_unit
+from selfrepair.ablation.units import unit_jobs
 from tests.helpers.oracle import booted, value_bias, z_name
 from tests.unit.test_sweep import close
 
@@ -222,10 +223,11 @@ def test_units_that_are_none_are_refused(unit, said):
 
 
 def test_what_is_read_and_what_a_sweep_refuses(zoo, rows, source):
-    assert [str(unit) for unit in layer_units(2)] == ["L0.attn", "L0.mlp", "L1.attn", "L1.mlp"]
+    named = {(0, -1): "L0.attn", (0, -2): "L0.mlp", (1, -1): "L1.attn", (1, -2): "L1.mlp", (1, -3): "L1H2+L1.mlp"}
+    assert {code: str(unit) for code, unit in coded_units(["L1.mlp+L1H2"], 2, 4).items()} == named
     assert str(parse_unit("L2.mlp+L0H1", 3, 4)) == "L0H1+L2.mlp"
     model = zoo.folded("gpt2")
-    units = layer_units(model.n_layers)
+    units = list(coded_units([], model.n_layers, model.n_heads).values())
     jobs = unit_jobs(units, torch.arange(2), 5)
     assert isinstance(jobs, AblationJobs)
     with pytest.raises(ValueError, match="units are resampled"):

@@ -7,6 +7,7 @@ rule measure_clean:
         tokens="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
+        units="<results>/ablation/{model}/clean/units.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     log:
         "<logs>/measure_clean.{model}.log",
@@ -21,16 +22,17 @@ rule measure_clean:
         control=config["ablation"]["control_tokens"],
         seed=config["seed"],
         measure=SETTINGS.measure(*ABLATIONS),
+        units=config["ablation"]["units"],
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} "
         "--top-fraction {params.top_fraction} --control {params.control} --measure {params.measure} "
-        "--seed {params.seed} --device {resources.device} --threads {threads} --output {params.folder:q} "
+        "--units {params.units} --seed {params.seed} --device {resources.device} --threads {threads} --output {params.folder:q} "
         "2>&1 | tee {log:q}"
 
 
 rule ablate_heads:
-    """Ablate every head, one at a time, in a shard of the rows; the exact split of self-repair on every token."""
+    """Ablate every head, or unit, one at a time, in a shard of the rows; the exact split of self-repair on every token."""
     input:
         **MODEL_INPUTS,
         code=code("ablate_heads", "measure"),
@@ -38,6 +40,7 @@ rule ablate_heads:
         clean="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
+        units="<results>/ablation/{model}/clean/units.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     output:
         tokens="<results>/ablation/{model}/{ablation}/tokens-{shard}.parquet",
@@ -58,10 +61,11 @@ rule ablate_heads:
         heads=lambda wildcards: SETTINGS.heads(wildcards.model),
         shards=SHARDS,
         measure=lambda wildcards: SETTINGS.measure(wildcards.ablation),
+        units=config["ablation"]["units"],
     shell:
         "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
-        "--measure {params.measure} --device {resources.device} --memory {resources.memory} "
+        "--measure {params.measure} --units {params.units} --device {resources.device} --memory {resources.memory} "
         "--limit {resources.mem_mb} --threads {threads} --tokens-output {output.tokens:q} "
         "--sums-output {output.sums:q} --hand-off-output {output.hand_off:q} 2>&1 | tee {log:q}"
 

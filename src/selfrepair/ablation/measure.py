@@ -12,8 +12,9 @@ from selfrepair.ablation.clean import mean_z
 from selfrepair.ablation.effects import Measurement, TokenEffects
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.replacements import Ablation
-from selfrepair.ablation.sweep import all_heads, no_means, sweep
-from selfrepair.ablation.units import parse_unit, unit_jobs
+from selfrepair.ablation.sweep import no_means, sweep
+from selfrepair.ablation.unit_names import parse_unit
+from selfrepair.ablation.units import unit_jobs
 from selfrepair.models.folded import FoldedModel
 
 CLEAN = ("logit", "scale")  # fields of a `Measurement` that no ablation changes
@@ -43,7 +44,7 @@ def measure(
     means = mean_z(model, tokens) if ablation == "mean" else no_means(model)
     parts = []
     for rows in torch.arange(len(tokens)).split(batch_rows):
-        jobs = AblationJobs.all_pairs(all_heads(model), rows, length)
+        jobs = AblationJobs.all_pairs(model.heads, rows, length)
         heads = _LaterHeads(model, jobs.n_tokens) if responders == "heads" else None
         m = sweep(model, tokens, source, ablation, jobs, means, responders=heads)
         parts.append(_measurement(m, (model.n_layers, model.n_heads), heads))

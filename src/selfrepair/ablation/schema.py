@@ -7,7 +7,12 @@ from selfrepair.tokens.schema import PLACE
 
 HEAD = {
     "layer": Column(pl.Int16, "index", "layer of the head, from 0"),
-    "head": Column(pl.Int16, "index", "head within its layer, from 0"),
+    "head": Column(
+        pl.Int16,
+        "index",
+        "head within its layer, from 0; where units are ablated -1 for the layer's attention, -2 for its MLP, and "
+        "from -3 down for the entries of `ablation.units`",
+    ),
 }
 CLEAN_TOKENS = PLACE | {
     "document": Column(pl.Int32, "index", "document of the correct next token"),

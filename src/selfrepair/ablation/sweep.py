@@ -29,15 +29,11 @@ from selfrepair.ablation.jobs import AblationJobs, carried_rows
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.replacements import Ablation, replacement
 from selfrepair.ablation.sweep_state import Block, Responders, State
-from selfrepair.ablation.units import ATTENTION, MLP, Members, Unit
+from selfrepair.ablation.unit_names import ATTENTION, MLP, Unit
+from selfrepair.ablation.units import Members
 from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.fused import add_change
-
-
-def all_heads(model: FoldedModel) -> list[tuple[int, int]]:
-    """Every (layer, head) of the model, in order."""
-    return [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
 
 
 @torch.no_grad()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from selfrepair.ablation.jobs import AblationJobs, sent
 from selfrepair.ablation.memory import chunk_tokens
-from selfrepair.ablation.units import Unit, Where, written
+from selfrepair.ablation.unit_names import Unit
+from selfrepair.ablation.units import Where, written
 from selfrepair.models.folded import FoldedModel, Layer
 
 

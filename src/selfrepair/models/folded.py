@@ -108,6 +108,11 @@ class FoldedModel:
         return len(self.layers)
 
     @property
+    def heads(self) -> list[tuple[int, int]]:
+        """Layer and index of every head, in order."""
+        return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
+
+    @property
     def d_model(self) -> int:
         return self.W_E.shape[1]
 
