@@ -9,6 +9,7 @@ from torch import Tensor
 from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.measure import measure, measure_units
+from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.ablation.unit_names import Unit, coded_units, component_name, parse_unit
 from selfrepair.ablation.units import unit_jobs
@@ -184,22 +185,12 @@ def test_a_held_head_does_not_respond(zoo, rows, source, architecture):
     units = [Unit(((0, 1),)), Unit(((0, 1),), held=((1, 0),))]
     jobs = unit_jobs(units, torch.arange(len(rows)), rows.shape[1] - 1)
 
-    class Kept:
-        def __init__(self) -> None:
-            self.change = torch.zeros(jobs.n_tokens, model.n_layers, model.n_heads)
-
-        def wanted(self, at: slice) -> slice:
-            return slice(None)
-
-        def record(self, layer: int, at: slice, change: Tensor) -> None:
-            self.change[at, layer] = change
-
-    kept = Kept()
+    kept = LaterHeads(model, jobs.n_tokens)
     m = sweep(model, rows, source, "resample", jobs, no_means(model), units=units, responders=kept)
-    held = m.jobs.per_token(m.jobs.head) == 1
-    assert kept.change[held][:, 1, 0].abs().max() == 0
-    assert kept.change[~held][:, 1, 0].abs().max() > 0
-    assert (kept.change[held][:, 2] - kept.change[~held][:, 2]).abs().max() > 0
+    held, change = m.jobs.per_token(m.jobs.head) == 1, kept.effects(m)
+    assert change[held][:, 1, 0].abs().max() == 0
+    assert change[~held][:, 1, 0].abs().max() > 0
+    assert (change[held][:, 2] - change[~held][:, 2]).abs().max() > 0
     assert torch.equal(m.delta_direct_effect[held], m.delta_direct_effect[~held])
 
 

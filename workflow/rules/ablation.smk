@@ -134,6 +134,35 @@ rule measure_partners:
         "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
 
 
+rule measure_held:
+    """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_held", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+        hand_off=of_shards("hand_off", ["resample"]),
+    output:
+        "<results>/ablation/{model}/held.parquet",
+    log:
+        "<logs>/measure_held.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_held.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        pairs=20,
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--hand-off {input.hand_off:q} --count {params.pairs} --device {resources.device} "
+        "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {output:q} "
+        "2>&1 | tee {log:q}"
+
+
 rule measure_neurons:
     """Single neurons while the chosen heads are ablated, on each head's top tokens and on those MLPs repair most."""
     input:
@@ -204,6 +233,7 @@ MEASUREMENTS = {
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
+        ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
     ]
     for of in jobs
 }

@@ -12,6 +12,7 @@ from selfrepair.ablation.clean import mean_z
 from selfrepair.ablation.effects import Measurement, TokenEffects
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.replacements import Ablation
+from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.ablation.unit_names import parse_unit
 from selfrepair.ablation.units import unit_jobs
@@ -45,7 +46,7 @@ def measure(
     parts = []
     for rows in torch.arange(len(tokens)).split(batch_rows):
         jobs = AblationJobs.all_pairs(model.heads, rows, length)
-        heads = _LaterHeads(model, jobs.n_tokens) if responders == "heads" else None
+        heads = LaterHeads(model, jobs.n_tokens) if responders == "heads" else None
         m = sweep(model, tokens, source, ablation, jobs, means, responders=heads)
         parts.append(_measurement(m, (model.n_layers, model.n_heads), heads))
     return _joined(parts)
@@ -100,28 +101,13 @@ def _direction(
     return v - other, b - bias
 
 
-class _LaterHeads:
-    """Keeps the change of every later head at every token."""
-
-    def __init__(self, model: FoldedModel, n_tokens: int) -> None:
-        shape = (n_tokens, model.n_layers, model.n_heads)
-        self.change = torch.zeros(shape, dtype=model.dtype, device=model.device)
-
-    def wanted(self, at: slice) -> slice:
-        return slice(None)
-
-    def record(self, layer: int, at: slice, change: Float[Tensor, "token n_heads"]) -> None:
-        self.change[at, layer] = change
-
-
-def _measurement(m: TokenEffects, units: tuple[int, ...], heads: _LaterHeads | None = None) -> Measurement:
+def _measurement(m: TokenEffects, units: tuple[int, ...], heads: LaterHeads | None = None) -> Measurement:
     """With axes for units and rows in place of jobs' tokens."""
     of_unit = m.jobs.head if len(units) == 1 else m.jobs.layer * units[1] + m.jobs.head
     order = (of_unit * len(m.rows) + torch.searchsorted(m.rows, m.jobs.row)).argsort().to(m.logit.device)
     values = {field.name: getattr(m, field.name, None) for field in fields(Measurement)}
     if heads is not None:
-        scale = m.scale.flatten()[m.place.to(m.scale.device)]
-        values["repair_heads"] = heads.change.div_(scale[:, None, None])
+        values["repair_heads"] = heads.effects(m)
     row = len(units)
     for name, value in values.items():
         if value is not None and name not in CLEAN:

@@ -107,6 +107,26 @@ def hand_off(n_layers: int, n_heads: int) -> dict[str, Column]:
     }
 
 
+HELD = (
+    HEAD
+    | {
+        "later_layer": Column(pl.Int16, "index", "layer of the later head that repairs this one most"),
+        "later_head": Column(pl.Int16, "index", "that head"),
+    }
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "direct_effect": EFFECTS["direct_effect"],
+        "self_repair": EFFECTS["self_repair"],
+        "handed": Column(pl.Float32, "logits", "change of the later head's direct effect when the head is ablated"),
+        "fall": Column(
+            pl.Float32, "logits", "ablated logit minus that with the later head held at its clean output meanwhile"
+        ),
+        "later_direct_effect": Column(pl.Float32, "logits", "clean direct effect of the later head"),
+        "later_self_repair": Column(pl.Float32, "logits", "self_repair when the later head alone is ablated"),
+        "pair_self_repair": Column(pl.Float32, "logits", "self_repair when both are ablated"),
+    }
+)
 PARTNERS = (
     HEAD
     | PLACE
