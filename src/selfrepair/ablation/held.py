@@ -81,6 +81,8 @@ def ablate_held(
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
         ValueError: the memory does not hold a single job.
     """
+    if not pairs:
+        return empty(HELD)
     inputs = read_inputs(tokens, rows)
     length = inputs.documents.shape[1]
     units = [
@@ -92,7 +94,7 @@ def ablate_held(
     wanted = selected_tokens(selected, [head for head, _ in pairs], every, length).repeat_interleave(4, 0)
     jobs = AblationJobs.covering(wanted, [(unit.layer, index) for index, unit in enumerate(units)], every)
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, jobs, length, room, units=True) if pairs else 1
+    size = tokens_at_once(model, jobs, length, room, units=True)
     progress = Progress(f"{model.name}: held heads", jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     tables = [empty(MEASURED)]
     for batch in jobs.batches(size):
