@@ -1,5 +1,6 @@
 """Small tables of runs for the explorer, of random numbers: no model was run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,19 @@ def write_run(folder: Path, models: list[Tables]) -> None:
         path = folder / "analysis" / model.facts["name"] / "explorer.json"
         path.parent.mkdir()
         path.write_text(to_json(model_data(model, decode, seed=0)))
+
+
+def add_hand_off(folder: Path, n_layers: int, n_heads: int) -> None:
+    """Give a model whose folder this is random changes of later heads' direct effects."""
+    random = np.random.default_rng(4)
+    pairs = [
+        {"layer": layer, "head": head, "later_layer": later, "later_head": other, "value": float(random.normal())}
+        for layer, head in every_head(n_layers, n_heads)
+        for later, other in every_head(n_layers, n_heads)
+        if later > layer
+    ]
+    path = folder / "explorer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hand_off": pairs}))
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:
