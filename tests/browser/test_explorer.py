@@ -188,6 +188,7 @@ def test_a_link_to_what_is_not_there_says_so_and_shows_what_is(
 ) -> None:
     page = show(browser, explorer, fragment)
     assert state(page)["model"] == "whole" and state(page)["quantity"] == "self_repair"
+    assert page.is_visible("#refused")
     said = text(page, "#refused").partition("not here: ")[2].removesuffix(". It was ignored.")
     assert sorted(said.split(", ")) == sorted(refused.split(", "))
     assert ("pins" in state(page)) == ("L1H1" in fragment) and state(page)["prune"] == "0"

@@ -102,7 +102,7 @@ function showLens(state, data) {
   const { promoted, suppressed } = data.lens[data.heads.indexOf(state.head)];
   const rows = promoted.map(([raised, rise], i) => ({ raised, rise, lowered: suppressed[i][0], fall: suppressed[i][1] }));
   const code = (piece) => element("code", {}, readable(piece).replaceAll(" ", "\u00b7"));
-  showTable("lens", `Mean direct effect of ${state.head} on a token's logit, on the head's top tokens.`,
+  showTable("lens", `Mean direct effect of ${state.head} on a token's logit, on the head's top tokens; \u00b7 is a space.`,
     [named("Promoted", "raised", code), column("Effect", ["rise"], "logits"),
       named("Suppressed", "lowered", code), column("Effect", ["fall"], "logits")], rows);
 }
@@ -140,7 +140,8 @@ async function showNeurons(state, data) {
   });
   measured.append(Object.keys(data.neurons).length ? "." : "none in this model.");
   if (!found) return;
-  const withName = (entry) => ({ ...entry, name: `MLP ${entry.mlp_layer} neuron ${entry.neuron}`, mlp: `MLP ${entry.mlp_layer}` });
+  const withName = (entry) =>
+    ({ ...entry, name: `MLP ${entry.mlp_layer} neuron ${entry.neuron}`, mlp: `MLP ${entry.mlp_layer}` });
   const neurons = found.frequency.map(withName);
   const most = neurons.reduce((a, b) => (b.value > a.value ? b : a));
   const summary = `most often ${most.name}, on ${percent(most.value)} of top tokens`;

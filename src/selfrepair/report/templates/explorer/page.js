@@ -58,7 +58,8 @@ function refocus({ name, within }) {
 function showRefused(parts) {
   const notice = document.getElementById("refused");
   notice.hidden = !parts.length;
-  notice.textContent = `The address asks for what is not here: ${parts.map((part) => part.join(" ")).join(", ")}. It was ignored.`;
+  const said = parts.map((part) => part.join(" ")).join(", ");
+  notice.textContent = `The address asks for what is not here: ${said}. It was ignored.`;
 }
 
 const main = document.querySelector("main");
