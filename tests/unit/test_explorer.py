@@ -119,6 +119,15 @@ def test_only_kept_predictions_of_the_head_have_effects_in_context():
                         assert close(context["self_repair"][ablation][predicted[at]], row["self_repair"])
 
 
+def test_promoted_and_suppressed_tokens_are_those_of_the_table():
+    for index, (layer, head) in HEADS:
+        assert list(DATA["lens"][index]) == ["promoted", "suppressed"]
+        for sign, found in DATA["lens"][index].items():
+            rows = TABLES.lens.filter(layer=layer, head=head, sign=sign).sort("place")
+            assert [text for text, _ in found] == [decode([token]) for token in rows["token"]]
+            assert [effect for _, effect in found] == pytest.approx(rows["direct_effect"].to_list(), rel=1e-4)
+
+
 def test_neurons_are_the_most_frequent_of_the_measured_heads():
     assert list(DATA["neurons"]) == ["L2H3"]
     rows = TABLES.frequency.filter((pl.col("token_set") == "direct_effect") & (pl.col("place") < 10))

@@ -70,6 +70,30 @@ rule ablate_heads:
         "--sums-output {output.sums:q} --hand-off-output {output.hand_off:q} 2>&1 | tee {log:q}"
 
 
+rule measure_lens:
+    """The tokens whose logits each head raises and lowers most, on its top tokens."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_lens", "measure"),
+        clean="<results>/ablation/{model}/clean/tokens.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+    output:
+        "<results>/ablation/{model}/lens.parquet",
+    log:
+        "<logs>/measure_lens.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_lens.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+    params:
+        clean=subpath(input.clean, parent=True),
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} --clean {params.clean:q} "
+        "--device {resources.device} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule measure_iterative:
     """Exploratory: layers skipped, and heads' own outputs added to what they read, one position at a time."""
     input:
@@ -230,6 +254,7 @@ MEASUREMENTS = {
     f"{job}.{of}": f"{RESULTS}/{file.format(of)}.parquet"
     for job, file, jobs in [
         ("measure_clean", "ablation/{}/clean/tokens", MEASURED),
+        ("measure_lens", "ablation/{}/lens", MODELS),
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),

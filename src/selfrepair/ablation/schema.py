@@ -29,6 +29,14 @@ SELECTED = (
         "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
     }
 )
+LENS = HEAD | {
+    "sign": Column(pl.String, "", "promoted: tokens whose logits the head raises most; suppressed: lowers most"),
+    "place": Column(pl.Int16, "index", "0 for the token that it raises, or lowers, most"),
+    "token": Column(pl.Int32, "id", "token of the vocabulary"),
+    "direct_effect": Column(
+        pl.Float32, "logits", "direct effect of the head on this token's logit, mean over the head's top tokens"
+    ),
+}
 EFFECTS = {
     "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean pass, clean scale"),
     "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated pass, clean scale"),
