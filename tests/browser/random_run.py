@@ -10,8 +10,8 @@ import polars as pl
 from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.schema import EFFECTS, LENS, SELECTED
 from selfrepair.analysis.overview import MODELS, write_models
-from selfrepair.analysis.schema import ERASURE_NEURONS, NEURON_FREQUENCY, RESPONDERS, STATISTICS
-from selfrepair.core.tables import Column, frame
+from selfrepair.analysis.schema import ERASURE_NEURONS, HAND_OFF, NEURON_FREQUENCY, RESPONDERS, STATISTICS
+from selfrepair.core.tables import Column, empty, frame
 from selfrepair.report.explorer.data import Tables, model_data, to_json
 from selfrepair.report.explorer.page import page, read_run
 from selfrepair.tokens.schema import TOKENS
@@ -64,6 +64,7 @@ def tables(
         sampled=_sampled(random),
         selected=_selected(kept),
         lens=_lens(heads, random),
+        hand_off=empty(HAND_OFF),
         frequency=_neurons(name, heads[-1:] if n_layers > 1 else [], NEURON_FREQUENCY, random),
         erasure=_neurons(name, heads[-1:] if n_layers > 1 else [], ERASURE_NEURONS, random),
     )

@@ -5,11 +5,21 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from selfrepair.report.explorer.charts import QUANTITIES, charts
-from selfrepair.report.explorer.data import DRAWN, EXPLORER, READ, head_name, model_data, to_json
+from selfrepair.report.explorer.data import (
+    DRAWN,
+    EXPLORER,
+    LATER_HEADS,
+    READ,
+    _hand_off,
+    head_name,
+    model_data,
+    to_json,
+)
 from selfrepair.report.explorer.page import Run, inert, page, read_run
 from selfrepair.report.explorer.text import BEFORE, SHOWN, pieces
 from tests.browser.random_run import (
@@ -214,3 +224,24 @@ def test_a_folder_without_the_data_is_refused_with_the_fix(tmp_path):
     missing.unlink()
     with pytest.raises(FileNotFoundError, match=f"make it with `snakemake {missing}`"):
         read_run(tmp_path / "one")
+
+
+def test_of_later_heads_those_that_respond_most_are_shown():
+    """Otherwise the explorer would hide who repairs a head."""
+    values = np.linspace(-1, 0.5, 40)
+    table = pl.DataFrame(
+        {
+            "model": "m",
+            "layer": 0,
+            "head": 1,
+            "later_layer": np.repeat([1, 2], 20),
+            "later_head": np.tile(np.arange(20), 2),
+            "value": values,
+            "low": values,
+            "high": values,
+        }
+    )
+    shown = _hand_off(table)
+    assert len(shown) == LATER_HEADS
+    assert min(abs(entry["value"]) for entry in shown) >= np.sort(np.abs(values))[-LATER_HEADS]
+    assert shown[0] == {"layer": 0, "head": 1, "later_layer": 1, "later_head": 0, "value": -1.0}

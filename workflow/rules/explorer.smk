@@ -14,6 +14,7 @@ rule explorer_data:
         sampled="<results>/tokens/{model}/tokens.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
         lens="<results>/ablation/{model}/lens.parquet",
+        hand_off="<results>/analysis/{model}/hand-off/hand_off.parquet",
         frequency="<results>/analysis/{model}/neurons/frequency.parquet",
         erasure="<results>/analysis/{model}/neurons/erasure.parquet",
         tokenizer=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
@@ -38,7 +39,7 @@ rule explorer_data:
     shell:
         "python {input.code[0]:q} --facts {input.facts:q} --measure {params.measure} --heads {input.heads:q} "
         "--responders {input.responders:q} --tokens {params.tokens:q} --sampled {input.sampled:q} "
-        "--selected {input.selected:q} --lens {input.lens:q} --neurons {params.neurons:q} "
+        "--selected {input.selected:q} --lens {input.lens:q} --hand-off {input.hand_off:q} --neurons {params.neurons:q} "
         "--tokenizer {params.directory:q} --seed {params.seed} --output {output:q} 2>&1 | tee {log:q}"
 
 

@@ -17,6 +17,7 @@ from selfrepair.tokens.rows import token_matrix
 from selfrepair.tokens.tokenizer import decoder
 
 DRAWN = 150  # tokens of either kind in a head's scatter
+LATER_HEADS = 30  # of each head, those that respond most
 NEURONS = 10  # of each MLP whose neurons were measured
 DIGITS = 5  # significant ones
 READ = [*PLACE, "selected", "control", "direct_effect", "delta_logit", "self_repair"]  # columns of the token rows
@@ -38,6 +39,8 @@ EXPLORER = {
     "contexts": "of each head its top tokens in context: text, and effects of the predictions that were kept",
     "lens": "of each head the tokens that it promotes and those that it suppresses, by sign: text, and mean direct "
     "effect on their logits, as in lens.parquet",
+    "hand_off": f"of each head the {LATER_HEADS} later heads that respond most, either way: mean change of direct "
+    "effect on the head's top tokens, resample ablation, as in hand-off/hand_off.parquet",
     "neurons": f"by chosen head: the {NEURONS} neurons of each MLP that are most often among those that change most, "
     "and those that erase, as in neurons/frequency.parquet and neurons/erasure.parquet, resample ablation",
 }
@@ -55,6 +58,7 @@ class Tables:
         sampled: `TOKENS`.
         selected: `SELECTED`.
         lens: `LENS`.
+        hand_off: `HAND_OFF`.
         frequency, erasure: `NEURON_FREQUENCY` and `ERASURE_NEURONS`.
     """
 
@@ -66,6 +70,7 @@ class Tables:
     sampled: pl.DataFrame
     selected: pl.DataFrame
     lens: pl.DataFrame
+    hand_off: pl.DataFrame
     frequency: pl.DataFrame
     erasure: pl.DataFrame
 
@@ -110,6 +115,7 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
         },
         "contexts": [shown.get(head, []) for head in heads.rows()],
         "lens": _lens(tables.lens, heads, int(matrix[0, 0]), decode),
+        "hand_off": _hand_off(tables.hand_off),
         "neurons": _neurons(tables.frequency, tables.erasure),
     }
     return _rounded(nested)
@@ -206,6 +212,12 @@ def _lens(lens: pl.DataFrame, heads: pl.DataFrame, begin: int, decode: Decode) -
     ]
 
 
+def _hand_off(table: pl.DataFrame) -> list[dict[str, Any]]:
+    by_size = table.sort("layer", "head", pl.col("value").abs(), descending=[False, False, True])
+    kept = by_size.group_by("layer", "head", maintain_order=True).head(LATER_HEADS)
+    return kept.select("layer", "head", "later_layer", "later_head", "value").to_dicts()
+
+
 def _neurons(frequency: pl.DataFrame, erasure: pl.DataFrame) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     interval = ["value", "low", "high", "n_tokens"]
@@ -246,6 +258,7 @@ def write_data(
     sampled: Path,
     selected: Path,
     lens: Path,
+    hand_off: Path,
     neurons: Path,
     tokenizer: Path,
     seed: int,
@@ -262,6 +275,7 @@ def write_data(
         sampled: tokens.parquet of the run.
         selected: selected.parquet of the clean pass.
         lens: lens.parquet of measure_lens.
+        hand_off: hand_off.parquet of summarise_hand_off.
         neurons: folder with the neurons' frequency and erasure.
         tokenizer: directory of the model's tokenizer.
         seed: seed of the tokens drawn.
@@ -279,6 +293,7 @@ def write_data(
         sampled=pl.read_parquet(sampled),
         selected=pl.read_parquet(selected),
         lens=pl.read_parquet(lens),
+        hand_off=pl.read_parquet(hand_off),
         frequency=pl.read_parquet(neurons / "frequency.parquet"),
         erasure=pl.read_parquet(neurons / "erasure.parquet"),
     )
