@@ -29,7 +29,6 @@ if SETTINGS.config["studies"]:
         "studies",
         SETTINGS.of_studies("report/claims.json"),
     )
-TABLES = [*TABLE_RULES, "findings", "claims"]
 TABLE_ARGUMENTS = {
     table: (function, {argument: every(file)})
     for table, (function, argument, file) in TABLE_RULES.items()
@@ -46,6 +45,8 @@ TABLE_ARGUMENTS = {
         },
     )
 }
+
+TABLES = [*TABLE_ARGUMENTS, "claims"]
 
 for table, (function, tables) in TABLE_ARGUMENTS.items():
 
