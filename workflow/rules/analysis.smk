@@ -120,6 +120,27 @@ ANALYSES = {
             allow_missing=True,
         ),
     ),
+    **{
+        analysis: dict(
+            function=f"analysis.{function}",
+            job=f"{analysis}.{{model}}",
+            tables={
+                "estimates": "<results>/ablation/{model}/estimates.parquet",
+                "facts": "<results>/models/{model}/model.json",
+            },
+            texts=BOOTSTRAP,
+            output=expand(
+                f"{OF_MODEL}/{study}/{{table}}.{{suffix}}",
+                table=[table, "findings"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+        )
+        for analysis, function, study, table in [
+            ("vary_threshold", "threshold:by_threshold", "threshold", "thresholds"),
+            ("judge_estimates", "attribution:summarise", "attribution", "heads"),
+        ]
+    },
     "model_overview": dict(
         function="analysis.overview:overview_of_files",
         job="model_overview",
@@ -162,8 +183,11 @@ for analysis, entry in ANALYSES.items():
             "2>&1 | tee {log:q}"
 
 
-# Second measurements have summaries of heads alone, twins what claims need.
-OF_TWINS = ["bootstrap_statistics", "choose_heads", "neuron_statistics"]
+# Second measurements have summaries of heads alone, twins what claims and studies need.
+OF_TWINS = [
+    *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
+    *["vary_threshold", "judge_estimates"],
+]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),
     *expand("summarise_heads.{model}.resample", model=SETTINGS.as_published),
