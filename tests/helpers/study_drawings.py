@@ -16,6 +16,9 @@ def threshold_table() -> pl.DataFrame:
     for model in STUDIED:
         for rule in RULES:
             for share in THRESHOLDS:
+                effect = 0.3 if rule != "random" or share > 0.1 else 0.05  # whose interval holds zero
+                key = (model, 4, rule, share, "direct_effect", "mean")
+                rows.append((*key, effect, effect - 0.1, effect + 0.1, round(1e4 * share), 10, 6.5))
                 for quantity in ("self_repair", "repair_norm", "repair_attention", "repair_mlp"):
                     for statistic in ("mean", "share"):
                         value = 0.8 * generator.random() - 0.2

@@ -160,6 +160,7 @@ def test_threshold_shows_shares_of_every_rule(model):
     table = threshold_table()
     chart, names = threshold(table), ("threshold", "value", "low", "high")
     own = table.filter(model=model, quantity="self_repair", statistic="share")
+    own = own.filter((pl.col("rule") != "random") | (pl.col("threshold") > 0.1))  # elsewhere effects may sum to zero
     rows = [row for row in drawn(chart, "line", model, y="value") if row["line"] != TWIN[0]]
     percent = own.with_columns(pl.col(names) * 100)
     close(shown(rows, *names), sorted(percent.select(names).rows()))

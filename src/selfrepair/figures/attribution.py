@@ -67,7 +67,7 @@ def _panel(
         f"value_{REPAIR}:Q",
         title="Self-repair (logits)",
         scale=alt.Scale(domain=x_domain, nice=False),
-        axis=alt.Axis(tickCount=5),
+        axis=alt.Axis(tickCount=4),
     )
     y = alt.Y(
         f"value_{ERROR}:Q",

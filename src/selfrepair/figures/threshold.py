@@ -20,13 +20,15 @@ RULES = {  # what the line is called, its colour and dashes
 }
 TWIN = ("direct effect, shuffled weights", theme.MUTED, [1, 0])
 PAPER = 2  # %
-LIMIT = 100  # %; with random tokens the sum of direct effects may be near zero
+LIMIT = 100  # %
 HEIGHT = 95  # px
 SHOWN = ["model", "line", "threshold", "value", "low", "high", "n_tokens"]
 
 
 def threshold(thresholds: pl.DataFrame) -> alt.VConcatChart:
     """Draw shares of the direct effect against the threshold, a line for each rule, a column for each model.
+
+    A share has a meaning, and is drawn, where the sum of direct effects is above zero with its whole interval.
 
     Args:
         thresholds: `BY_THRESHOLD` of models, and of their null twins if there are any.
@@ -35,9 +37,11 @@ def threshold(thresholds: pl.DataFrame) -> alt.VConcatChart:
     of = {twin: name for twin, name in twins(names).items() if twin in names}
     models = [name for name in names if name not in of]
     rules = {rule: name for rule, (name, *_) in RULES.items()}
-    own = thresholds.filter(pl.col("model").is_in(models)).with_columns(line=pl.col("rule").replace_strict(rules))
-    shuffled = thresholds.filter(pl.col("model").is_in(list(of)), rule="signed").with_columns(line=pl.lit(TWIN[0]))
-    table = pl.concat([own, shuffled.with_columns(pl.col("model").replace(of))]).filter(statistic="share")
+    effects = thresholds.filter(pl.col("low") > 0, quantity="direct_effect", statistic="mean")
+    shares = thresholds.filter(statistic="share").join(effects, on=["model", "rule", "threshold"], how="semi")
+    own = shares.filter(pl.col("model").is_in(models)).with_columns(line=pl.col("rule").replace_strict(rules))
+    shuffled = shares.filter(pl.col("model").is_in(list(of)), rule="signed").with_columns(line=pl.lit(TWIN[0]))
+    table = pl.concat([own, shuffled.with_columns(pl.col("model").replace(of))])
     percent = table.with_columns(pl.col("threshold", "value", "low", "high") * 100)
     columns, rows = theme.columns_of(len(models)), []
     for quantity, name in QUANTITIES.items():
@@ -59,8 +63,8 @@ def threshold(thresholds: pl.DataFrame) -> alt.VConcatChart:
         [
             "Resample ablation; ratio of sums over the tokens of all heads of the later half. Bands: 95 % intervals, "
             "bootstrap by document.",
-            f"Dashed level: the paper's {PAPER} %. Panels end at ±{LIMIT} %: where direct effects sum to about zero, "
-            "shares have no meaning.",
+            f"Dashed: the paper's {PAPER} %. Not drawn where direct effects may sum to zero, as a share then has no "
+            f"meaning; panels end at ±{LIMIT} %.",
         ],
     )
 
@@ -81,7 +85,7 @@ def _panel(
         color=alt.Color(
             "line:N",
             scale=alt.Scale(domain=lines, range=colors),
-            legend=alt.Legend(title="Ranked by", orient="top", columns=5, symbolType="stroke"),
+            legend=alt.Legend(title="Ranked by", orient="top", columns=5, symbolType="stroke", symbolSize=250),
         ),
     )
     scale = alt.Scale(domain=domain, nice=False)
