@@ -158,6 +158,34 @@ rule measure_partners:
         "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
 
 
+rule measure_estimates:
+    """Every head ablated in some rows, beside its gradient estimate; sums by how tokens rank for the head."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_estimates", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+    output:
+        "<results>/ablation/{model}/estimates.parquet",
+    log:
+        "<logs>/measure_estimates.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_estimates.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=240,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        study_rows=config["experiments"]["study_rows"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --heads {params.heads} "
+        "--rows {params.study_rows} --seed {params.seed} --device {resources.device} --memory {resources.memory} "
+        "--limit {resources.mem_mb} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule measure_held:
     """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
     input:
@@ -258,6 +286,7 @@ MEASUREMENTS = {
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
+        ("measure_estimates", "ablation/{}/estimates", [*MODELS, *TWINS]),
         ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
     ]
     for of in jobs

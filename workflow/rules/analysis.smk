@@ -159,6 +159,27 @@ ANALYSES = {
             ),
         ],
     ),
+    **{
+        analysis: dict(
+            function=f"analysis.{function}",
+            job=f"{analysis}.{{model}}",
+            tables={
+                "estimates": "<results>/ablation/{model}/estimates.parquet",
+                "facts": "<results>/models/{model}/model.json",
+            },
+            texts=BOOTSTRAP,
+            output=expand(
+                f"{OF_MODEL}/{study}/{{table}}.{{suffix}}",
+                table=[table, "findings"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+        )
+        for analysis, function, study, table in [
+            ("vary_threshold", "threshold:by_threshold", "threshold", "thresholds"),
+            ("judge_estimates", "attribution:summarise", "attribution", "heads"),
+        ]
+    },
     "model_overview": dict(
         function="analysis.overview:overview_of_files",
         job="model_overview",
@@ -205,6 +226,7 @@ for analysis, entry in ANALYSES.items():
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
     *["summarise_units", "summarise_hand_off"],
+    *["vary_threshold", "judge_estimates"],
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

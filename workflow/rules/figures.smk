@@ -106,6 +106,19 @@ FIGURE_RULES = {
         )
         for table in ["histograms", "frequency"]
     },
+    "threshold": (
+        "threshold:threshold",
+        "threshold",
+        {"thresholds": of_models("threshold/thresholds.parquet", [*MODELS, *TWINS])},
+    ),
+    "attribution": (
+        "attribution:attribution",
+        "attribution",
+        {
+            table: of_models(f"attribution/{table}.parquet", [*MODELS, *TWINS])
+            for table in ["heads", "findings"]
+        },
+    ),
     "training_loss": (
         "training_loss:training_loss_of_models",
         "training_loss",

@@ -1,5 +1,5 @@
 # Of each study beyond the paper, in the order of config/studies.yaml.
-STUDIES_BEYOND = ["layers", "hand-off"]
+STUDIES_BEYOND = ["layers", "hand-off", "threshold", "attribution"]
 TABLE_RULES = {
     "models": (
         "tables:table_of_models",

@@ -10,6 +10,8 @@ from selfrepair.ablation.schema import (
     NEURON_QUANTITY,
     NEURON_RANKS,
     NEURONS,
+    RULES,
+    THRESHOLDS,
     TOKEN_SET,
 )
 from selfrepair.core.tables import Column
@@ -387,6 +389,51 @@ PAIRS = {
         for end, said in (("", ""), ("_low", ": lower end of the 95 % interval"), ("_high", ": upper end of it"))
     },
 }
+BY_THRESHOLD = (
+    MODEL_COLUMNS
+    | {
+        "rule": Column(
+            pl.String,
+            "",
+            "what the tokens of a head are ranked by, largest first: "
+            + "; ".join(f"{rule}: {by}" for rule, by in RULES.items()),
+        ),
+        "threshold": Column(pl.Float64, "ratio", f"share of them that count: {', '.join(map(str, THRESHOLDS))}"),
+        "quantity": Column(pl.String, "", "direct_effect, self_repair or a part of it, all as in the token rows"),
+        "statistic": Column(
+            pl.String,
+            "",
+            "mean: over the tokens of all heads of the later half; share: sum over them divided by the sum of direct "
+            "effects",
+        ),
+        "value": Column(pl.Float64, "logits or ratio", "the statistic; means are logits, shares ratios"),
+        "low": FIXED,
+        "high": Column(pl.Float64, "as value", "upper end of it"),
+    }
+    | SAMPLE_SIZE
+    | {"n_effective": EFFECTIVE}
+)
+ATTRIBUTION = (
+    MODEL_COLUMNS
+    | {
+        "layer": Column(pl.Int16, "index", "layer of the head, from 0"),
+        "head": Column(pl.Int16, "index", "head within its layer, from 0"),
+        "tokens": Column(
+            pl.String, "", "of the measured rows: top: the head's 2 % with the largest clean direct effect; all"
+        ),
+        "quantity": Column(
+            pl.String,
+            "",
+            "mean over tokens: delta_logit and self_repair, as in the token rows; estimate: of delta_logit, by the "
+            "gradient; error: estimate minus delta_logit; absolute_error: size of the error of single tokens",
+        ),
+        "value": Column(pl.Float64, "logits", "the mean"),
+        "low": FIXED,
+        "high": Column(pl.Float64, "logits", "upper end of it"),
+    }
+    | SAMPLE_SIZE
+    | {"n_effective": EFFECTIVE}
+)
 FINDINGS = {
     "model": Column(pl.String, "", "name of the model"),
     "study": Column(pl.String, "", "id in config/studies.yaml, which says what the statistic is"),

@@ -6,6 +6,7 @@ from selfrepair.ablation.chosen_heads import CHOSEN_HEADS
 from selfrepair.ablation.schema import (
     ADDITIONS,
     CLEAN_TOKENS,
+    ESTIMATES,
     LENS,
     MOVES,
     NEURON_RANKS,
@@ -19,7 +20,10 @@ from selfrepair.ablation.schema import (
 )
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
+    ATTRIBUTION,
+    BY_THRESHOLD,
     ERASURE_NEURONS,
+    FINDINGS,
     ITERATIVE_SUMMARY,
     MOVING,
     NEURON_CUMULATIVE,
@@ -68,6 +72,9 @@ INTRODUCTION = """\
 | `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
 | `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/estimates.parquet` | every head ablated in some rows, beside its gradient estimate: sums by rank |
+| `analysis/<model>/threshold/` | self-repair against which tokens count; the study's findings |
+| `analysis/<model>/attribution/` | gradient estimates beside exact changes of the logit; the study's findings |
 | `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
 | `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
 | `analysis/<model>/chosen_heads.csv` | heads that single-head experiments look at, and why |
@@ -176,6 +183,10 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/estimates.parquet": ESTIMATES,
+        "analysis/<model>/threshold/thresholds.parquet": BY_THRESHOLD,
+        "analysis/<model>/attribution/heads.parquet": ATTRIBUTION,
+        "analysis/<model>/<study>/findings.parquet": FINDINGS,
         "analysis/reference/heads.parquet": REFERENCE_HEADS,
         "analysis/reference/agreement.parquet": REFERENCE_AGREEMENT,
     }
