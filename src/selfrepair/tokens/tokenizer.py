@@ -1,5 +1,6 @@
 """The byte-level BPE tokenizer that the shipped models share, and the way back from any model's tokens to text."""
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -56,3 +57,17 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     # What looks like a special token in a text is text.
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return encoded, eos if bos is None else bos, bos if eos is None else eos
+
+
+def ordinary_tokens(folder: Path) -> tuple[list[int], list[int]]:
+    """Tokens of a model's tokenizer but special and added ones, and those of them that are a space and a word.
+
+    A word is of three small letters or more.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    added = tokenizer.added_tokens_decoder
+    spelled = {id: token for token, id in tokenizer.get_vocab().items() if id not in added}
+    words = [id for id, token in spelled.items() if re.fullmatch("[Ġ▁][a-z]{3,}", token)]
+    return sorted(spelled), sorted(words)
