@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_passes
-from selfrepair.ablation.inputs import Inputs, read_inputs
+from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
 from selfrepair.ablation.program import Machine

@@ -133,4 +133,4 @@ def derange(documents: list[frozenset[int]], generator: np.random.Generator) -> 
 def token_matrix(tokens: pl.DataFrame, column: str = "token") -> Int[np.ndarray, "row pos"]:
     """Reshape a column of `SampledTokens.tokens` to rows; a null becomes -1, true 1."""
     ordered = tokens.sort("row", "pos")
-    return ordered[column].cast(pl.Int64).fill_null(-1).to_numpy().reshape(ordered["row"].n_unique(), -1)
+    return ordered[column].cast(pl.Int64).fill_null(-1).to_numpy(writable=True).reshape(ordered["row"].n_unique(), -1)

@@ -71,8 +71,8 @@ def sample_distributions(
     """Rows of several kinds of a corpus, and of generated prompts.
 
     Args:
-        names: kinds of the corpus, or `text` for all of it, which also stands for kinds that it has none of; and kinds of
-            prompts.
+        names: kinds of the corpus, or `text` for all of it, which also stands for kinds that it does not have; and
+            kinds of prompts.
         rows: of each; of a kind of the corpus all that it fills if they are fewer.
         row_length: tokens of a row of the corpus.
         longest: tokens that a prompt may have.
@@ -91,9 +91,9 @@ def sample_distributions(
                 sampled[name] = make_prompts(tokenizer, name, rows, longest, seed)
                 continue
             of_kind = documents if name == "text" else documents.filter(kind=name)
-            encoded, *marks = encode(tokenizer, of_kind["text"].to_list())
+            encoded, bos, separator = encode(tokenizer, of_kind["text"].to_list())
             filled = sum(len(ids) + 1 for ids in encoded) // (row_length - 1)
-            sampled[name] = sample_tokens(encoded, *marks, of_kind, min(rows, filled), row_length, seed)
+            sampled[name] = sample_tokens(encoded, bos, separator, of_kind, min(rows, filled), row_length, seed)
         except CorpusError as error:
             raise CorpusError(f"experiments.distributions: {name}: {error}") from error
     return sampled
