@@ -22,7 +22,9 @@ HEADS = [str(RESULTS / f"analysis/{model}/resample/heads.parquet") for model in 
 TABLES = [*HEADS, str(RESULTS / "analysis/models.csv"), str(RESULTS / "report/run.json")]
 PYTHIA = HEADS[1]
 CLEAN = str(RESULTS / "ablation/tiny-pythia/clean/tokens.parquet")
-ONCE_A_MODEL = ["measure_clean", "measure_neurons", "measure_partners", "measure_iterative", "check_norm"]
+ONCE_A_MODEL = [
+    *("measure_clean", "measure_neurons", "measure_partners", "measure_distributions", "measure_iterative", "check_norm")
+]
 LOG = RESULTS / "logs/ablate_heads.tiny-pythia.resample.0.log"
 
 

@@ -120,6 +120,21 @@ ANALYSES = {
             allow_missing=True,
         ),
     ),
+    "summarise_distributions": dict(
+        function="analysis.distributions:summarise",
+        job="summarise_distributions.{model}",
+        tables={
+            table: f"<results>/ablation/{{model}}/distributions/{table}.parquet"
+            for table in ["sums", "answers"]
+        },
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/distributions/{{table}}.{{suffix}}",
+            table=["heads", "accuracy", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
     "model_overview": dict(
         function="analysis.overview:overview_of_files",
         job="model_overview",
@@ -162,8 +177,11 @@ for analysis, entry in ANALYSES.items():
             "2>&1 | tee {log:q}"
 
 
-# Second measurements have summaries of heads alone, twins what claims need.
-OF_TWINS = ["bootstrap_statistics", "choose_heads", "neuron_statistics"]
+# Second measurements have summaries of heads alone, twins what claims and studies need.
+OF_TWINS = [
+    *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
+    "summarise_distributions",
+]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),
     *expand("summarise_heads.{model}.resample", model=SETTINGS.as_published),

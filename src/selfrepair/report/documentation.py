@@ -5,7 +5,9 @@ from pathlib import Path
 from selfrepair.ablation.chosen_heads import CHOSEN_HEADS
 from selfrepair.ablation.schema import (
     ADDITIONS,
+    ANSWERS,
     CLEAN_TOKENS,
+    DISTRIBUTION_SUMS,
     MOVES,
     NEURON_RANKS,
     NEURON_TOKENS,
@@ -18,7 +20,10 @@ from selfrepair.ablation.schema import (
 )
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
+    ACCURACY,
+    DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
+    FINDINGS,
     ITERATIVE_SUMMARY,
     MOVING,
     NEURON_CUMULATIVE,
@@ -65,6 +70,8 @@ INTRODUCTION = """\
 | `analysis/reference/` | with `reference`: heads beside published ones; statistics of the latter |
 | `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
 | `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
+| `ablation/<model>/distributions/` | all heads on several kinds of text and of generated prompts |
+| `analysis/<model>/distributions/` | the same compared; `findings.*` are the statistics of `config/studies.yaml` |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
 | `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
 | `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
@@ -173,6 +180,11 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/distributions/sums.parquet": DISTRIBUTION_SUMS,
+        "ablation/<model>/distributions/answers.parquet": ANSWERS,
+        "analysis/<model>/distributions/heads.parquet": DISTRIBUTION_HEADS,
+        "analysis/<model>/distributions/accuracy.parquet": ACCURACY,
+        "analysis/<model>/distributions/findings.parquet": FINDINGS,
         "analysis/reference/heads.parquet": REFERENCE_HEADS,
         "analysis/reference/agreement.parquet": REFERENCE_AGREEMENT,
     }
