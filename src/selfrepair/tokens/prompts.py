@@ -3,7 +3,8 @@
 A row is one prompt and a document of its own: the beginning-of-text token, the prompt, the answer. Rows of a kind are
 equally long, so that nothing has to be filled up.
 
-- `arithmetic`: four sums of digits, one in a line, and a fifth; the answer is its result, the alternative another one.
+- `arithmetic`: four sums, one in a line, and a fifth; all results are of one digit. The answer is the fifth, the
+  alternative another digit.
 - `induction`: random tokens, twice; answers are those of the second time but the first, which nothing foretells.
 - `copying`: three lines, each a list of five words and its copy; answers are the words of the last copy.
 - `ioi`: a sentence of two names that ends before the second mention of one, as in Wang et al. (2022,
@@ -13,6 +14,7 @@ Where texts are tokenised, the answer is the first token in which the right and 
 tokenizer.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,8 +32,9 @@ from selfrepair.tokens.tokenizer import encode, ordinary_tokens
 SUMS = 5  # in a prompt, the last of which is asked for
 REPEATED = 30  # tokens
 LISTS, WORDS = 3, 5
+WORD = re.compile("[\u0120\u2581][a-z]{3,}")  # a space, as vocabularies spell it, and small letters
 FEWEST_WORDS = 30  # of a vocabulary from which lists are drawn; from all its tokens where it has fewer
-ROUND = 4  # as many prompts as rows are drawn at a time, until enough have one length
+ROUND, ROUNDS = 4, 50  # so many times the rows are drawn at a time, until enough have one length, so many times
 NAMES = [
     *("Mary", "John", "Tom", "James", "Dan", "Martin", "Amy", "Mike", "Mark", "Paul"),
     *("Anna", "Sarah", "Peter", "David", "Alice", "Jack", "Emma", "Laura", "Kevin", "Simon"),
@@ -69,16 +72,23 @@ def make_prompts(tokenizer: Path, kind: str, n_rows: int, longest: int, seed: in
         longest: tokens that a row may have.
 
     Raises:
-        CorpusError: rows are longer, or can't be paired.
+        CorpusError: rows are longer, or can't be paired; the tokenizer makes no such prompts.
     """
     generator = np.random.default_rng([seed, 4, list(KINDS).index(kind)])
     _, bos, _ = encode(tokenizer, [""])
     by_length: dict[int, list[Prompt]] = defaultdict(list)
     prompts: list[Prompt] = []
-    while len(prompts) < n_rows:
+    for _ in range(ROUNDS):
         for prompt in KINDS[kind](tokenizer, ROUND * n_rows, generator):
             by_length[len(prompt.tokens)].append(prompt)
-        prompts = max(by_length.values(), key=len)
+        prompts = max(by_length.values(), key=len, default=[])
+        if len(prompts) >= n_rows:
+            break
+    else:
+        raise CorpusError(
+            f"with the tokenizer of {tokenizer} only {len(prompts)} of {n_rows} prompts of the kind {kind} of one length "
+            "could be made; ask for another kind, or for fewer rows"
+        )
     prompts = prompts[:n_rows]
     token = np.array([prompt.tokens for prompt in prompts])
     if token.shape[1] + 1 > longest:
@@ -108,15 +118,15 @@ def _other_answers(
 
 def induction(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
     """Random tokens of the vocabulary, twice."""
-    ordinary, _ = ordinary_tokens(tokenizer)
-    drawn = generator.choice(ordinary, (count, REPEATED)).tolist()
+    drawn = generator.choice(sorted(ordinary_tokens(tokenizer)), (count, REPEATED)).tolist()
     return [Prompt(tokens * 2, list(range(REPEATED + 1, 2 * REPEATED))) for tokens in drawn]
 
 
 def copying(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
     """Lines of a list of words, a colon, and the list again."""
-    ordinary, words = ordinary_tokens(tokenizer)
-    items = words if len(words) >= FEWEST_WORDS else ordinary
+    ordinary = ordinary_tokens(tokenizer)
+    words = sorted(token for token, spelled in ordinary.items() if WORD.fullmatch(spelled))
+    items = words if len(words) >= FEWEST_WORDS else sorted(ordinary)
     (*_, comma), (*_, colon), (*_, newline) = encode(tokenizer, [",", ":", "\n"])[0]
     prompts = []
     for _ in range(count):
@@ -130,23 +140,23 @@ def copying(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
 
 
 def arithmetic(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
-    """Sums of two digits from 1 to 9; the wrong result has as many digits as the right one."""
+    """Sums of two digits whose result is a digit: a token in any tokenizer; no digit is 0."""
+    sums = [(a, b) for a in range(1, 9) for b in range(1, 10 - a)]
     texts = []
     for _ in range(count):
-        pairs = [divmod(pair, 9) for pair in generator.choice(81, SUMS, replace=False).tolist()]
-        *shown, (a, b) = [(a + 1, b + 1) for a, b in pairs]
-        right = a + b
-        wrong = [result for result in range(2, 19) if result != right and (result < 10) == (right < 10)]
+        *shown, (a, b) = generator.choice(sums, SUMS, replace=False).tolist()
+        wrong = generator.choice([result for result in range(2, 10) if result != a + b])
         prompt = "".join(f"{x}+{y}={x + y}\n" for x, y in shown) + f"{a}+{b}="
-        texts.append((f"{prompt}{right}\n", f"{prompt}{generator.choice(wrong)}\n"))
+        texts.append((f"{prompt}{a + b}\n", f"{prompt}{wrong}\n"))
     return _decided(tokenizer, texts)
 
 
 def ioi(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
-    """Sentences of two names; either may come first."""
+    """Sentences of two names of different initials; either may come first."""
+    pairs = [(one, other) for one in NAMES for other in NAMES if one[0] != other[0]]
     texts = []
     for _ in range(count):
-        names = generator.choice(NAMES, 2, replace=False).tolist()
+        names = generator.choice(pairs).tolist()
         at = int(generator.integers(2))
         parts = {"place": generator.choice(PLACES), "thing": generator.choice(THINGS), "subject": names[at]}
         prompt = str(generator.choice(TEMPLATES)).format(*names, **parts)
@@ -155,12 +165,20 @@ def ioi(tokenizer: Path, count: int, generator: Drawn) -> list[Prompt]:
 
 
 def _decided(tokenizer: Path, texts: list[tuple[str, str]]) -> list[Prompt]:
-    """Prompts of right and wrong texts, up to the token that decides between them."""
+    """Prompts of right and wrong texts, up to the token that decides between them; without those where none does.
+
+    None does where the one token begins the other, as a space begins a space and a letter.
+    """
+    spelled = ordinary_tokens(tokenizer)
     encoded, _, _ = encode(tokenizer, [text for pair in texts for text in pair])
     prompts = []
     for right, wrong in zip(encoded[::2], encoded[1::2], strict=True):
-        place = next(at for at, (one, other) in enumerate(zip(right, wrong, strict=False)) if one != other)
-        prompts.append(Prompt(right[: place + 1], [place], wrong[place]))
+        place = next((at for at, (x, y) in enumerate(zip(right, wrong, strict=False)) if x != y), None)
+        if place is None:
+            continue
+        one, other = spelled[right[place]], spelled[wrong[place]]
+        if not one.startswith(other) and not other.startswith(one):
+            prompts.append(Prompt(right[: place + 1], [place], wrong[place]))
     return prompts
 
 

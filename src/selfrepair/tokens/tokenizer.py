@@ -1,6 +1,5 @@
 """The byte-level BPE tokenizer that the shipped models share, and the way back from any model's tokens to text."""
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -59,15 +58,10 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     return encoded, eos if bos is None else bos, bos if eos is None else eos
 
 
-def ordinary_tokens(folder: Path) -> tuple[list[int], list[int]]:
-    """Tokens of a model's tokenizer but special and added ones, and those of them that are a space and a word.
-
-    A word is of three small letters or more.
-    """
+def ordinary_tokens(folder: Path) -> dict[int, str]:
+    """How the vocabulary of a model's tokenizer spells each token, but special and added ones."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     added = tokenizer.added_tokens_decoder
-    spelled = {id: token for token, id in tokenizer.get_vocab().items() if id not in added}
-    words = [id for id, token in spelled.items() if re.fullmatch("[Ġ▁][a-z]{3,}", token)]
-    return sorted(spelled), sorted(words)
+    return {id: token for token, id in sorted(tokenizer.get_vocab().items()) if id not in added}
