@@ -86,8 +86,8 @@ def make_prompts(tokenizer: Path, kind: str, n_rows: int, longest: int, seed: in
             break
     else:
         raise CorpusError(
-            f"with the tokenizer of {tokenizer} only {len(prompts)} of {n_rows} prompts of the kind {kind} of one length "
-            "could be made; ask for another kind, or for fewer rows"
+            f"with the tokenizer of {tokenizer} only {len(prompts)} of {n_rows} prompts of the kind {kind} of one "
+            "length could be made; ask for another kind, or for fewer rows"
         )
     prompts = prompts[:n_rows]
     token = np.array([prompt.tokens for prompt in prompts])
