@@ -7,8 +7,8 @@ import torch
 
 from selfrepair.ablation import estimates as estimates_module
 from selfrepair.ablation.estimates import estimate_heads, gradient_estimates, sum_by_threshold
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import ESTIMATES, RULES, SUMMED, THRESHOLDS
-from selfrepair.ablation.sweep import measure
 from tests.helpers.oracle import attention_projections
 
 STEP = 1e-4  # of the change of z; central differences are off by its square

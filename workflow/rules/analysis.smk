@@ -180,6 +180,21 @@ ANALYSES = {
             ("judge_estimates", "attribution:summarise", "attribution", "heads"),
         ]
     },
+    "summarise_distributions": dict(
+        function="analysis.distributions:summarise",
+        job="summarise_distributions.{model}",
+        tables={
+            table: f"<results>/ablation/{{model}}/distributions/{table}.parquet"
+            for table in ["sums", "answers"]
+        },
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/distributions/{{table}}.{{suffix}}",
+            table=["heads", "accuracy", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
     "model_overview": dict(
         function="analysis.overview:overview_of_files",
         job="model_overview",
@@ -226,7 +241,7 @@ for analysis, entry in ANALYSES.items():
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
     *["summarise_units", "summarise_hand_off"],
-    *["vary_threshold", "judge_estimates"],
+    *["vary_threshold", "judge_estimates", "summarise_distributions"],
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

@@ -138,6 +138,14 @@ FIGURE_RULES = {
         "self_repression",
         {"repression": of_models("iterative/repression.parquet")},
     ),
+    "distributions": (
+        "distributions:distributions",
+        "distributions",
+        {
+            table: of_models(f"distributions/{table}.parquet")
+            for table in ["heads", "accuracy", "findings"]
+        },
+    ),
     "as_published": (
         "self_repair_by_depth:self_repair_by_depth",
         "as_published",

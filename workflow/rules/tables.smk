@@ -1,5 +1,7 @@
 # Of each study beyond the paper, in the order of config/studies.yaml.
-STUDIES_BEYOND = ["layers", "hand-off", "threshold", "attribution"]
+STUDIES_BEYOND = [
+    *["layers", "hand-off", "threshold", "attribution", "distributions"],
+]
 TABLE_RULES = {
     "models": (
         "tables:table_of_models",

@@ -294,3 +294,37 @@ NORM_CHECK = {
     "largest_deviation": Column(pl.Float64, "logits", "largest difference of the two on any token"),
     "largest_logit": Column(pl.Float64, "logits", "largest clean logit of these rows, without its sign"),
 }
+DISTRIBUTION = Column(pl.String, "", "kind of text (prose, code, text) or of generated prompts")
+DISTRIBUTION_SUMS = (
+    {
+        "distribution": DISTRIBUTION,
+        "tokens": Column(
+            pl.String,
+            "",
+            "top: the head's top tokens by clean direct effect within the distribution; answers: those of the prompts; "
+            "difference: the same, with the logit of the answer minus that of its alternative in place of the logit",
+        ),
+        "n_layers": Column(pl.Int16, "layers", "layers of the model"),
+    }
+    | HEAD
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token, or prompt"),
+        "n": Column(pl.Int64, "tokens", "tokens summed; may be none"),
+    }
+    | {
+        name: Column(pl.Float64, column.unit, f"sum over tokens: {column.meaning}")
+        for name, column in EFFECTS.items()
+        if name != "ablated_direct_effect"
+    }
+    | {
+        "positive": Column(pl.Int64, "tokens", "tokens with a positive direct effect"),
+        "overcorrected": Column(pl.Int64, "tokens", "of these, tokens on which the ablated logit is the higher one"),
+    }
+)
+ANSWERS = {
+    "distribution": DISTRIBUTION,
+    "document": Column(pl.Int32, "index", "prompt"),
+    "pos": PLACE["pos"],
+    "first": Column(pl.Boolean, "", "whether the clean model's largest logit is that of the answer"),
+    "preferred": Column(pl.Boolean, "", "whether it is larger than the alternative's; null where there is none"),
+}

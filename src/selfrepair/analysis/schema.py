@@ -4,6 +4,8 @@ import polars as pl
 
 from selfrepair.ablation.schema import (
     ADDITIONS,
+    DISTRIBUTION,
+    DISTRIBUTION_SUMS,
     LISTED_NEURONS,
     MLP_OF_HEAD,
     MOVED_TOKENS,
@@ -434,6 +436,43 @@ ATTRIBUTION = (
     | SAMPLE_SIZE
     | {"n_effective": EFFECTIVE}
 )
+DISTRIBUTION_HEADS = (
+    MODEL_COLUMNS
+    | {
+        "distribution": DISTRIBUTION,
+        "tokens": DISTRIBUTION_SUMS["tokens"],
+        "heads": Column(pl.String, "", "one: a head; later half: those of the later half of the layers, together"),
+        "layer": Column(pl.Int16, "index", "layer, from 0; null where several heads are taken together"),
+        "head": Column(pl.Int16, "index", "head, from 0; null where several are taken together"),
+        "quantity": Column(
+            pl.String,
+            "",
+            "a column of the token rows; or overcorrected: of the tokens with a positive direct effect, the share on "
+            "which the ablated logit is higher than the clean one",
+        ),
+        "statistic": Column(pl.String, "", "mean; share: sum divided by the sum of direct effects; rate: of tokens"),
+    }
+    | INTERVAL
+    | SAMPLE_SIZE
+)
+ACCURACY = {
+    "model": MODEL_COLUMNS["model"],
+    "distribution": DISTRIBUTION,
+    "statistic": Column(
+        pl.String,
+        "",
+        "share of answers whose clean logit is the largest of all tokens (first), or larger than the alternative's "
+        "(preferred)",
+    ),
+    "value": Column(pl.Float64, "ratio", "the share"),
+    "low": Column(pl.Float64, "ratio", "lower end of its 95 % interval: prompts are drawn anew"),
+    "high": Column(pl.Float64, "ratio", "upper end of it"),
+    "n_answers": Column(pl.Int64, "tokens", "answers"),
+    "n_documents": Column(pl.Int64, "documents", "prompts"),
+    "reported": Column(
+        pl.Boolean, "", "whether findings of the distribution are: false where fewer than four in five are preferred"
+    ),
+}
 FINDINGS = {
     "model": Column(pl.String, "", "name of the model"),
     "study": Column(pl.String, "", "id in config/studies.yaml, which says what the statistic is"),

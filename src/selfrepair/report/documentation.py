@@ -5,7 +5,9 @@ from pathlib import Path
 from selfrepair.ablation.chosen_heads import CHOSEN_HEADS
 from selfrepair.ablation.schema import (
     ADDITIONS,
+    ANSWERS,
     CLEAN_TOKENS,
+    DISTRIBUTION_SUMS,
     ESTIMATES,
     LENS,
     MOVES,
@@ -20,8 +22,10 @@ from selfrepair.ablation.schema import (
 )
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
+    ACCURACY,
     ATTRIBUTION,
     BY_THRESHOLD,
+    DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
     FINDINGS,
     ITERATIVE_SUMMARY,
@@ -71,6 +75,8 @@ INTRODUCTION = """\
 | `analysis/reference/` | with `reference`: heads beside published ones; statistics of the latter |
 | `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
 | `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
+| `ablation/<model>/distributions/` | all heads on several kinds of text and of generated prompts |
+| `analysis/<model>/distributions/` | the same compared; `findings.*` are the statistics of `config/studies.yaml` |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
 | `ablation/<model>/estimates.parquet` | every head ablated in some rows, beside its gradient estimate: sums by rank |
 | `analysis/<model>/threshold/` | self-repair against which tokens count; the study's findings |
@@ -183,6 +189,11 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/distributions/sums.parquet": DISTRIBUTION_SUMS,
+        "ablation/<model>/distributions/answers.parquet": ANSWERS,
+        "analysis/<model>/distributions/heads.parquet": DISTRIBUTION_HEADS,
+        "analysis/<model>/distributions/accuracy.parquet": ACCURACY,
+        "analysis/<model>/distributions/findings.parquet": FINDINGS,
         "ablation/<model>/estimates.parquet": ESTIMATES,
         "analysis/<model>/threshold/thresholds.parquet": BY_THRESHOLD,
         "analysis/<model>/attribution/heads.parquet": ATTRIBUTION,
