@@ -145,6 +145,28 @@ PARTNERS = (
     }
     | {name: EFFECTS[name] for name in ("direct_effect", "delta_logit", "self_repair")}
 )
+LOSSES = {
+    "loss": Column(pl.Float32, "nats", "clean cross-entropy of the correct next token"),
+    "ablated_loss": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "loss_without_repair": Column(
+        pl.Float32, "nats", "the same if the head's own change were all that reached the logits, at the clean scale"
+    ),
+    "entropy": Column(pl.Float32, "nats", "entropy of the clean distribution over the vocabulary"),
+    "ablated_entropy": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "entropy_without_repair": Column(pl.Float32, "nats", "the same if the head's own change were all"),
+    "kl": Column(pl.Float32, "nats", "divergence KL(clean || ablated)"),
+    "kl_without_repair": Column(pl.Float32, "nats", "the same, to the distribution if the head's own change were all"),
+}
+LOSS_TOKENS = (
+    HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
+        "control": Column(pl.Boolean, "", "in a control sample, drawn uniformly from the measured rows"),
+    }
+    | LOSSES
+)
 MOVED_TOKENS = "all: every token of the run; top: the top tokens of the ablated head"
 MOVES = HEAD | {
     "tokens": Column(pl.String, "", MOVED_TOKENS),

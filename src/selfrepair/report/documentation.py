@@ -7,6 +7,7 @@ from selfrepair.ablation.schema import (
     ADDITIONS,
     CLEAN_TOKENS,
     LENS,
+    LOSS_TOKENS,
     MOVES,
     NEURON_RANKS,
     NEURON_TOKENS,
@@ -20,7 +21,9 @@ from selfrepair.ablation.schema import (
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
+    FINDINGS,
     ITERATIVE_SUMMARY,
+    LOSS,
     MOVING,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,
@@ -68,6 +71,8 @@ INTRODUCTION = """\
 | `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
 | `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/losses.parquet` | loss, entropy and divergence on single tokens, clean, ablated and without repair |
+| `analysis/<model>/loss/` | how much loss self-repair saves, per head and for groups; the study's findings |
 | `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
 | `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
 | `analysis/<model>/chosen_heads.csv` | heads that single-head experiments look at, and why |
@@ -176,6 +181,9 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/losses.parquet": LOSS_TOKENS,
+        "analysis/<model>/loss/losses.parquet": LOSS,
+        "analysis/<model>/loss/findings.parquet": FINDINGS,
         "analysis/reference/heads.parquet": REFERENCE_HEADS,
         "analysis/reference/agreement.parquet": REFERENCE_AGREEMENT,
     }
