@@ -25,6 +25,7 @@ CLEAN = str(RESULTS / "ablation/tiny-pythia/clean/tokens.parquet")
 ONCE_A_MODEL = [
     "measure_clean",
     "measure_lens",
+    "measure_loss",
     "measure_neurons",
     "measure_partners",
     "measure_held",

@@ -12,7 +12,15 @@ from tests.workflow.conftest import CONFIG, Clone, fresh_clone
 
 BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
 MEASURING = BEFORE_ABLATION | {
-    *("ablate_heads", "measure_lens", "measure_neurons", "measure_partners", "measure_iterative", "check_norm"),
+    *(
+        "ablate_heads",
+        "measure_lens",
+        "measure_loss",
+        "measure_neurons",
+        "measure_partners",
+        "measure_iterative",
+        "check_norm",
+    ),
     *("measure_held", "measure_estimates", "measure_distributions"),
 }
 SUMMARIES = {"summarise_heads", "summarise_neurons"}

@@ -256,6 +256,37 @@ rule measure_held:
         "2>&1 | tee {log:q}"
 
 
+rule measure_loss:
+    """Loss of every head's ablation in some rows, on top and control tokens, and what it would be if nothing responded."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_loss", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+    output:
+        "<results>/ablation/{model}/losses.parquet",
+    log:
+        "<logs>/measure_loss.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_loss.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        study_rows=config["experiments"]["study_rows"],
+        control=config["experiments"]["loss_control_tokens"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--heads {params.heads} --rows {params.study_rows} --control {params.control} --seed {params.seed} "
+        "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} --threads {threads} "
+        "--output {output:q} 2>&1 | tee {log:q}"
+
+
 rule measure_neurons:
     """Single neurons while the chosen heads are ablated, on each head's top tokens and on those MLPs repair most."""
     input:
@@ -334,6 +365,7 @@ MEASUREMENTS = {
         ),
         ("measure_estimates", "ablation/{}/estimates", [*MODELS, *TWINS]),
         ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
+        ("measure_loss", "ablation/{}/losses", [*MODELS, *TWINS]),
     ]
     for of in jobs
 }

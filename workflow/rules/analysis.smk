@@ -159,6 +159,21 @@ ANALYSES = {
             ),
         ],
     ),
+    "summarise_loss": dict(
+        function="analysis.loss:summarise_loss",
+        job="summarise_loss.{model}",
+        tables={
+            "losses": "<results>/ablation/{model}/losses.parquet",
+            "facts": "<results>/models/{model}/model.json",
+        },
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/loss/{{table}}.{{suffix}}",
+            table=["losses", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
     **{
         analysis: dict(
             function=f"analysis.{function}",
@@ -240,7 +255,7 @@ for analysis, entry in ANALYSES.items():
 # Second measurements have summaries of heads alone, twins what claims and studies need.
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
-    *["summarise_units", "summarise_hand_off"],
+    *["summarise_units", "summarise_hand_off", "summarise_loss"],
     *["vary_threshold", "judge_estimates", "summarise_distributions"],
 ]
 ANALYSIS_JOBS = [

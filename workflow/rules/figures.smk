@@ -58,6 +58,11 @@ FIGURE_RULES = {
         "hand_off_matrix.{model}",
         {"hand_off": f"{OF_MODEL}/hand-off/hand_off.parquet"},
     ),
+    "loss_saved": (
+        "loss_saved:loss_saved",
+        "loss_saved",
+        {"losses": of_models("loss/losses.parquet", [*MODELS, *TWINS])},
+    ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",
         "ablation_types.{model}",

@@ -1,6 +1,6 @@
 # Of each study beyond the paper, in the order of config/studies.yaml.
 STUDIES_BEYOND = [
-    *["layers", "hand-off", "threshold", "attribution", "distributions"],
+    *["layers", "hand-off", "threshold", "attribution", "distributions", "loss"],
 ]
 TABLE_RULES = {
     "models": (

@@ -145,6 +145,28 @@ PARTNERS = (
     }
     | {name: EFFECTS[name] for name in ("direct_effect", "delta_logit", "self_repair")}
 )
+LOSSES = {
+    "loss": Column(pl.Float32, "nats", "clean cross-entropy of the correct next token"),
+    "ablated_loss": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "loss_without_repair": Column(
+        pl.Float32, "nats", "the same if the head's own change were all that reached the logits, at the clean scale"
+    ),
+    "entropy": Column(pl.Float32, "nats", "entropy of the clean distribution over the vocabulary"),
+    "ablated_entropy": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "entropy_without_repair": Column(pl.Float32, "nats", "the same if the head's own change were all"),
+    "kl": Column(pl.Float32, "nats", "divergence KL(clean || ablated)"),
+    "kl_without_repair": Column(pl.Float32, "nats", "the same, to the distribution if the head's own change were all"),
+}
+LOSS_TOKENS = (
+    HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
+        "control": Column(pl.Boolean, "", "in a control sample, drawn uniformly from the measured rows"),
+    }
+    | LOSSES
+)
 THRESHOLDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of a head's tokens
 RULES = {  # what a head's tokens are ranked by
     "signed": "clean direct effect of the head",

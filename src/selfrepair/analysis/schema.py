@@ -391,6 +391,29 @@ PAIRS = {
         for end, said in (("", ""), ("_low", ": lower end of the 95 % interval"), ("_high", ": upper end of it"))
     },
 }
+LOSS = (
+    MODEL_COLUMNS
+    | {name: NORM[name] for name in ("heads", "layer", "head")}
+    | {
+        "tokens": Column(
+            pl.String,
+            "",
+            "of some rows: top: the heads' top tokens by clean direct effect; control: a sample drawn uniformly",
+        ),
+        "quantity": Column(
+            pl.String,
+            "",
+            "a column of the token rows; cost: ablated_loss minus loss; cost_without_repair: loss_without_repair minus "
+            "loss; loss_saved: loss_without_repair minus ablated_loss",
+        ),
+        "statistic": Column(pl.String, "", "mean; share: sum divided by the sum of cost_without_repair"),
+        "value": Column(pl.Float64, "nats or ratio", "the statistic; shares are ratios, the rest nats"),
+        "low": FIXED,
+        "high": Column(pl.Float64, "as value", "upper end of it"),
+    }
+    | SAMPLE_SIZE
+    | {"n_effective": EFFECTIVE}
+)
 BY_THRESHOLD = (
     MODEL_COLUMNS
     | {

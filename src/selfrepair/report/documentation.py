@@ -10,6 +10,7 @@ from selfrepair.ablation.schema import (
     DISTRIBUTION_SUMS,
     ESTIMATES,
     LENS,
+    LOSS_TOKENS,
     MOVES,
     NEURON_RANKS,
     NEURON_TOKENS,
@@ -28,7 +29,7 @@ from selfrepair.analysis.schema import (
     DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
     FINDINGS,
-    ITERATIVE_SUMMARY,
+    LOSS,
     MOVING,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,
@@ -78,6 +79,8 @@ INTRODUCTION = """\
 | `ablation/<model>/distributions/` | all heads on several kinds of text and of generated prompts |
 | `analysis/<model>/distributions/` | the same compared; `findings.*` are the statistics of `config/studies.yaml` |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/losses.parquet` | loss, entropy and divergence on single tokens, clean, ablated and without repair |
+| `analysis/<model>/loss/` | how much loss self-repair saves, per head and for groups; the study's findings |
 | `ablation/<model>/estimates.parquet` | every head ablated in some rows, beside its gradient estimate: sums by rank |
 | `analysis/<model>/threshold/` | self-repair against which tokens count; the study's findings |
 | `analysis/<model>/attribution/` | gradient estimates beside exact changes of the logit; the study's findings |
@@ -189,12 +192,13 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/losses.parquet": LOSS_TOKENS,
+        "analysis/<model>/loss/losses.parquet": LOSS,
         "ablation/<model>/distributions/sums.parquet": DISTRIBUTION_SUMS,
         "ablation/<model>/distributions/answers.parquet": ANSWERS,
         "analysis/<model>/distributions/heads.parquet": DISTRIBUTION_HEADS,
         "analysis/<model>/distributions/accuracy.parquet": ACCURACY,
         "analysis/<model>/distributions/findings.parquet": FINDINGS,
-        "ablation/<model>/estimates.parquet": ESTIMATES,
         "analysis/<model>/threshold/thresholds.parquet": BY_THRESHOLD,
         "analysis/<model>/attribution/heads.parquet": ATTRIBUTION,
         "analysis/<model>/<study>/findings.parquet": FINDINGS,
