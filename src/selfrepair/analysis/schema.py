@@ -326,3 +326,18 @@ ERASURE_NEURONS = (
     }
     | ESTIMATE
 )
+KNOWN_ANSWER = {
+    "ablation": Column(pl.String, "", "resample, zero or mean"),
+    "layer": Column(pl.Int16, "index", "layer of the head"),
+    "head": Column(pl.Int16, "index", "the head"),
+    "tokens": Column(
+        pl.String,
+        "",
+        "pencil: tokens of the kind worked by hand; kept: every token row; all, top: means of heads.csv; or neurons",
+    ),
+    "quantity": Column(pl.String, "", "an effect, or a scale of the final norm"),
+    "n_tokens": Column(pl.Int64, "tokens", "tokens compared"),
+    "expected": Column(pl.Float64, "logits", "mean of what follows on paper (scales: a ratio)"),
+    "measured": Column(pl.Float64, "logits", "mean of what the run measured"),
+    "largest_difference": Column(pl.Float64, "logits", "largest difference on any token; of means for all and top"),
+}

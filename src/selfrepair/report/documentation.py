@@ -20,6 +20,7 @@ from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
     ITERATIVE_SUMMARY,
+    KNOWN_ANSWER,
     MOVING,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,
@@ -194,6 +195,7 @@ def results_readme() -> str:
         "tables/claims.csv": claims_table.CLAIMS,
         "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
+        "analysis/known-answer/known_answer.csv": KNOWN_ANSWER,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }
     for path, schema in (parquet_tables(n_layers=0) | csv).items():
