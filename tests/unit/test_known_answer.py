@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM
 import selfrepair as sr
 from selfrepair.ablation.schema import EFFECTS
 from selfrepair.analysis.known_answer import PENCIL, derive, pencil, pencil_tokens
-from selfrepair.models.known_answer import NEURON, build_known_answer
+from selfrepair.models.known_answer import NEURON
+from selfrepair.models.known_weights import build_known_answer
 from selfrepair.report.known_answer import QUANTITIES, KnownAnswerError, check_known_answer
 from selfrepair.tokens.rows import sample_tokens, token_matrix
 from selfrepair.tokens.tokenizer import encode

@@ -4,7 +4,7 @@
 rule check_known_answer:
     """Compare the run's tables with what follows on paper, and write both into docs/known_answer.md."""
     input:
-        code=code("check_known_answer", "measure"),
+        code=code("check_known_answer", "analyse"),
         tokens="<results>/tokens/known-answer/tokens.parquet",
         rows="<results>/tokens/known-answer/rows.parquet",
         ablated=expand(of_shards("tokens", ABLATIONS), model="known-answer"),
@@ -20,7 +20,7 @@ rule check_known_answer:
     benchmark:
         "<benchmarks>/check_known_answer.tsv"
     conda:
-        "../../envs/measure.yaml"
+        "../../envs/analyse.yaml"
     shell:
         "python {input.code[0]:q} --tokens {input.tokens:q} --rows {input.rows:q} --ablated {input.ablated:q} "
         "--heads {input.heads:q} --neurons {input.neurons:q} --output {output.table:q} --page {output.page:q} "
