@@ -62,7 +62,8 @@ def pencil_tokens(
     fourth, fifth = (1 if ablated == bit else -1 for bit in (4, 5))
     predicted = (bits == bits_of(tokens[:, 1:])).all(-1)
     turned = bits[source][..., ablated] == -bits[..., ablated]
-    return predicted & turned & (bits[..., 4] == fourth) & (bits[..., 5] == fifth)
+    letters = bits[source].all(-1)  # the end of text has no bits, and makes the scale smaller
+    return predicted & turned & letters & (bits[..., 4] == fourth) & (bits[..., 5] == fifth)
 
 
 def bits_read(tokens: Int[np.ndarray, "row pos"]) -> Int[np.ndarray, "row predicting six"]:

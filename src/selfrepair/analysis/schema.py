@@ -336,7 +336,7 @@ KNOWN_ANSWER = {
         "pencil: tokens of the kind worked by hand; kept: every token row; all, top: means of heads.csv; or neurons",
     ),
     "quantity": Column(pl.String, "", "an effect, or a scale of the final norm"),
-    "n_tokens": Column(pl.Int64, "tokens", "tokens compared"),
+    "n": Column(pl.Int64, "numbers", "numbers compared: one for each token (or neuron), or a single mean"),
     "expected": Column(pl.Float64, "logits", "mean of what follows on paper (scales: a ratio)"),
     "measured": Column(pl.Float64, "logits", "mean of what the run measured"),
     "largest_difference": Column(pl.Float64, "logits", "largest difference on any token; of means for all and top"),

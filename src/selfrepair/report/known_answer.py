@@ -127,12 +127,12 @@ def shown(table: pl.DataFrame) -> str:
         by_name = {row["quantity"]: row for row in of_head.iter_rows(named=True)}
         for column, first in (("expected", name), ("measured", "")):
             values = (f"{by_name[quantity][column]:.4f}".replace("-0.0000", "0.0000") for quantity in SHOWN)
-            count = str(of_head["n_tokens"][0]) if first else ""
+            count = str(of_head["n"][0]) if first else ""
             lines.append(f"| {first} | {count} | {column} | " + " | ".join(values) + " |")
     kept = table.filter(tokens="kept")
-    total = kept.filter(quantity="self_repair")["n_tokens"].sum()
+    total = kept.filter(quantity="self_repair")["n"].sum()
     everywhere = (
-        f"Over all {total:,} token rows of the run, of every head and kind of ablation, and over the means of `heads.csv` "
+        f"Over all {total:,} token rows of the run, of every head and kind of ablation, over the means of `heads.csv` "
         f"and the changes of single neurons, no number differs from the derivation by more than {TOLERANCE:.0e}."
     )
     return "\n".join([*lines, "", everywhere])
