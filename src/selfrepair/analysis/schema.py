@@ -496,6 +496,21 @@ ACCURACY = {
         pl.Boolean, "", "whether findings of the distribution are: false where fewer than four in five are preferred"
     ),
 }
+KNOWN_ANSWER = {
+    "ablation": Column(pl.String, "", "resample, zero or mean"),
+    "layer": Column(pl.Int16, "index", "layer of the head"),
+    "head": Column(pl.Int16, "index", "the head"),
+    "tokens": Column(
+        pl.String,
+        "",
+        "pencil: tokens of the kind worked by hand; kept: every token row; all, top: means of heads.csv; or neurons",
+    ),
+    "quantity": Column(pl.String, "", "an effect, or a scale of the final norm"),
+    "n": Column(pl.Int64, "numbers", "numbers compared: one for each token (or neuron), or a single mean"),
+    "expected": Column(pl.Float64, "logits", "mean of what follows on paper (scales: a ratio)"),
+    "measured": Column(pl.Float64, "logits", "mean of what the run measured"),
+    "largest_difference": Column(pl.Float64, "logits", "largest difference on any token; of means for all and top"),
+}
 FINDINGS = {
     "model": Column(pl.String, "", "name of the model"),
     "study": Column(pl.String, "", "id in config/studies.yaml, which says what the statistic is"),

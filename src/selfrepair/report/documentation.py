@@ -8,7 +8,6 @@ from selfrepair.ablation.schema import (
     ANSWERS,
     CLEAN_TOKENS,
     DISTRIBUTION_SUMS,
-    ESTIMATES,
     LENS,
     LOSS_TOKENS,
     MOVES,
@@ -29,6 +28,8 @@ from selfrepair.analysis.schema import (
     DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
     FINDINGS,
+    ITERATIVE_SUMMARY,
+    KNOWN_ANSWER,
     LOSS,
     MOVING,
     NEURON_CUMULATIVE,
@@ -223,6 +224,7 @@ def results_readme() -> str:
         "tables/claims.csv": claims_table.CLAIMS,
         "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
+        "analysis/known-answer/known_answer.csv": KNOWN_ANSWER,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }
     for path, schema in (parquet_tables(n_layers=0) | csv).items():
