@@ -80,6 +80,7 @@ rule write_report:
                 ablation=ABLATIONS,
             ),
             "<results>/tables/erasure_neurons.csv",
+            *expand("<results>/analysis/{model}/hand-off/pairs.csv", model=MODELS),
             *expand(
                 "<results>/analysis/{model}/iterative/iterative_summary.csv",
                 model=MODELS,
