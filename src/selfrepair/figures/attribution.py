@@ -14,7 +14,8 @@ HEADS = {  # what the dots are, and their colour
 }
 COLUMNS = 3  # at most
 SIZE = 190  # px: height of a panel
-AXIS = 28  # px of the numbers beside a panel that is not the first
+WORDS = 0.15  # of the height, kept free above the dots
+AXIS = 24  # px of the numbers beside a panel that is not the first
 
 
 def attribution(heads: pl.DataFrame, findings: pl.DataFrame) -> alt.ConcatChart:
@@ -64,6 +65,7 @@ def _panel(
     table: pl.DataFrame, model: str, found: dict, of_twin: dict | None, index: int, columns: int
 ) -> alt.LayerChart:
     x_domain, y_domain = (theme.padded(table[f"low_{of}"].min(), table[f"high_{of}"].max()) for of in (REPAIR, ERROR))
+    y_domain[1] += WORDS * (y_domain[1] - y_domain[0])
     x = alt.X(
         f"value_{REPAIR}:Q",
         title="Self-repair (logits)",

@@ -76,7 +76,7 @@ def _panel(
     table: pl.DataFrame, model: str, domain: list[float], name: str, quantity: str, index: int, columns: int
 ) -> alt.LayerChart:
     lines, colors, dashes = zip(*RULES.values(), TWIN, strict=True)
-    last = quantity == list(QUANTITIES)[-1]
+    first, *_, last = (quantity == each for each in QUANTITIES)
     base = alt.Chart(theme.embed(table.drop("model"))).encode(
         x=alt.X(
             "threshold:Q",
@@ -110,7 +110,5 @@ def _panel(
     points = base.mark_point(filled=True, size=14, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
     at_paper = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color=theme.INK, strokeDash=[4, 3], strokeWidth=0.8)
     panel = alt.layer(theme.level(0), at_paper.encode(x=alt.datum(PAPER)), band, line, points)
-    title = model if quantity == next(iter(QUANTITIES)) else ""
-    return panel.properties(
-        width=theme.panel_width(columns, theme.FULL_WIDTH - TITLE), height=HEIGHT, **({"title": title} if title else {})
-    )
+    width, title = theme.panel_width(columns, theme.FULL_WIDTH - TITLE), {"title": model} if first else {}
+    return panel.properties(width=width, height=HEIGHT, **title)
