@@ -161,13 +161,14 @@ def test_threshold_shows_shares_of_every_rule(model):
     chart, names = threshold(table), ("threshold", "value", "low", "high")
     own = table.filter(model=model, quantity="self_repair", statistic="share")
     own = own.filter((pl.col("rule") != "random") | (pl.col("threshold") > 0.1))  # elsewhere effects may sum to zero
-    rows = [row for row in drawn(chart, "line", model, y="value") if row["line"] != TWIN[0]]
+    lines = drawn(chart, "line", model, y="value")
+    rows = [row for row in lines if row["line"] != TWIN[0] and row["value"] is not None]
     percent = own.with_columns(pl.col(names) * 100)
     close(shown(rows, *names), sorted(percent.select(names).rows()))
     for rule, (line, *_) in RULES.items():
         wanted = percent.filter(rule=rule).select(names).rows()
         close(shown([row for row in rows if row["line"] == line], *names), sorted(wanted))
-    twin = [row["value"] for row in drawn(chart, "line", model, y="value") if row["line"] == TWIN[0]]
+    twin = [row["value"] for row in lines if row["line"] == TWIN[0]]
     of_twin = table.filter(model="one-shuffled", rule="signed", quantity="self_repair", statistic="share")
     assert sorted(twin) == pytest.approx(sorted(of_twin["value"] * 100), rel=1e-5) if model == "one" else not twin
 

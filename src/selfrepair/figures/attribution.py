@@ -14,6 +14,8 @@ HEADS = {  # what the dots are, and their colour
 }
 COLUMNS = 3  # at most
 SIZE = 190  # px: height of a panel
+WORDS = 0.15  # of the height, kept free above the dots
+AXIS = 24  # px of the numbers beside a panel that is not the first
 
 
 def attribution(heads: pl.DataFrame, findings: pl.DataFrame) -> alt.ConcatChart:
@@ -53,8 +55,8 @@ def attribution(heads: pl.DataFrame, findings: pl.DataFrame) -> alt.ConcatChart:
         [
             "Resample ablation; each head's 2 % of tokens with the largest direct effect. Bars: 95 % intervals, "
             "bootstrap by document.",
-            "r: rank correlation over heads of the later half. At 0 all that responds is linear, and the estimate "
-            "exact; on the dashed line it foresees no self-repair.",
+            "r: rank correlation over heads of the later half. At 0 what responds is linear; on the dashed line the "
+            "estimate foresees no repair.",
         ],
     )
 
@@ -63,6 +65,7 @@ def _panel(
     table: pl.DataFrame, model: str, found: dict, of_twin: dict | None, index: int, columns: int
 ) -> alt.LayerChart:
     x_domain, y_domain = (theme.padded(table[f"low_{of}"].min(), table[f"high_{of}"].max()) for of in (REPAIR, ERROR))
+    y_domain[1] += WORDS * (y_domain[1] - y_domain[0])
     x = alt.X(
         f"value_{REPAIR}:Q",
         title="Self-repair (logits)",
@@ -87,7 +90,7 @@ def _panel(
     dots = base.mark_point(filled=True, opacity=0.9, size=min(26.0, 6000 / len(table))).encode(
         x=x, y=y, shape=shape, tooltip=tooltip
     )
-    width = theme.panel_width(columns)
+    width = theme.panel_width(columns, theme.FULL_WIDTH - AXIS * (columns - 1))
     said = [_said("r", found), *([] if of_twin is None else [_said("shuffled: r", of_twin)])]
     words = [theme.words(text, width - 4, 10 + 13 * line, align="right") for line, text in enumerate(said)]
     return alt.layer(

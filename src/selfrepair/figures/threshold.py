@@ -22,6 +22,7 @@ TWIN = ("direct effect, shuffled weights", theme.MUTED, [1, 0])
 PAPER = 2  # %
 LIMIT = 100  # %
 HEIGHT = 95  # px
+TITLE = 14  # px of the second line of an axis title
 SHOWN = ["model", "line", "threshold", "value", "low", "high", "n_tokens"]
 
 
@@ -37,12 +38,14 @@ def threshold(thresholds: pl.DataFrame) -> alt.VConcatChart:
     of = {twin: name for twin, name in twins(names).items() if twin in names}
     models = [name for name in names if name not in of]
     rules = {rule: name for rule, (name, *_) in RULES.items()}
-    effects = thresholds.filter(pl.col("low") > 0, quantity="direct_effect", statistic="mean")
-    shares = thresholds.filter(statistic="share").join(effects, on=["model", "rule", "threshold"], how="semi")
+    numbers, key = ["value", "low", "high"], ["model", "rule", "threshold"]
+    effects = thresholds.filter(quantity="direct_effect", statistic="mean").select(*key, drawn=pl.col("low") > 0)
+    shares = thresholds.filter(statistic="share").join(effects, on=key, maintain_order="left")
+    shares = shares.with_columns(pl.when("drawn").then(pl.col(numbers)))  # lines break where there is no value
     own = shares.filter(pl.col("model").is_in(models)).with_columns(line=pl.col("rule").replace_strict(rules))
     shuffled = shares.filter(pl.col("model").is_in(list(of)), rule="signed").with_columns(line=pl.lit(TWIN[0]))
     table = pl.concat([own, shuffled.with_columns(pl.col("model").replace(of))])
-    percent = table.with_columns(pl.col("threshold", "value", "low", "high") * 100)
+    percent = table.with_columns(pl.col("threshold", *numbers) * 100)
     columns, rows = theme.columns_of(len(models)), []
     for quantity, name in QUANTITIES.items():
         drawn = percent.filter(quantity=quantity).select(
@@ -73,7 +76,7 @@ def _panel(
     table: pl.DataFrame, model: str, domain: list[float], name: str, quantity: str, index: int, columns: int
 ) -> alt.LayerChart:
     lines, colors, dashes = zip(*RULES.values(), TWIN, strict=True)
-    last = quantity == list(QUANTITIES)[-1]
+    first, *_, last = (quantity == each for each in QUANTITIES)
     base = alt.Chart(theme.embed(table.drop("model"))).encode(
         x=alt.X(
             "threshold:Q",
@@ -85,7 +88,9 @@ def _panel(
         color=alt.Color(
             "line:N",
             scale=alt.Scale(domain=lines, range=colors),
-            legend=alt.Legend(title="Ranked by", orient="top", columns=5, symbolType="stroke", symbolSize=250),
+            legend=alt.Legend(
+                title="Ranked by", orient="top", columns=5, symbolType="stroke", symbolSize=250, columnPadding=10
+            ),
         ),
     )
     scale = alt.Scale(domain=domain, nice=False)
@@ -105,5 +110,5 @@ def _panel(
     points = base.mark_point(filled=True, size=14, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
     at_paper = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color=theme.INK, strokeDash=[4, 3], strokeWidth=0.8)
     panel = alt.layer(theme.level(0), at_paper.encode(x=alt.datum(PAPER)), band, line, points)
-    title = model if quantity == next(iter(QUANTITIES)) else ""
-    return panel.properties(width=theme.panel_width(columns), height=HEIGHT, **({"title": title} if title else {}))
+    width, title = theme.panel_width(columns, theme.FULL_WIDTH - TITLE), {"title": model} if first else {}
+    return panel.properties(width=width, height=HEIGHT, **title)
