@@ -8,6 +8,7 @@ from selfrepair.ablation.schema import (
     ANSWERS,
     CLEAN_TOKENS,
     DISTRIBUTION_SUMS,
+    HELD,
     LENS,
     LOSS_TOKENS,
     MOVES,
@@ -19,6 +20,7 @@ from selfrepair.ablation.schema import (
     SELECTED,
     ablated_tokens,
     document_sums,
+    hand_off,
 )
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
@@ -28,6 +30,7 @@ from selfrepair.analysis.schema import (
     DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
     FINDINGS,
+    HAND_OFF,
     ITERATIVE_SUMMARY,
     KNOWN_ANSWER,
     LOSS,
@@ -40,18 +43,21 @@ from selfrepair.analysis.schema import (
     NOISE,
     NORM,
     NORM_HISTOGRAM,
+    PAIRS,
     REFERENCE_AGREEMENT,
     REFERENCE_HEADS,
     REPRESSION,
     RESPONDERS,
     SIMULATED,
+    SPARSITY,
     STATISTICS,
+    UNITS,
 )
 from selfrepair.claims import published
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
 from selfrepair.claims.verdicts import MODEL_VERDICT, VERDICT
 from selfrepair.core.tables import Column
-from selfrepair.report import claims_table, norm_table, tables
+from selfrepair.report import claims_table, findings, norm_table, tables
 from selfrepair.report.costs import COSTS
 from selfrepair.report.explorer.data import EXPLORER
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
@@ -75,6 +81,10 @@ INTRODUCTION = """\
 | `analysis/<model>/<ablation>/` | statistics per head and layer, and who responds; CSV copies with 6 decimals |
 | `analysis/<model>-as-published/` | with `as_published: true`: the same in the authors' units for Llama (below) |
 | `analysis/reference/` | with `reference`: heads beside published ones; statistics of the latter |
+| `ablation/<model>/units/` | the same of units: attention and MLP of every layer, and entries of `ablation.units` |
+| `ablation/<model>/held.parquet` | heads ablated while the later head that repairs them most is held, or ablated too |
+| `analysis/<model>/layers/` | self-repair of attention layers, MLP layers and heads; the study's findings |
+| `analysis/<model>/hand-off/` | which later heads respond to which ablated head; the study's findings |
 | `analysis/<model>/<ablation>/norm*` | the final norm: its scale, its part by three accountings, a check |
 | `ablation/<model>/partners.parquet` | chosen heads ablated with several resample partners, in some rows |
 | `ablation/<model>/distributions/` | all heads on several kinds of text and of generated prompts |
@@ -168,6 +178,13 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "ablation/<model>/lens.parquet": LENS,
         "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
         "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),
+        "ablation/<model>/clean/units.parquet": SELECTED,
+        "ablation/<model>/<ablation>/hand_off-<shard>.parquet": hand_off(n_layers, 0),
+        "ablation/<model>/held.parquet": HELD,
+        "analysis/<model>/layers/units.parquet": UNITS,
+        "analysis/<model>/hand-off/hand_off.parquet": HAND_OFF,
+        "analysis/<model>/hand-off/sparsity.parquet": SPARSITY,
+        "analysis/<model>/hand-off/pairs.parquet": PAIRS,
         "ablation/<model>/neurons/tokens.parquet": NEURON_TOKENS,
         "ablation/<model>/neurons/neurons.parquet": NEURONS,
         "ablation/<model>/neurons/ranks.parquet": NEURON_RANKS,
@@ -222,6 +239,7 @@ def results_readme() -> str:
         "tables/erasure_neurons.csv": ERASURE_NEURONS,
         "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": claims_table.CLAIMS,
+        "tables/findings.csv": findings.FOUND,
         "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
         "analysis/known-answer/known_answer.csv": KNOWN_ANSWER,
@@ -249,5 +267,5 @@ def write_results_readme(output: Path = Path("results/README.md")) -> None:
 def _type(column: Column) -> str:
     name = str(column.dtype)
     if name.startswith("Array"):
-        return f"array of {column.dtype.size}" if column.dtype.size else "array, one number per layer"
+        return f"array of {column.dtype.size}" if column.dtype.size else "array, one number per layer or head"
     return name
