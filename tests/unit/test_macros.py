@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from test_claims import HEADS, LAYERS, measured
+from test_findings import found
 from test_norm_table import norm_rows
 from test_overview import FACT
 from test_overview import heads as overview_heads
@@ -21,6 +22,7 @@ from selfrepair.claims.verdicts import Claim, Model, evaluate
 from selfrepair.core.tables import frame
 from selfrepair.report import claims_table, norm_table, tables, typeset
 from selfrepair.report import costs as cost_table
+from selfrepair.report.findings import table_of_findings
 from selfrepair.report.macros import RANGES, definitions, macros
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +49,7 @@ COSTS = frame(
     cost_table.COSTS,
 )
 WHOLE = overview([FACT | {"name": "m", "n_layers": 4}], {"m": overview_heads()}, {})
+FINDINGS = table_of_findings(ROOT / "config/studies.yaml", found(["m", "m-shuffled"]))[0]
 SAID = yaml.safe_load((ROOT / "paper/statements.yaml").read_text())
 LISTED = yaml.safe_load((ROOT / "config/claims.yaml").read_text())["claims"]
 
@@ -66,6 +69,7 @@ def values(judged: list[dict]) -> dict[str, str]:
         judged,
         COSTS,
         SAID,
+        FINDINGS,
         judged,
     )
 
@@ -110,14 +114,14 @@ def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: lis
             for claim in judged
         ]
         tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-        return macros(RECORD, *tables, claims, COSTS, {})["OrientationOfClaims"]
+        return macros(RECORD, *tables, claims, COSTS, {}, FINDINGS)["OrientationOfClaims"]
 
     assert [orientation(n) for n in (0, 3, 4, 7)] == ["portrait", "portrait", "landscape", "landscape"]
 
 
 def test_without_other_runs_the_paper_says_nothing_of_them(judged: list[dict]) -> None:
     tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-    alone = macros(RECORD, *tables, judged, COSTS, SAID)
+    alone = macros(RECORD, *tables, judged, COSTS, SAID, FINDINGS)
     assert [name for name in alone if "Study" in name] == ["StudyModels"]
 
 
@@ -132,15 +136,16 @@ def test_no_number_is_typed_in_the_prose() -> None:
 
 def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judged: list[dict]) -> None:
     heads, layers = wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top")
-    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS, SAID)
+    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS, SAID, FINDINGS)
     for name in ("PeakLayerByModel", "FirstLayerByModel", "MostRepairedHeadByModel"):
         assert partial[name] == "not measured"
     with pytest.raises(pl.exceptions.NoRowsReturnedError):
-        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS, SAID)
+        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS, SAID, FINDINGS)
 
 
 def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
     of_claims = {name for name in values if name.endswith(("ByModel", "Range", "Paper", "Null"))}
+    of_claims |= {name for name in values if name.startswith("Finding")}
     assert {name for name in set(values) - of_claims if f"\\{name}" not in MAIN} == set()
     assert all(f"\\{name}" in MAIN for name in RANGES)
 
@@ -155,7 +160,14 @@ def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
     short = RECORD | {"config": {key: value for key, value in RECORD["config"].items() if key != "seed"}}
     with pytest.raises(KeyError, match=r"config\.seed"):
         macros(
-            short, WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"), judged, COSTS, SAID
+            short,
+            WHOLE,
+            wide(statistics("m", HEADS), "top"),
+            wide(statistics("m", LAYERS), "top"),
+            judged,
+            COSTS,
+            SAID,
+            FINDINGS,
         )
 
 

@@ -35,8 +35,13 @@ KINDS = [
     "ablation_types",
     "noise",
     "noise_components",
+    "layer_units",
+    "hand_off_share",
+    "hand_off_matrix",
     "threshold",
     "attribution",
+    "distributions",
+    "loss_saved",
     "training_loss",
     "layer_moving",
     "self_repression",
@@ -48,7 +53,7 @@ KINDS = [
     "reference_scatter",
     "as_published",
 ]
-TABLES = ["norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
+TABLES = ["findings", "pairs", "norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
 ELSEWHERE = [
     "models",
     "layers",

@@ -68,7 +68,7 @@ def test_an_untouched_run_passes_with_a_line_for_each_folder_and_sample(run: Pat
     crate = read_crate(run)
     files, rows = list(check_files(crate)), list(check_rows(crate, 12, seed=1))
     assert not failed(files) and not failed(rows) and not failed(check_tables(crate))
-    assert {"ablation: 16 files are as recorded", "no other results lie in the run's folder"} <= {c.what for c in files}
+    assert {"ablation: 23 files are as recorded", "no other results lie in the run's folder"} <= {c.what for c in files}
     kinds = ["m, resample", "m, zero", "m, mean"]
     assert [check.what.split(":")[0] for check in rows] == [f"{k}{s}" for k in kinds for s in ("", ", sums")]
     assert all("12 token rows" in check.what and "root mean square " in check.what for check in rows[::2])
