@@ -28,6 +28,9 @@ ONCE_A_MODEL = [
     "measure_loss",
     "measure_neurons",
     "measure_partners",
+    "measure_held",
+    "measure_estimates",
+    "measure_distributions",
     "measure_iterative",
     "check_norm",
 ]

@@ -35,6 +35,8 @@ KINDS = [
     "ablation_types",
     "noise",
     "noise_components",
+    "threshold",
+    "attribution",
     "training_loss",
     "layer_moving",
     "self_repression",

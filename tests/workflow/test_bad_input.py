@@ -100,6 +100,18 @@ CONFIGS = {
         lambda c: c["experiments"].update(neuron_layers=[-1, 6]),
         ["experiments.neuron_layers", "6 layers, so not 6; -1 is the last"],
     ),
+    "unknown prompts": (
+        lambda c: c["tokens"].update(prompts="sums"),
+        ["tokens.prompts", "'sums'", "one of arithmetic, induction, copying, ioi"],
+    ),
+    "unknown distribution": (
+        lambda c: c["experiments"].update(distributions=["prose", "poems"]),
+        ["experiments.distributions", "'poems'", "prose, code"],
+    ),
+    "no distribution of text": (
+        lambda c: c["experiments"].update(distributions=["ioi"]),
+        ["experiments.distributions", "kinds of the corpus"],
+    ),
     "reserved run name": (lambda c: c.update(run="hub"), ["run", "not hub, studies or built"]),
     "no run name": (lambda c: c.pop("run"), ["'run' is a required property"]),
     "model name that is a number": (

@@ -21,6 +21,7 @@ MEASURING = BEFORE_ABLATION | {
         "measure_iterative",
         "check_norm",
     ),
+    *("measure_held", "measure_estimates", "measure_distributions"),
 }
 SUMMARIES = {"summarise_heads", "summarise_neurons"}
 CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}

@@ -158,6 +158,75 @@ rule measure_partners:
         "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
 
 
+rule measure_distributions:
+    """All heads on several kinds of text and of generated prompts, summed over top tokens and over answers."""
+    input:
+        code=code("measure_distributions", "measure"),
+        model=MODEL_INPUTS["model"],
+        facts=MODEL_INPUTS["facts"],
+        corpus=SETTINGS.corpus_file,
+        tokenizer=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
+    output:
+        sums="<results>/ablation/{model}/distributions/sums.parquet",
+        answers="<results>/ablation/{model}/distributions/answers.parquet",
+    log:
+        "<logs>/measure_distributions.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_distributions.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sha256=SETTINGS.corpus.get("sha256", ""),
+        text=SETTINGS.corpus["text"],
+        split=config["tokens"].get("split", ""),
+        directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
+        names=config["experiments"]["distributions"],
+        rows=config["experiments"]["distribution_rows"],
+        row_length=config["tokens"]["row_length"],
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        top_fraction=config["analysis"]["top_fraction"],
+        seed=config["seed"],
+        folder=subpath(output.sums, parent=True),
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --corpus {input.corpus:q} --sha256={params.sha256:q} "
+        "--text {params.text:q} --split={params.split:q} --tokenizer {params.directory:q} --names {params.names} "
+        "--rows {params.rows} --row-length {params.row_length} --heads {params.heads} "
+        "--top-fraction {params.top_fraction} --seed {params.seed} --device {resources.device} "
+        "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {params.folder:q} "
+        "2>&1 | tee {log:q}"
+
+
+rule measure_estimates:
+    """Every head ablated in some rows, beside its gradient estimate; sums by how tokens rank for the head."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_estimates", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+    output:
+        "<results>/ablation/{model}/estimates.parquet",
+    log:
+        "<logs>/measure_estimates.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_estimates.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=240,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        study_rows=config["experiments"]["study_rows"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --heads {params.heads} "
+        "--rows {params.study_rows} --seed {params.seed} --device {resources.device} --memory {resources.memory} "
+        "--limit {resources.mem_mb} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
 rule measure_held:
     """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
     input:
@@ -289,6 +358,12 @@ MEASUREMENTS = {
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
+        (
+            "measure_distributions",
+            "ablation/{}/distributions/sums",
+            [*MODELS, *TWINS],
+        ),
+        ("measure_estimates", "ablation/{}/estimates", [*MODELS, *TWINS]),
         ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
         ("measure_loss", "ablation/{}/losses", [*MODELS, *TWINS]),
     ]

@@ -174,6 +174,42 @@ ANALYSES = {
             allow_missing=True,
         ),
     ),
+    **{
+        analysis: dict(
+            function=f"analysis.{function}",
+            job=f"{analysis}.{{model}}",
+            tables={
+                "estimates": "<results>/ablation/{model}/estimates.parquet",
+                "facts": "<results>/models/{model}/model.json",
+            },
+            texts=BOOTSTRAP,
+            output=expand(
+                f"{OF_MODEL}/{study}/{{table}}.{{suffix}}",
+                table=[table, "findings"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+        )
+        for analysis, function, study, table in [
+            ("vary_threshold", "threshold:by_threshold", "threshold", "thresholds"),
+            ("judge_estimates", "attribution:summarise", "attribution", "heads"),
+        ]
+    },
+    "summarise_distributions": dict(
+        function="analysis.distributions:summarise",
+        job="summarise_distributions.{model}",
+        tables={
+            table: f"<results>/ablation/{{model}}/distributions/{table}.parquet"
+            for table in ["sums", "answers"]
+        },
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/distributions/{{table}}.{{suffix}}",
+            table=["heads", "accuracy", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
     "model_overview": dict(
         function="analysis.overview:overview_of_files",
         job="model_overview",
@@ -220,6 +256,7 @@ for analysis, entry in ANALYSES.items():
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
     *["summarise_units", "summarise_hand_off", "summarise_loss"],
+    *["vary_threshold", "judge_estimates", "summarise_distributions"],
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

@@ -111,6 +111,19 @@ FIGURE_RULES = {
         )
         for table in ["histograms", "frequency"]
     },
+    "threshold": (
+        "threshold:threshold",
+        "threshold",
+        {"thresholds": of_models("threshold/thresholds.parquet", [*MODELS, *TWINS])},
+    ),
+    "attribution": (
+        "attribution:attribution",
+        "attribution",
+        {
+            table: of_models(f"attribution/{table}.parquet", [*MODELS, *TWINS])
+            for table in ["heads", "findings"]
+        },
+    ),
     "training_loss": (
         "training_loss:training_loss_of_models",
         "training_loss",
@@ -129,6 +142,14 @@ FIGURE_RULES = {
         "iterative:self_repression",
         "self_repression",
         {"repression": of_models("iterative/repression.parquet")},
+    ),
+    "distributions": (
+        "distributions:distributions",
+        "distributions",
+        {
+            table: of_models(f"distributions/{table}.parquet")
+            for table in ["heads", "accuracy", "findings"]
+        },
     ),
     "as_published": (
         "self_repair_by_depth:self_repair_by_depth",

@@ -62,6 +62,7 @@ rule sample_tokens:
         text=SETTINGS.corpus["text"],
         split=config["tokens"].get("split", ""),
         kinds=config["tokens"].get("kinds", []),
+        prompts=config["tokens"].get("prompts", ""),
         directory=lambda wildcards: SETTINGS.tokenizer_directory(wildcards.model),
         rows=lambda wildcards: SETTINGS.rows(wildcards.model),
         row_length=config["tokens"]["row_length"],
@@ -69,5 +70,6 @@ rule sample_tokens:
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]} --corpus {input.corpus:q} --sha256={params.sha256:q} --text {params.text:q} "
-        "--split={params.split:q} --kinds {params.kinds:q} --tokenizer {params.directory:q} --rows {params.rows} "
-        "--row-length {params.row_length} --seed {params.seed} --output {params.folder} 2>&1 | tee {log}"
+        "--split={params.split:q} --kinds {params.kinds:q} --prompts={params.prompts} "
+        "--tokenizer {params.directory:q} --rows {params.rows} --row-length {params.row_length} --seed {params.seed} "
+        "--output {params.folder} 2>&1 | tee {log}"

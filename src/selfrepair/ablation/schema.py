@@ -167,6 +167,42 @@ LOSS_TOKENS = (
     }
     | LOSSES
 )
+THRESHOLDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of a head's tokens
+RULES = {  # what a head's tokens are ranked by
+    "signed": "clean direct effect of the head",
+    "size": "the same without its sign",
+    "random": "a draw of the head's own",
+    "logit": "clean logit of the correct next token",
+}
+SUMMED = [
+    *("direct_effect", "delta_logit", "self_repair", "repair_norm", "repair_attention", "repair_mlp"),
+    *("estimate", "absolute_error"),
+]
+OF_ESTIMATES = {
+    "estimate": Column(pl.Float32, "logits", "gradient of the logit with respect to z, times the change of z"),
+    "absolute_error": Column(pl.Float32, "logits", "size of estimate minus delta_logit"),
+}
+ESTIMATES = HEAD | {
+    "document": Column(pl.Int32, "index", "document of the correct next token"),
+    "rule": Column(
+        pl.String,
+        "",
+        "what the head's tokens in the measured rows are ranked by, largest first: "
+        + "; ".join(f"{rule}: {by}" for rule, by in RULES.items()),
+    ),
+    "threshold": Column(
+        pl.Float64,
+        "ratio",
+        f"smallest share of the ranked tokens that holds these, of {', '.join(map(str, THRESHOLDS))}: sums of all rows "
+        "up to a threshold are of that share",
+    ),
+    "n": Column(pl.Int64, "tokens", "tokens summed"),
+    **{
+        name: Column(pl.Float64, c.unit, f"sum over tokens: {c.meaning}")
+        for name, c in (EFFECTS | OF_ESTIMATES).items()
+        if name in SUMMED
+    },
+}
 MOVED_TOKENS = "all: every token of the run; top: the top tokens of the ablated head"
 MOVES = HEAD | {
     "tokens": Column(pl.String, "", MOVED_TOKENS),
@@ -279,4 +315,38 @@ NORM_CHECK = {
     "repair_norm": Column(pl.Float64, "logits", "mean repair_norm of the same tokens, as measured in the sweep"),
     "largest_deviation": Column(pl.Float64, "logits", "largest difference of the two on any token"),
     "largest_logit": Column(pl.Float64, "logits", "largest clean logit of these rows, without its sign"),
+}
+DISTRIBUTION = Column(pl.String, "", "kind of text (prose, code, text) or of generated prompts")
+DISTRIBUTION_SUMS = (
+    {
+        "distribution": DISTRIBUTION,
+        "tokens": Column(
+            pl.String,
+            "",
+            "top: the head's top tokens by clean direct effect within the distribution; answers: those of the prompts; "
+            "difference: the same, with the logit of the answer minus that of its alternative in place of the logit",
+        ),
+        "n_layers": Column(pl.Int16, "layers", "layers of the model"),
+    }
+    | HEAD
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token, or prompt"),
+        "n": Column(pl.Int64, "tokens", "tokens summed; may be none"),
+    }
+    | {
+        name: Column(pl.Float64, column.unit, f"sum over tokens: {column.meaning}")
+        for name, column in EFFECTS.items()
+        if name != "ablated_direct_effect"
+    }
+    | {
+        "positive": Column(pl.Int64, "tokens", "tokens with a positive direct effect"),
+        "overcorrected": Column(pl.Int64, "tokens", "of these, tokens on which the ablated logit is the higher one"),
+    }
+)
+ANSWERS = {
+    "distribution": DISTRIBUTION,
+    "document": Column(pl.Int32, "index", "prompt"),
+    "pos": PLACE["pos"],
+    "first": Column(pl.Boolean, "", "whether the clean model's largest logit is that of the answer"),
+    "preferred": Column(pl.Boolean, "", "whether it is larger than the alternative's; null where there is none"),
 }

@@ -4,22 +4,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
+from selfrepair.core.tables import frame
 from selfrepair.tokens.corpus_file import CorpusError
+from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
 
 MAX_REPAIRS = 200  # rounds of swapping before a derangement is given up
 
 
 @dataclass(frozen=True)
 class SampledTokens:
-    """Rows drawn from a corpus.
+    """Rows drawn from a corpus, or of generated prompts.
 
     Attributes:
-        tokens: row, pos, token, document (index, null at the beginning-of-text token), offset (token within its
-            document; the separator counts as the document's last).
-        rows: row, source: the row that its resampled activations come from.
-        documents: document (index), name, kind.
+        tokens: `TOKENS`; document, offset and alternative are null at the beginning-of-text token.
+        rows: `ROWS`: for each row the one that its resampled activations come from.
+        documents: `DOCUMENTS`.
     """
 
     tokens: pl.DataFrame
@@ -60,23 +61,42 @@ def sample_tokens(
     at = chosen[:, None] * body + np.arange(body)
     source = derange([frozenset(row) for row in document[at].tolist()], generator)
 
-    def with_bos(values: np.ndarray, first: int | None) -> pl.Series:
-        framed = np.concatenate([np.full((n_rows, 1), -1), values], axis=1).ravel()
-        return pl.Series(framed, dtype=pl.Int32).replace(-1, first)
+    none = np.full_like(at, -1)
+    table = token_table(bos, stream[at], document[at], offset[at], none >= 0, none)
+    listed = {"document": np.arange(len(documents)), "name": documents["name"], "kind": documents["kind"]}
+    return SampledTokens(table, row_table(source), frame(listed, DOCUMENTS))
 
-    positions = np.tile(np.arange(row_length), n_rows)
-    tokens = pl.DataFrame(
-        {
-            "row": pl.Series(np.repeat(np.arange(n_rows), row_length), dtype=pl.Int32),
-            "pos": pl.Series(positions, dtype=pl.Int32),
-            "token": with_bos(stream[at], bos),
-            "document": with_bos(document[at], None),
-            "offset": with_bos(offset[at], None),
-        }
-    )
-    rows = pl.DataFrame({"row": np.arange(n_rows), "source": source}, schema={"row": pl.Int32, "source": pl.Int32})
-    listed = documents.select(pl.int_range(pl.len(), dtype=pl.Int32).alias("document"), "name", "kind")
-    return SampledTokens(tokens, rows, listed)
+
+def token_table(
+    bos: int,
+    token: Int[np.ndarray, "row body"],
+    document: Int[np.ndarray, "row body"],
+    offset: Int[np.ndarray, "row body"],
+    answer: Bool[np.ndarray, "row body"],
+    alternative: Int[np.ndarray, "row body"],
+) -> pl.DataFrame:
+    """`TOKENS` of rows that a beginning-of-text token is put before; of what can be null -1 says that it is."""
+    n_rows, body = token.shape
+
+    def with_bos(values: np.ndarray, first: int = -1) -> Int[np.ndarray, " token"]:
+        return np.concatenate([np.full((n_rows, 1), first), values], axis=1).ravel()
+
+    columns = {
+        "row": np.repeat(np.arange(n_rows), body + 1),
+        "pos": np.tile(np.arange(body + 1), n_rows),
+        "token": with_bos(token, bos),
+        "document": with_bos(document),
+        "offset": with_bos(offset),
+        "answer": with_bos(answer, 0).astype(bool),
+        "alternative": with_bos(alternative),
+    }
+    optional = pl.col("document", "offset", "alternative")
+    return frame(columns, TOKENS).with_columns(pl.when(optional >= 0).then(optional))
+
+
+def row_table(source: Int[np.ndarray, " row"]) -> pl.DataFrame:
+    """`ROWS` of the row that replaces each."""
+    return frame({"row": np.arange(len(source)), "source": source}, ROWS)
 
 
 def derange(documents: list[frozenset[int]], generator: np.random.Generator) -> Int[np.ndarray, " row"]:
@@ -111,6 +131,6 @@ def derange(documents: list[frozenset[int]], generator: np.random.Generator) -> 
 
 
 def token_matrix(tokens: pl.DataFrame, column: str = "token") -> Int[np.ndarray, "row pos"]:
-    """Reshape a column of `SampledTokens.tokens` to rows; a null becomes -1."""
+    """Reshape a column of `SampledTokens.tokens` to rows; a null becomes -1, true 1."""
     ordered = tokens.sort("row", "pos")
-    return ordered[column].fill_null(-1).to_numpy().reshape(ordered["row"].n_unique(), -1).astype(np.int64)
+    return ordered[column].cast(pl.Int64).fill_null(-1).to_numpy(writable=True).reshape(ordered["row"].n_unique(), -1)

@@ -56,3 +56,12 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     # What looks like a special token in a text is text.
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
     return encoded, eos if bos is None else bos, bos if eos is None else eos
+
+
+def ordinary_tokens(folder: Path) -> dict[int, str]:
+    """How the vocabulary of a model's tokenizer spells each token, but special and added ones."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    added = tokenizer.added_tokens_decoder
+    return {id: token for token, id in sorted(tokenizer.get_vocab().items()) if id not in added}
