@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
-from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS
+from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS, LOSS
 from selfrepair.figures.attribution import attribution
+from selfrepair.figures.loss_saved import loss_saved
 from selfrepair.figures.threshold import threshold
 
 STUDIED = ["one", "two", "one-shuffled"]
@@ -49,7 +50,23 @@ def findings_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in FINDINGS.items()}, orient="row")
 
 
+def loss_table() -> pl.DataFrame:
+    generator, rows = np.random.default_rng(3), []
+    groups = [("layer", layer, None) for layer in range(4)]
+    groups += [("one", layer, head) for layer in range(4) for head in range(2)] + [("all", None, None)]
+    for model in STUDIED:
+        for group in groups:
+            for tokens in ("top", "control"):
+                for quantity in ("loss_saved", "cost", "cost_without_repair"):
+                    value = generator.random() - 0.3
+                    key = (model, 4, *group, tokens, quantity, "mean")
+                    rows.append((*key, value, value - 0.1, value + 0.2, 100, 10, 6.5))
+                rows.append((model, 4, *group, tokens, "loss_saved", "share", 0.2, 0.1, 0.3, 100, 10, 6.5))
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in LOSS.items()}, orient="row")
+
+
 STUDY_FIGURES = {
+    "loss_saved": lambda: loss_saved(loss_table()),
     "threshold": lambda: threshold(threshold_table()),
     "attribution": lambda: attribution(attribution_table(), findings_table()),
 }

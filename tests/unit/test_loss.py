@@ -19,8 +19,11 @@ from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.loss import summarise_loss
 from selfrepair.core.tables import frame
+from selfrepair.figures.loss_saved import COST, HEAD, SAVED, TWIN, loss_saved
+from tests.helpers.drawings import close, views
 from tests.helpers.oracle import booted, z_name
 from tests.helpers.samples import drawn
+from tests.helpers.study_drawings import loss_table
 
 SELECTED_AT = [(0, 1, 2, 3), (0, 1, 4, 0), (2, 3, 0, 10), (1, 0, 1, 5)]  # layer, head, row, pos
 
@@ -219,3 +222,27 @@ def test_every_group_has_its_means(summary):
         assert values["cost"] == pytest.approx(values["ablated_loss"] - values["loss"])
         assert values["cost_without_repair"] == pytest.approx(values["cost"] + values["loss_saved"])
         assert set(of_group["n_tokens"]) == {len(rows)}
+
+
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_figure_shows_top_tokens_and_the_twin_beside_its_model(model):
+    """Otherwise a line would be another quantity than its legend says."""
+    found: dict[str, list[tuple]] = {}
+    for view in views(loss_saved(loss_table()).to_dict()):
+        y = view["encoding"]["y"].get("field")
+        if model in view["titles"] and y == "value":
+            series = view["transform"][0]["calculate"].strip("'")
+            found[series] = sorted((row["layer"], row["value"], row["low"], row["high"]) for row in view["rows"])
+    wanted = {
+        HEAD: (model, "one", "loss_saved"),
+        SAVED: (model, "layer", "loss_saved"),
+        COST: (model, "layer", "cost_without_repair"),
+        TWIN: (f"{model}-shuffled", "layer", "loss_saved"),
+    }
+    for series, (name, heads, quantity) in wanted.items():
+        table = loss_table().filter(model=name, heads=heads, quantity=quantity, tokens="top", statistic="mean")
+        expected = sorted(table.select("layer", "value", "low", "high").rows())
+        if name == "two-shuffled":
+            assert not found[series] and not expected  # a model whose twin was not measured
+        else:
+            close(found[series], expected)

@@ -38,15 +38,13 @@ def loss_saved(losses: pl.DataFrame) -> alt.ConcatChart:
     }
     dots = table.filter(~pl.col("twin"), heads="one", quantity="loss_saved")
     columns = theme.columns_of(len(models), 3)
-    panels = [
-        _panel(
-            dots.filter(model=model),
-            {name: of_layers.filter(model=model) for name, of_layers in layers.items()},
-            theme.left_only("Loss (nats per token)", 0, 1),
-            columns,
-        ).properties(title=model)
-        for model in models
-    ]
+    every = pl.concat([dots, *layers.values()])
+    scale = alt.Scale(domain=theme.padded(every["low"].min(), every["high"].max(), 0.05), nice=False)
+    panels = []
+    for index, model in enumerate(models):
+        of_layers = {name: table.filter(model=model) for name, table in layers.items()}
+        y = alt.Y("value:Q", scale=scale, axis=theme.left_only("Loss (nats per token)", index, columns))
+        panels.append(_panel(dots.filter(model=model), of_layers, y, columns).properties(title=model))
     return theme.themed(
         alt.concat(*panels, columns=columns),
         "Loss saved by self-repair: loss if nothing responded minus loss of the ablated pass, in nats per token, of "
@@ -55,23 +53,17 @@ def loss_saved(losses: pl.DataFrame) -> alt.ConcatChart:
         [
             "Resample ablation; means over each head's top tokens by direct effect. Bars and bands: 95 % intervals, "
             "bootstrap by document.",
-            "The heads of a layer are spread sideways about its depth. Panels have axes of their own.",
+            "The heads of a layer are spread sideways about its depth.",
         ],
     )
 
 
-def _panel(dots: pl.DataFrame, layers: dict[str, pl.DataFrame], y_axis: alt.Axis, columns: int) -> alt.LayerChart:
+def _panel(dots: pl.DataFrame, layers: dict[str, pl.DataFrame], y: alt.Y, columns: int) -> alt.LayerChart:
     n_layers = dots["n_layers"][0]
     place = (pl.col("head") + 0.5) / (dots["head"].max() + 1) - 0.5
     dots = dots.select("layer", "head", "value", "low", "high", at=pl.col("depth") + SPREAD * place * 100 / n_layers)
-    shown = [dots, *layers.values()]
-    domain = theme.padded(
-        min(t["value"].min() for t in shown if len(t)), max(t["value"].max() for t in shown if len(t))
-    )
-    scale = alt.Scale(domain=domain, nice=False)
     x_scale = alt.Scale(domain=[-50 / n_layers, 100], nice=False)
     x_axis = alt.Axis(title="Relative depth (%)", values=[0, 25, 50, 75, 100])
-    y = alt.Y("value:Q", scale=scale, axis=y_axis)
     color = alt.Color("series:N", scale=SERIES, legend=alt.Legend(title=None, orient="top", columns=2))
     numbers = [
         alt.Tooltip("series:N", title="loss"),
@@ -81,21 +73,15 @@ def _panel(dots: pl.DataFrame, layers: dict[str, pl.DataFrame], y_axis: alt.Axis
         alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
     ]
     single = _series(dots, HEAD).encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), color=color)
-    drawn = [
-        theme.level(0),
-        theme.interval_bars(single, opacity=0.7, clip=True),
-        single.mark_circle(size=min(22.0, 5000 / len(dots)), opacity=0.9, clip=True).encode(
-            y=y, tooltip=[alt.Tooltip("head:Q"), *numbers]
-        ),
-    ]
+    size = min(22.0, 5000 / len(dots))
+    circles = single.mark_circle(size=size, opacity=0.9).encode(y=y, tooltip=[alt.Tooltip("head:Q"), *numbers])
+    drawn = [theme.level(0), theme.interval_bars(single, opacity=0.7), circles]
     for name, table in layers.items():
-        line = _series(table.select("layer", "depth", "value", "low", "high"), name).encode(
+        layer = _series(table.select("layer", "depth", "value", "low", "high"), name).encode(
             x=alt.X("depth:Q", scale=x_scale, axis=x_axis), color=color
         )
-        drawn += [
-            line.mark_area(opacity=0.2, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
-            line.mark_line(strokeWidth=1.6, clip=True, point={"size": 16}).encode(y=y, tooltip=numbers),
-        ]
+        drawn.append(layer.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2="high:Q"))
+        drawn.append(layer.mark_line(strokeWidth=1.6, point={"size": 16}).encode(y=y, tooltip=numbers))
     return alt.layer(*drawn).properties(width=theme.panel_width(columns), height=HEIGHT)
 
 
