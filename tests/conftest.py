@@ -20,6 +20,7 @@ CHECKED = (
     "ablation.iterative",
     "ablation.interventions",
     "ablation.effects",
+    "ablation.lens",
     "ablation.memory",
     "models.checkpoint",
     "models.fold",

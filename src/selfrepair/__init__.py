@@ -11,7 +11,8 @@ _HOME = {
     "Measurement": "selfrepair.ablation.effects",
     "clean_pass": "selfrepair.ablation.clean",
     "load_model": "selfrepair.models.load",
-    "measure": "selfrepair.ablation.sweep",
+    "measure": "selfrepair.ablation.measure",
+    "measure_units": "selfrepair.ablation.measure",
     "tokenize": "selfrepair.models.tokenize",
 }
 __all__ = sorted(_HOME)

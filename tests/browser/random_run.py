@@ -1,5 +1,6 @@
 """Small tables of runs for the explorer, of random numbers: no model was run."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.measured import measured_tokens
-from selfrepair.ablation.schema import EFFECTS, SELECTED
+from selfrepair.ablation.schema import EFFECTS, LENS, SELECTED
 from selfrepair.analysis.overview import MODELS, write_models
-from selfrepair.analysis.schema import ERASURE_NEURONS, NEURON_FREQUENCY, RESPONDERS, STATISTICS
-from selfrepair.core.tables import Column, frame
+from selfrepair.analysis.schema import ERASURE_NEURONS, HAND_OFF, NEURON_FREQUENCY, RESPONDERS, STATISTICS
+from selfrepair.core.tables import Column, empty, frame
 from selfrepair.report.explorer.data import Tables, model_data, to_json
 from selfrepair.report.explorer.page import page, read_run
 from selfrepair.tokens.schema import TOKENS
@@ -62,6 +63,8 @@ def tables(
         },
         sampled=_sampled(random),
         selected=_selected(kept),
+        lens=_lens(heads, random),
+        hand_off=empty(HAND_OFF),
         frequency=_neurons(name, heads[-1:] if n_layers > 1 else [], NEURON_FREQUENCY, random),
         erasure=_neurons(name, heads[-1:] if n_layers > 1 else [], ERASURE_NEURONS, random),
     )
@@ -76,6 +79,19 @@ def write_run(folder: Path, models: list[Tables]) -> None:
         path = folder / "analysis" / model.facts["name"] / "explorer.json"
         path.parent.mkdir()
         path.write_text(to_json(model_data(model, decode, seed=0)))
+
+
+def add_hand_off(folder: Path, n_layers: int, n_heads: int) -> None:
+    """Give a model whose folder this is random changes of later heads' direct effects."""
+    random = np.random.default_rng(4)
+    pairs = [
+        {"layer": layer, "head": head, "later_layer": later, "later_head": other, "value": float(random.normal())}
+        for layer, head in every_head(n_layers, n_heads)
+        for later, other in every_head(n_layers, n_heads)
+        if later > layer
+    ]
+    path = folder / "explorer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"hand_off": pairs}))
 
 
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +156,22 @@ def _places(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.Dat
 def _selected(kept: pl.DataFrame) -> pl.DataFrame:
     rank = pl.col("direct_effect").rank("ordinal", descending=True).over("layer", "head").cast(pl.Int32) - 1
     return kept.filter("selected").with_columns(rank=rank).select(list(SELECTED))
+
+
+def _lens(heads: list[tuple[int, int]], random: np.random.Generator) -> pl.DataFrame:
+    rows = [
+        (
+            *head,
+            sign,
+            place,
+            int(random.integers(1, VOCABULARY)),
+            factor * (2 - place / 10),
+        )
+        for head in heads
+        for sign, factor in (("promoted", 1), ("suppressed", -1))
+        for place in range(10)
+    ]
+    return _table(rows, LENS)
 
 
 def _sampled(random: np.random.Generator) -> pl.DataFrame:

@@ -18,6 +18,8 @@ CHOSEN = {
     "tokens": "all",
     "head": "L1H3",
     "colour": "direct_effect",
+    "prune": "10",
+    "pins": "L2H0 L0H1",
 }
 MINUS = "\N{MINUS SIGN}"
 MOVES = {"ArrowRight": "L1H2", "ArrowUp": "L2H2", "ArrowDown": "L1H2", "Home": "L1H0", "End": "L1H3"}
@@ -45,6 +47,7 @@ def test_it_opens_with_the_head_that_is_repaired_most(page: Page, explorer: Path
         "quantity": "self_repair",
         "head": data(explorer, "whole")["start"],
         "colour": "direct_effect",
+        "prune": "0",
     }
     for name in ("grid", "split", "responders", "scatter"):
         assert len(chart(page, name)) > 20
@@ -96,12 +99,13 @@ def test_arrow_keys_move_the_chosen_head(page: Page) -> None:
 def test_the_tab_key_reaches_every_control_and_shows_where_it_is(page: Page) -> None:
     page.evaluate("document.activeElement.blur()")
     reached = []
-    for _ in range(12):
+    for _ in range(13):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.name || document.activeElement.id"))
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert outline != "none"
-    assert reached[:9] == ["run", "model", "ablation", "tokens", "statistic", "quantity", "layer", "head", "grid-keys"]
+    lists = ["run", "model", "ablation", "tokens", "statistic", "quantity", "layer", "head"]
+    assert reached[:10] == [*lists, "download", "grid-keys"]
 
 
 def test_medians_over_all_tokens_are_said_to_be_of_the_control_sample(page: Page) -> None:
@@ -162,15 +166,169 @@ def test_a_link_restores_what_was_shown(browser: Browser, explorer: Path) -> Non
         page, "#status"
     )
     assert page.evaluate("document.querySelector('input[name=colour]:checked').value") == "direct_effect"
-    for name in ("run", "model", "ablation", "tokens", "statistic", "quantity"):
-        assert page.evaluate(f"document.querySelector('select[name={name}]').value") == wanted[name]
+    for name in ("run", "model", "ablation", "tokens", "statistic", "quantity", "prune"):
+        assert page.evaluate(f"document.querySelector('[name={name}]').value") == wanted[name]
+    pinned = page.evaluate("[...document.querySelectorAll('#pins tbody a')].map((link) => link.textContent)")
+    assert pinned == ["L2H0", "L0H1"]
+    assert page.evaluate("document.querySelector('#refused').hidden")
     silent_and_alone(page, explorer)
 
 
-@pytest.mark.parametrize("fragment", ["#head=L9H9&model=none&run=?", "#quantity=%3Cb%3E&statistic=median", "#%"])
-def test_a_link_to_what_is_not_there_shows_what_is(browser: Browser, explorer: Path, fragment: str) -> None:
+@pytest.mark.parametrize(
+    "fragment, refused",
+    [
+        ("#head=L9H9&model=none&run=?&ablation=zero", "run ?, model none, head L9H9"),
+        ("#quantity=%3Cb%3E&statistic=median", "quantity <b>"),
+        ("#pins=L1H1+L7H7&prune=99", "prune 99, pin L7H7"),
+        ("#%", "% "),
+    ],
+)
+def test_a_link_to_what_is_not_there_says_so_and_shows_what_is(
+    browser: Browser, explorer: Path, fragment: str, refused: str
+) -> None:
     page = show(browser, explorer, fragment)
     assert state(page)["model"] == "whole" and state(page)["quantity"] == "self_repair"
+    assert page.is_visible("#refused")
+    said = text(page, "#refused").partition("not here: ")[2].removesuffix(". It was ignored.")
+    assert sorted(said.split(", ")) == sorted(refused.split(", "))
+    assert ("pins" in state(page)) == ("L1H1" in fragment) and state(page)["prune"] == "0"
+    choose(page, "tokens", "all")
+    assert page.evaluate("document.querySelector('#refused').hidden")
+    silent_and_alone(page, explorer)
+
+
+def pinned(page: Page) -> list[str]:
+    return page.evaluate("[...document.querySelectorAll('#pins tbody tr')].map((row) => row.textContent)")
+
+
+def test_pinned_heads_are_compared_and_kept_by_the_address(page: Page, explorer: Path) -> None:
+    for head in ("L1H2", "L0H3"):
+        page.click(cell(head))
+        moved(page, head)
+        page.click("#pin")
+        page.wait_for_function(f"location.hash.endsWith('{head}')")
+        settled(page)
+        assert text(page, "#pin") == "Unpin"
+    of_quantities = data(explorer, "whole")["statistics"]["resample"]["top"]["mean"]
+    heads = data(explorer, "whole")["heads"]
+    assert state(page)["pins"] == "L1H2 L0H3" and len(pinned(page)) == 2
+    for row, head in zip(pinned(page), ("L1H2", "L0H3"), strict=True):
+        for of_heads in of_quantities.values():
+            value, low, high = map(signed, of_heads[heads.index(head)])
+            assert head in row and f"{value} ({low} to {high})" in row.replace("\N{NO-BREAK SPACE}", " ")
+    frames = "document.querySelectorAll('#grid path[stroke-dasharray=\"3,2\"]').length"
+    assert page.evaluate(frames) == 2 * 2
+    page.click("[aria-label='Unpin L1H2']")
+    page.wait_for_function("location.hash.endsWith('pins=L0H3')")
+    settled(page)
+    assert len(pinned(page)) == 1 and page.evaluate(frames) == 2
+    assert page.evaluate("document.activeElement.id") == "head-title", "the button that had the focus is gone"
+    for step, pins in (("back", ["L1H2", "L0H3"]), ("forward", ["L0H3"])):
+        page.evaluate(f"history.{step}()")
+        page.wait_for_function(f"location.hash.endsWith('pins={'+'.join(pins)}')")
+        settled(page)
+        assert len(pinned(page)) == len(pins) and all(map(str.startswith, pinned(page), pins))
+
+
+def kept_of(values: list[float], percent: int) -> list[float]:
+    total = sum(map(abs, values))
+    return [value for value in values if abs(value) >= percent / 100 * total]
+
+
+def test_small_responders_are_hidden_and_the_rest_is_summed(page: Page, explorer: Path) -> None:
+    choose(page, "layer", "0")
+    choose(page, "head", "1")
+    known = data(explorer, "whole")
+    of_layers = known["responders"]["resample"]["top"]
+    layers = of_layers["attention"][1][1:] + of_layers["mlp"][1]
+    heads = [pair["value"] for pair in known["hand_off"] if (pair["layer"], pair["head"]) == (0, 1)]
+    assert len(layers) == 5 and len(heads) == 8
+    steps = page.evaluate("history.length")
+    for name in ("responders", "hand_off"):
+        page.evaluate(f"document.querySelector('#{name}-values').open = true")
+    page.focus("#prune")
+    for percent in range(1, 16):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(f"location.hash.includes('prune={percent}&')")
+    settled(page)
+    assert text(page, "#prune-share") == "15 %"
+    for name, values in (("responders", layers), ("hand_off", heads)):
+        kept = kept_of(values, 15)
+        assert 0 < len(kept) < len(values)
+        said = text(page, f"#{name}-kept")
+        share = 100 * sum(map(abs, kept)) / sum(map(abs, values))
+        assert said.startswith(f"{len(kept)} of {len(values)} are shown: {share:.0f} % of all responses by size.")
+        assert said.endswith(f"They sum to {signed(sum(kept))} logits, all to {signed(sum(values))}.")
+        assert page.evaluate(f"document.querySelectorAll('#{name}-values tbody tr').length") == len(kept)
+    bars = "#responders [aria-roledescription=bar]"
+    assert page.evaluate(f"document.querySelectorAll('{bars}').length") == len(kept_of(layers, 15))
+    assert page.evaluate("history.length") == steps, "a slider that is drawn leaves no steps behind"
+
+
+def test_later_heads_that_repair_a_head_are_shown_and_lead_on(page: Page, explorer: Path) -> None:
+    choose(page, "layer", "1")
+    choose(page, "head", "2")
+    pairs = [pair for pair in data(explorer, "whole")["hand_off"] if (pair["layer"], pair["head"]) == (1, 2)]
+    labels = page.evaluate("[...document.querySelectorAll('#hand_off path[aria-label^=L]')].map((c) => c.ariaLabel)")
+    assert sorted(labels) == sorted(f"L2H{pair['later_head']}: {signed(pair['value'])}" for pair in pairs)
+    page.click("#hand_off path[aria-label^='L2H3:']")
+    moved(page, "L2H3")
+    assert page.evaluate("document.querySelector('#hand_off-shown').hidden"), "nothing is later"
+    choose(page, "model", "partial")
+    assert page.evaluate("document.querySelector('#hand_off-shown').hidden"), "nothing is known"
+
+
+def test_promoted_and_suppressed_tokens_are_listed(page: Page, explorer: Path) -> None:
+    known = data(explorer, "whole")
+    lens = known["lens"][known["heads"].index(state(page)["head"])]
+    rows = page.evaluate(
+        "[...document.querySelectorAll('#lens tbody tr')].map((row) => [...row.children].map((c) => c.textContent))"
+    )
+    expected = [
+        [text.replace("\n", "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}").replace(" ", "\N{MIDDLE DOT}"), signed(effect)]
+        for sign in ("promoted", "suppressed")
+        for text, effect in lens[sign]
+    ]
+    assert [row[:2] for row in rows] + [row[2:] for row in rows] == expected
+
+
+def downloaded(page: Page) -> dict:
+    with page.expect_download() as download:
+        page.click("#download")
+    assert download.value.suggested_filename == "{run}-{model}-{head}.json".format(**state(page))
+    return json.loads(Path(download.value.path()).read_text())
+
+
+def test_what_is_shown_can_be_downloaded(browser: Browser, explorer: Path) -> None:
+    page = show(browser, explorer, "#head=L1H2&prune=20&pins=L0H0&statistic=share")
+    known, saved = data(explorer, "whole"), downloaded(page)
+    assert {"run": saved["run"], "model": saved["model"]} | saved["state"] == state(page)
+    sections = saved["sections"]
+    assert {"grid", "pins", "effects", "split", "responders", "hand_off", "lens", "scatter", "contexts"} == set(
+        sections
+    )
+    index = known["heads"].index("L1H2")
+    shares = known["statistics"]["resample"]["top"]["share"]["self_repair"]
+    assert [[row[key] for key in ("value", "low", "high")] for row in sections["grid"]["rows"]] == shares
+    assert sections["grid"]["units"] == dict.fromkeys(("value", "low", "high"), "ratio")
+    (pin,) = sections["pins"]["rows"]
+    assert pin["head"] == "L0H0" and pin["self_repair value"] == shares[0][0]
+    mean = {row["effect"]: row for row in sections["effects"]["rows"]}["self-repair"]
+    assert [mean[k] for k in ("value", "low", "high")] == known["statistics"]["resample"]["top"]["mean"]["self_repair"][
+        index
+    ]
+    assert sections["effects"]["units"]["value"] == "logits" and sections["effects"]["units"]["share"] == "ratio"
+    of_layers = known["responders"]["resample"]["top"]
+    layers = of_layers["attention"][index][2:] + of_layers["mlp"][index][1:]
+    assert [row["value"] for row in sections["responders"]["rows"]] == kept_of(layers, 20)
+    assert sections["contexts"]["rows"] == known["contexts"][index]
+    page.click(cell("L2H3"))
+    moved(page, "L2H3")
+    sections = downloaded(page)["sections"]
+    assert {"neurons", "erasure"} <= set(sections) and not {"hand_off"} & set(sections)
+    assert [row["name"] for row in sections["neurons"]["rows"]] == [
+        f"MLP {entry['mlp_layer']} neuron {entry['neuron']}" for entry in known["neurons"]["L2H3"]["frequency"]
+    ]
     silent_and_alone(page, explorer)
 
 

@@ -14,7 +14,6 @@ from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.replacements import ABLATIONS
 from selfrepair.ablation.shard import ablate_shard
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.analysis.heads import summarise
 from selfrepair.artifact.crate import METADATA, Sources, run_crate
 from selfrepair.artifact.record import run_record
@@ -60,7 +59,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     write_parquet(clean.candidates, RUN / f"ablation/{name}/clean/candidates.parquet")
     write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
-    heads = all_heads(model)
+    heads = model.heads
     for kind in kinds:
         measured = measured_tokens(measure, kind)
         shards = [
@@ -68,9 +67,9 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
             for shard in range(2)
         ]
         for shard, tables in enumerate(shards):
-            for table, rows in zip(("tokens", "sums"), tables, strict=True):
+            for table, rows in zip(("tokens", "sums", "hand_off"), tables, strict=True):
                 write_parquet(rows, RUN / f"ablation/{name}/{kind}/{table}-{shard}.parquet")
-        kept, sums = (pl.concat(tables) for tables in zip(*shards, strict=True))
+        kept, sums, _ = (pl.concat(tables) for tables in zip(*shards, strict=True))
         summary = summarise(name, kind, kept, sums, clean.tokens, 0.05, replicates=10, seed=2)
         write_parquet(summary.heads, RUN / f"analysis/{name}/{kind}/heads.parquet")
 

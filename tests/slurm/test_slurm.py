@@ -23,14 +23,13 @@ TABLES = [*HEADS, str(RESULTS / "analysis/models.csv"), str(RESULTS / "report/ru
 PYTHIA = HEADS[1]
 CLEAN = str(RESULTS / "ablation/tiny-pythia/clean/tokens.parquet")
 ONCE_A_MODEL = [
-    *(
-        "measure_clean",
-        "measure_neurons",
-        "measure_partners",
-        "measure_distributions",
-        "measure_iterative",
-        "check_norm",
-    )
+    "measure_clean",
+    "measure_lens",
+    "measure_neurons",
+    "measure_partners",
+    "measure_distributions",
+    "measure_iterative",
+    "check_norm",
 ]
 LOG = RESULTS / "logs/ablate_heads.tiny-pythia.resample.0.log"
 

@@ -1,6 +1,7 @@
 """Streaming over batches and shards writes down exactly what the whole measurement says."""
 
 import itertools
+from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,10 @@ import torch
 from selfrepair.ablation import shard as ablation
 from selfrepair.ablation.clean_run import CleanRun, run_clean
 from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.measure import measure, measure_units
 from selfrepair.ablation.schema import CLEAN_TOKENS, CLIPPED, EFFECTS, ablated_tokens, by_layer
 from selfrepair.ablation.shard import ablate_shard, shard_rows
-from selfrepair.ablation.sweep import all_heads, measure
+from selfrepair.ablation.unit_names import coded_units
 from selfrepair.tokens.rows import SampledTokens, sample_tokens, token_matrix
 
 TOP, CONTROL = 0.05, 15
@@ -47,20 +49,20 @@ def whole(model, sampled) -> dict[str, Measurement]:
     return {kind: measure(model, tokens, source, kind) for kind in ("resample", "mean")}
 
 
-def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, pl.DataFrame]:
+def run(model, sampled, clean, kind="resample", shards=1, heads=None, **options) -> tuple[pl.DataFrame, ...]:
     """All shards, joined; sums of a document that lies in two shards are added."""
-    heads = heads or all_heads(model)
+    heads = heads or model.heads
     parts = [
         ablate_shard(model, sampled.tokens, sampled.rows, clean, kind, heads, shard, shards, **options)
         for shard in range(shards)
     ]
-    tokens = pl.concat([tokens for tokens, _ in parts]).sort(KEY)
-    return tokens, added(pl.concat([sums for _, sums in parts]))
+    tokens, sums, later_heads = map(pl.concat, zip(*parts, strict=True))
+    return tokens.sort(KEY), added(sums, by_layer(3)), added(later_heads, ["change"])
 
 
-def added(sums: pl.DataFrame) -> pl.DataFrame:
-    layered = list(by_layer(3))
-    single = [pl.col(name).arr.get(i).alias(f"{name}_{i}") for name in layered for i in range(3)]
+def added(sums: pl.DataFrame, layered: Iterable[str]) -> pl.DataFrame:
+    layered = list(layered)
+    single = [pl.col(n).arr.get(i).alias(f"{n}_{i}") for n in layered for i in range(sums.schema[n].size)]
     wide = sums.with_columns(single).drop(layered)
     return wide.group_by("layer", "head", "document").sum().sort("layer", "head", "document")
 
@@ -109,15 +111,15 @@ def clean_rows(model, sampled) -> CleanRun:
 @pytest.mark.parametrize("shards", [1, 3])
 def test_measuring_only_the_selected_gives_the_same_token_rows(model, sampled, clean_rows, shards):
     """Selected mode leaves work out, not results."""
-    found, _ = run(model, sampled, clean_rows, shards=shards, measured="selected")
-    expected, _ = run(model, sampled, clean_rows)
+    found, *_ = run(model, sampled, clean_rows, shards=shards, measured="selected")
+    expected, *_ = run(model, sampled, clean_rows)
     assert_equal(found, expected)
 
 
 def test_sums_of_selected_mode_are_of_the_control_rows(model, sampled, clean_rows):
     """They stand for all tokens: nothing selected by its direct effect may get in. Other documents count as empty."""
-    tokens, sums = run(model, sampled, clean_rows, measured="selected")
-    _, all_tokens = run(model, sampled, clean_rows)
+    tokens, sums, _ = run(model, sampled, clean_rows, measured="selected")
+    _, all_tokens, _ = run(model, sampled, clean_rows)
     assert sums.select("layer", "head", "document").equals(all_tokens.select("layer", "head", "document"))
     control = tokens.filter("control").group_by("layer", "head", "document").agg(pl.len(), pl.col("self_repair").sum())
     joined = sums.join(control, on=["layer", "head", "document"], how="left").fill_null(0)
@@ -155,7 +157,7 @@ def test_more_shards_than_rows(model, sampled, clean):
 @pytest.mark.parametrize("kind", ["resample", "mean"])
 def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, whole, kind):
     """Tokens that some replicate selects and control tokens, no others, with the values of the measurement."""
-    m, (tokens, _) = whole[kind], run(model, sampled, clean, kind, shards=2)
+    m, (tokens, *_) = whole[kind], run(model, sampled, clean, kind, shards=2)
     assert tokens.schema == {name: column.dtype for name, column in ablated_tokens(3).items()}
     control = set(clean.tokens.filter("control").select("row", "pos").rows())
     document = token_matrix(sampled.tokens, "document")
@@ -179,7 +181,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
             by_layer = getattr(m, name)[(*at[:2], slice(None), *place)].tolist()
             assert entry[f"{name}_by_layer"] == pytest.approx(by_layer, rel=1e-3, abs=1e-4)
     selected, candidates = (set(table.select(KEY).rows()) for table in (clean.selected, clean.candidates))
-    assert seen == candidates | {(*head, *place) for head in all_heads(model) for place in control}
+    assert seen == candidates | {(*head, *place) for head in model.heads for place in control}
     assert set(tokens.filter("selected").select(KEY).rows()) == selected
     ranked = tokens.drop_nulls("rank").select(*KEY, "rank").sort(KEY)
     assert ranked.equals(clean.candidates.select(*KEY, "rank").sort(KEY))
@@ -188,7 +190,7 @@ def test_token_rows_are_those_of_the_whole_measurement(model, sampled, clean, wh
 
 def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
     """Ratios of sums and the bootstrap over documents rest on these."""
-    _, sums = run(model, sampled, clean, shards=3)
+    _, sums, _ = run(model, sampled, clean, shards=3)
     document = token_matrix(sampled.tokens, "document")[:, 1:]
     values = columns_of(whole["resample"])
     effect = values["direct_effect"]
@@ -205,11 +207,55 @@ def test_sums_are_of_every_token_by_document(model, sampled, clean, whole):
             assert entry[f"{part}_by_layer_{later}"] == pytest.approx(total, rel=1e-3, abs=1e-3)
 
 
+def test_later_heads_are_summed_over_top_tokens_by_document(model, sampled, clean, whole):
+    """Who repairs whom rests on these."""
+    *_, later = run(model, sampled, clean, shards=2, measured="selected")
+    tokens = torch.from_numpy(token_matrix(sampled.tokens))
+    source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
+    m = measure(model, tokens, source, responders="heads")
+    document = token_matrix(sampled.tokens, "document")[:, 1:]
+    top = clean.selected.with_columns(document=document[clean.selected["row"], clean.selected["pos"]])
+    assert later.select("layer", "head", "document").rows() == sorted(
+        top.select("layer", "head", "document").unique().rows()
+    )
+    for entry in later.iter_rows(named=True):
+        here = top.filter(layer=entry["layer"], head=entry["head"], document=entry["document"])
+        assert entry["n"] == len(here)
+        row, pos = (here[name].to_torch().long() for name in ("row", "pos"))
+        changes = m.repair_heads[entry["layer"], entry["head"]][:, :, row, pos]
+        found = [entry[f"change_{i}"] for i in range(12)]
+        assert found == pytest.approx(changes.sum(-1).flatten().tolist(), rel=1e-3, abs=1e-4)
+
+
+def test_units_go_the_way_of_heads(model, sampled):
+    """Otherwise a layer's attention or MLP would be another measurement than `measure_units`."""
+    sets = ["L0H1+L2.mlp"]
+    clean = run_clean(model, sampled.tokens, TOP, CONTROL, seed=2, sets=sets)
+    units = coded_units(sets, 3, 4)
+    tokens, sums, later = run(model, sampled, clean, shards=2, units=units)
+    matrix = torch.from_numpy(token_matrix(sampled.tokens))
+    source = torch.from_numpy(sampled.rows["source"].to_numpy().astype(np.int64))
+    names = sorted(units)
+    m = measure_units(model, matrix, source, [str(units[name]) for name in names])
+    assert sorted(tokens.select("layer", "head").unique().rows()) == names
+    count = int(TOP * m.logit.numel())
+    for index, name in enumerate(names):
+        of_unit = tokens.filter(layer=name[0], head=name[1])
+        place = (index, of_unit["row"].to_torch().long(), of_unit["pos"].to_torch().long())
+        for column in ("direct_effect", "delta_logit", "self_repair", "repair_norm", "own_scale"):
+            expected = getattr(m, column)[place].tolist()
+            assert of_unit[column].to_list() == pytest.approx(expected, rel=1e-3, abs=1e-4), column
+        order = m.direct_effect[index].flatten().argsort(descending=True)[:count]
+        top = of_unit.filter("selected").sort("rank")
+        assert (top["row"] * 9 + top["pos"]).to_list() == order.tolist()
+    assert sums.select("layer", "head").unique().height == later.select("layer", "head").unique().height == len(units)
+
+
 def test_selected_tokens_are_the_top_of_a_full_sort(model, sampled, clean, whole):
     """experiments.md a.11: for each head, the int(share n) tokens of largest signed clean direct effect."""
     effect = whole["resample"].direct_effect
     count = int(TOP * effect[0, 0].numel())
-    for layer, head in all_heads(model):
+    for layer, head in model.heads:
         chosen = clean.selected.filter(layer=layer, head=head).sort("rank")
         assert chosen["rank"].to_list() == list(range(count))
         order = effect[layer, head].flatten().argsort(descending=True)[:count]

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from selfrepair.ablation.clean import clean_pass
 from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.models.directory import ModelDirectoryError
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
@@ -146,7 +147,7 @@ def test_models_with_layer_norm_are_refused(zoo, tmp_path):
 def test_single_neurons_are_refused(zoo, rows, source, tmp_path):
     """Their direct effects would be divided by a scale that these do not have."""
     model = as_published(zoo, "llama_mha", tmp_path)
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(len(rows)), rows.shape[1] - 1)
     recorder = NeuronRecorder({0}, torch.ones(jobs.n_tokens, dtype=torch.bool))
     with pytest.raises(ValueError, match="folded as published"):
         sweep(model, rows, source, "resample", jobs, no_means(model), recorder)

@@ -8,7 +8,7 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark.authors import AuthorsProcedure
 from selfrepair.benchmark.compare import check_agreement, compare_methods, largest_differences, spread_heads
 from selfrepair.benchmark.costs import count_weights, extrapolate_costs

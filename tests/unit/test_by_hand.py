@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from selfrepair.ablation.effects import Measurement
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.models.folded import FoldedModel, Layer
 
 FIELDS = [field.name for field in fields(Measurement)]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from selfrepair.ablation.distributions import SUMMED, ablate_distribution, answer_prompts
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
-from selfrepair.ablation.sweep import all_heads, measure
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.distributions import DistributionSummary, beside, spearman, summarise
 from selfrepair.analysis.schema import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
@@ -44,14 +44,14 @@ def matrix(sampled: SampledTokens, column: str) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["gpt2", "neox_parallel", "llama_gqa"])
 def test_sums_are_those_of_a_direct_measurement(zoo, sampled, name):
     model = zoo.folded(name)
-    sums = ablate_distribution(model, "ioi", sampled, all_heads(model), TOP)
+    sums = ablate_distribution(model, "ioi", sampled, model.heads, TOP)
     assert sums.schema == {name: column.dtype for name, column in DISTRIBUTION_SUMS.items()}
     assert set(sums["tokens"]) == {"top", "answers", "difference"}
     m = measure(model, matrix(sampled, "token"), torch.from_numpy(SOURCE))
     values = {name: getattr(m, name) for name in EFFECTS}
     values |= {name: values[name].sum(2) for name in ("repair_attention", "repair_mlp")}
     answer, document = matrix(sampled, "answer")[:, 1:] == 1, matrix(sampled, "document")[:, 1:]
-    for layer, head in all_heads(model):
+    for layer, head in model.heads:
         effects = m.direct_effect[layer, head]
         top = effects >= effects.flatten().sort(descending=True).values[int(TOP * ROWS * BODY) - 1]
         for tokens, counted in (("top", top), ("answers", answer)):
@@ -72,7 +72,7 @@ def test_the_difference_is_that_of_two_logits_of_hugging_face(zoo, sampled):
     others = torch.where(matrix(sampled, "alternative") >= 0, matrix(sampled, "alternative"), tokens)
     oracle = zoo.hugging_face("gpt2", torch.float64)
     changes = [hugging_face_oracle(oracle, of, torch.from_numpy(SOURCE))[1][..., -1] for of in (tokens, others)]
-    sums = ablate_distribution(model, "ioi", sampled, all_heads(model), TOP).filter(tokens="difference")
+    sums = ablate_distribution(model, "ioi", sampled, model.heads, TOP).filter(tokens="difference")
     assert set(sums.group_by("layer", "head").agg(pl.col("n").sum())["n"]) == {ROWS}
     for layer, head, delta in sums.group_by("layer", "head").agg(pl.col("delta_logit").sum()).rows():
         wanted = (changes[0] - changes[1])[layer, head].sum().item()
@@ -83,7 +83,7 @@ def test_the_difference_is_that_of_two_logits_of_hugging_face(zoo, sampled):
 
 def test_only_named_heads_are_measured_and_alike(zoo, sampled):
     model, heads = zoo.folded("gpt2"), [(1, 2), (0, 3)]
-    every = ablate_distribution(model, "x", sampled, all_heads(model), TOP)
+    every = ablate_distribution(model, "x", sampled, model.heads, TOP)
     some = ablate_distribution(model, "x", sampled, heads, TOP)
     assert set(some.select("layer", "head").rows()) == set(heads)
     wanted = every.join(some.select("layer", "head").unique(), on=["layer", "head"], how="semi", maintain_order="left")

@@ -5,11 +5,21 @@ import re
 import runpy
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
 from selfrepair.report.explorer.charts import QUANTITIES, charts
-from selfrepair.report.explorer.data import DRAWN, EXPLORER, READ, head_name, model_data, to_json
+from selfrepair.report.explorer.data import (
+    DRAWN,
+    EXPLORER,
+    LATER_HEADS,
+    READ,
+    _hand_off,
+    head_name,
+    model_data,
+    to_json,
+)
 from selfrepair.report.explorer.page import Run, inert, page, read_run
 from selfrepair.report.explorer.text import BEFORE, SHOWN, pieces
 from tests.browser.random_run import (
@@ -119,6 +129,15 @@ def test_only_kept_predictions_of_the_head_have_effects_in_context():
                         assert close(context["self_repair"][ablation][predicted[at]], row["self_repair"])
 
 
+def test_promoted_and_suppressed_tokens_are_those_of_the_table():
+    for index, (layer, head) in HEADS:
+        assert list(DATA["lens"][index]) == ["promoted", "suppressed"]
+        for sign, found in DATA["lens"][index].items():
+            rows = TABLES.lens.filter(layer=layer, head=head, sign=sign).sort("place")
+            assert [text for text, _ in found] == [decode([token]) for token in rows["token"]]
+            assert [effect for _, effect in found] == pytest.approx(rows["direct_effect"].to_list(), rel=1e-4)
+
+
 def test_neurons_are_the_most_frequent_of_the_measured_heads():
     assert list(DATA["neurons"]) == ["L2H3"]
     rows = TABLES.frequency.filter((pl.col("token_set") == "direct_effect") & (pl.col("place") < 10))
@@ -205,3 +224,24 @@ def test_a_folder_without_the_data_is_refused_with_the_fix(tmp_path):
     missing.unlink()
     with pytest.raises(FileNotFoundError, match=f"make it with `snakemake {missing}`"):
         read_run(tmp_path / "one")
+
+
+def test_of_later_heads_those_that_respond_most_are_shown():
+    """Otherwise the explorer would hide who repairs a head."""
+    values = np.linspace(-1, 0.5, 40)
+    table = pl.DataFrame(
+        {
+            "model": "m",
+            "layer": 0,
+            "head": 1,
+            "later_layer": np.repeat([1, 2], 20),
+            "later_head": np.tile(np.arange(20), 2),
+            "value": values,
+            "low": values,
+            "high": values,
+        }
+    )
+    shown = _hand_off(table)
+    assert len(shown) == LATER_HEADS
+    assert min(abs(entry["value"]) for entry in shown) >= np.sort(np.abs(values))[-LATER_HEADS]
+    assert shown[0] == {"layer": 0, "head": 1, "later_layer": 1, "later_head": 0, "value": -1.0}

@@ -5,8 +5,8 @@ import polars as pl
 import pytest
 import torch
 
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import ablated_tokens
-from selfrepair.ablation.sweep import measure
 from selfrepair.analysis import final_norm
 from selfrepair.analysis.by_document import group_heads
 from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT, NUMBERS, PARTS, split_norm, summarise_norm

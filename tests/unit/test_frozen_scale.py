@@ -11,8 +11,8 @@ from selfrepair.ablation import frozen_norm as frozen_scale
 from selfrepair.ablation.chosen_heads import most_repaired
 from selfrepair.ablation.clean import mean_z
 from selfrepair.ablation.frozen_norm import NormCheckError, compare_freezing, freeze_scale
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import NORM_CHECK
-from selfrepair.ablation.sweep import measure
 
 ABLATIONS = ["resample", "zero", "mean"]
 

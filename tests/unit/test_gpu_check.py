@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark import gpu_errors
 from selfrepair.benchmark.costs import count_weights
 from selfrepair.benchmark.flops import sweep_flops

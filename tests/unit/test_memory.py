@@ -11,7 +11,6 @@ import torch
 
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import CHUNKS_A_LAYER, allowance, chunk_tokens, tokens_at_once
-from selfrepair.ablation.sweep import all_heads
 
 CPU = torch.device("cpu")
 MEASURE = """
@@ -21,7 +20,6 @@ import numpy as np, polars as pl, psutil, torch
 from selfrepair.ablation import memory
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.shard import ablate_shard
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.benchmark.random_model import Shape, random_folded
 from selfrepair.tokens.rows import sample_tokens
 
@@ -34,7 +32,7 @@ sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_ro
 clean = run_clean(model, sampled.tokens, 0.02, 100, seed=2)
 setting = psutil.Process().memory_info().rss // 10**6 + int(sys.argv[1])  # libraries alone differ by 100 MB
 Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
-ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1, "all", setting)
+ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", model.heads, 0, 1, "all", setting)
 status = Path("/proc/self/status").read_text()
 peak = next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
 print(peak / setting)
@@ -57,13 +55,13 @@ def test_an_explicit_setting_is_kept_and_used():
 def test_batches_are_no_larger_than_they_need_be(zoo):
     """All memory of a machine would be taken for nothing."""
     model = zoo.folded("gpt2")
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(10**4), 11)
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(10**4), 11)
     assert tokens_at_once(model, jobs, 11, 10**15) == CHUNKS_A_LAYER * chunk_tokens(model) * model.n_layers
 
 
 def test_too_little_memory_is_said(zoo):
     model = zoo.folded("gpt2")
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11)
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(5), 11)
     with pytest.raises(
         ValueError, match=r"memory: gpt2 needs [\d,]+ MB more for a single job than the 1 MB that are left"
     ):

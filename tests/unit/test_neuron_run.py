@@ -9,10 +9,11 @@ from selfrepair.ablation import neuron_tables
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.effects import DecompositionError
 from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neurons import ablate_with_neurons, check_neurons, neuron_layers
 from selfrepair.ablation.schema import LISTED_NEURONS
-from selfrepair.ablation.sweep import measure, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.tables import frame
 from selfrepair.tokens.schema import ROWS, TOKENS
 

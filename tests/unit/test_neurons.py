@@ -6,7 +6,7 @@ import torch
 from selfrepair.ablation.clean import clean_pass
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
-from selfrepair.ablation.sweep import all_heads, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.models.folded import FoldedModel
 
 
@@ -57,7 +57,7 @@ def test_every_neuron_is_what_a_patched_run_finds(zoo, rows, source, architectur
 
 def test_neurons_sum_to_their_mlp(zoo, rows, source, architecture):
     model = zoo.folded(architecture)
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11).ordered()
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(5), 11).ordered()
     wanted = torch.rand(jobs.n_tokens, generator=torch.Generator().manual_seed(1)) < 0.3
     m, found = watched(model, rows, source, jobs, wanted)
     mlp = clean_pass(model, rows).mlp_direct_effect
@@ -77,6 +77,6 @@ def test_neurons_sum_to_their_mlp(zoo, rows, source, architecture):
 @pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel"])
 def test_watching_changes_nothing(zoo, rows, source, architecture):
     model = zoo.folded(architecture)
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(5), 11).ordered()
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(5), 11).ordered()
     m, _ = watched(model, rows, source, jobs, torch.ones(jobs.n_tokens, dtype=torch.bool))
     assert torch.equal(m.self_repair, sweep(model, rows, source, "resample", jobs, no_means(model)).self_repair)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from selfrepair.ablation import partners as partners_module
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.partners import ablate_with_partners, partner_sources, spread_rows
 from selfrepair.ablation.schema import PARTNERS, SELECTED, ablated_tokens
-from selfrepair.ablation.sweep import measure
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.by_document import Selection
 from selfrepair.analysis.noise import READ, summarise_noise, variance_components

@@ -13,7 +13,6 @@ from selfrepair.ablation.chosen_heads import choose_heads, distinct
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.neurons import ablate_with_neurons
 from selfrepair.ablation.shard import ablate_shard
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.claims.bootstrap import head_statistics, neuron_statistics
 from selfrepair.claims.statistics import HEAD_STATISTICS, NEURON_STATISTICS, OF_EXPERIMENTS, Tables
 from selfrepair.claims.verdicts import HELD, Claim, Model, evaluate
@@ -40,7 +39,7 @@ def tables(folder: Path, sampled: SampledTokens) -> Tables:
     """What claims are judged by, of a model on a small sample."""
     model = sr.load_model(folder)
     clean = run_clean(model, sampled.tokens, 0.05, 100, seed=1)
-    kept, sums = ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", all_heads(model), 0, 1)
+    kept, sums, _ = ablate_shard(model, sampled.tokens, sampled.rows, clean, "resample", model.heads, 0, 1)
     chosen = choose_heads("m", kept, [], 1)
     inputs = (model, sampled.tokens, sampled.rows, clean.selected, distinct(chosen))
     neurons = ablate_with_neurons(*inputs, [-1], 0.05)

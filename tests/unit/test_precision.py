@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.models.precision import linear, round_to_tf32, stored
 
 

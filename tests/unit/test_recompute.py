@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.replacements import ABLATIONS
-from selfrepair.ablation.sweep import measure
 from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk

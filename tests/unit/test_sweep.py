@@ -10,11 +10,12 @@ from selfrepair.ablation import memory
 from selfrepair.ablation.clean import clean_pass, mean_z
 from selfrepair.ablation.effects import DecompositionError, Measurement, TokenEffects, check_decomposition
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.measure import measure
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.models.folded import FoldedModel
 from tests.helpers.oracle import booted, hooks_oracle, hugging_face_oracle, z_name
 
-FIELDS = [field.name for field in fields(Measurement)]
+FIELDS = [field.name for field in fields(Measurement) if field.name != "repair_heads"]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32
 
 
@@ -32,7 +33,7 @@ def same(found: Measurement, expected: Measurement) -> None:
 def swept(
     model: FoldedModel, rows: torch.Tensor, source: torch.Tensor, jobs: AblationJobs | None = None
 ) -> TokenEffects:
-    jobs = jobs or AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), rows.shape[1] - 1)
+    jobs = jobs or AblationJobs.all_pairs(model.heads, torch.arange(len(rows)), rows.shape[1] - 1)
     return sweep(model, rows, source, "resample", jobs, no_means(model))
 
 
@@ -197,7 +198,7 @@ def test_results_do_not_depend_on_the_rows_of_the_batch(zoo, rows, source):
     """Otherwise a shard's results depend on the other rows of the run."""
     model = zoo.folded("gpt2")
     equals_measurement(
-        swept(model, rows, source, AblationJobs.all_pairs(all_heads(model), torch.tensor([4, 1]), 11)),
+        swept(model, rows, source, AblationJobs.all_pairs(model.heads, torch.tensor([4, 1]), 11)),
         measure(model, rows, source),
     )
 
@@ -222,7 +223,7 @@ def test_runs_that_are_cut_are_as_whole_ones(zoo, rows, source, architecture, mo
     monkeypatch.setattr(memory, "CHUNK_BYTES", {"cpu": 0})
     monkeypatch.setattr(memory, "SMALLEST_CHUNK", 40)
     draw = torch.Generator().manual_seed(3)
-    every = AblationJobs.all_pairs(all_heads(model), torch.arange(len(rows)), 11)
+    every = AblationJobs.all_pairs(model.heads, torch.arange(len(rows)), 11)
     some = every[torch.randperm(len(every), generator=draw)[:25]]
     cut = replace(some, length=torch.randint(1, 12, (25,), generator=draw))
     equals_measurement(swept(model, rows, source, cut), measure(model, rows, source))

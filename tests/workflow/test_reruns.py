@@ -14,6 +14,7 @@ BEFORE_ABLATION = {"sample_tokens", "fold_model", "measure_clean"}
 MEASURING = BEFORE_ABLATION | {
     *(
         "ablate_heads",
+        "measure_lens",
         "measure_neurons",
         "measure_partners",
         "measure_distributions",

@@ -18,6 +18,7 @@ from content import digest
 from settings import HUB_LOCK, STUDIES, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
+from selfrepair.ablation.unit_names import parse_unit
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
@@ -118,6 +119,8 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         else:
             info = read_gguf_info(Path(gguf)) if gguf else read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
+        for unit in settings.config["ablation"]["units"]:
+            parse_unit(unit, info.n_layers, info.n_heads)
         if model.get("as_published"):
             check_authors_units(info.family)
         check_heads(info, model.get("highlight_heads", []), name, "highlight_heads")

@@ -134,7 +134,8 @@ class Settings:
 
     def measured(self, ablation: str) -> list[str]:
         """Models that a kind of ablation is measured on: those in the authors' units and twins by resampling only."""
-        return self.models + (self.as_published + self.twins if ablation == "resample" else [])
+        more = {"resample": self.as_published + self.twins, "units": self.twins}
+        return self.models + more.get(ablation, [])
 
     def variant(self, name: str) -> list[str]:
         """Flags of a model that is folded in another way."""

@@ -7,6 +7,7 @@ rule measure_clean:
         tokens="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
+        units="<results>/ablation/{model}/clean/units.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     log:
         "<logs>/measure_clean.{model}.log",
@@ -21,16 +22,17 @@ rule measure_clean:
         control=config["ablation"]["control_tokens"],
         seed=config["seed"],
         measure=SETTINGS.measure(*ABLATIONS),
+        units=config["ablation"]["units"],
         folder=subpath(output.tokens, parent=True),
     shell:
         "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} "
         "--top-fraction {params.top_fraction} --control {params.control} --measure {params.measure} "
-        "--seed {params.seed} --device {resources.device} --threads {threads} --output {params.folder:q} "
+        "--units {params.units} --seed {params.seed} --device {resources.device} --threads {threads} --output {params.folder:q} "
         "2>&1 | tee {log:q}"
 
 
 rule ablate_heads:
-    """Ablate every head, one at a time, in a shard of the rows; the exact split of self-repair on every token."""
+    """Ablate every head, or unit, one at a time, in a shard of the rows; the exact split of self-repair on every token."""
     input:
         **MODEL_INPUTS,
         code=code("ablate_heads", "measure"),
@@ -38,10 +40,12 @@ rule ablate_heads:
         clean="<results>/ablation/{model}/clean/tokens.parquet",
         candidates="<results>/ablation/{model}/clean/candidates.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
+        units="<results>/ablation/{model}/clean/units.parquet",
         means="<results>/ablation/{model}/clean/means.safetensors",
     output:
         tokens="<results>/ablation/{model}/{ablation}/tokens-{shard}.parquet",
         sums="<results>/ablation/{model}/{ablation}/sums-{shard}.parquet",
+        hand_off="<results>/ablation/{model}/{ablation}/hand_off-{shard}.parquet",
     log:
         "<logs>/ablate_heads.{model}.{ablation}.{shard}.log",
     benchmark:
@@ -57,12 +61,37 @@ rule ablate_heads:
         heads=lambda wildcards: SETTINGS.heads(wildcards.model),
         shards=SHARDS,
         measure=lambda wildcards: SETTINGS.measure(wildcards.ablation),
+        units=config["ablation"]["units"],
     shell:
         "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --clean {params.clean:q} "
         "--ablation {wildcards.ablation} --heads {params.heads} --shard {wildcards.shard} --shards {params.shards} "
-        "--measure {params.measure} --device {resources.device} --memory {resources.memory} "
+        "--measure {params.measure} --units {params.units} --device {resources.device} --memory {resources.memory} "
         "--limit {resources.mem_mb} --threads {threads} --tokens-output {output.tokens:q} "
-        "--sums-output {output.sums:q} 2>&1 | tee {log:q}"
+        "--sums-output {output.sums:q} --hand-off-output {output.hand_off:q} 2>&1 | tee {log:q}"
+
+
+rule measure_lens:
+    """The tokens whose logits each head raises and lowers most, on its top tokens."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_lens", "measure"),
+        clean="<results>/ablation/{model}/clean/tokens.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+    output:
+        "<results>/ablation/{model}/lens.parquet",
+    log:
+        "<logs>/measure_lens.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_lens.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+    params:
+        clean=subpath(input.clean, parent=True),
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --tokens {input.tokens:q} --clean {params.clean:q} "
+        "--device {resources.device} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule measure_iterative:
@@ -127,6 +156,35 @@ rule measure_partners:
         "--heads {input.heads:q} --partners {params.partners} --rows {params.noise_rows} --seed {params.seed} "
         "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} "
         "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule measure_held:
+    """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_held", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+        hand_off=of_shards("hand_off", ["resample"]),
+    output:
+        "<results>/ablation/{model}/held.parquet",
+    log:
+        "<logs>/measure_held.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_held.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        pairs=20,
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--hand-off {input.hand_off:q} --count {params.pairs} --device {resources.device} "
+        "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {output:q} "
+        "2>&1 | tee {log:q}"
 
 
 rule measure_distributions:
@@ -237,9 +295,11 @@ MEASUREMENTS = {
     f"{job}.{of}": f"{RESULTS}/{file.format(of)}.parquet"
     for job, file, jobs in [
         ("measure_clean", "ablation/{}/clean/tokens", MEASURED),
+        ("measure_lens", "ablation/{}/lens", MODELS),
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
+        ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
         (
             "measure_distributions",
             "ablation/{}/distributions/sums",

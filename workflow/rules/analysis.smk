@@ -120,6 +120,45 @@ ANALYSES = {
             allow_missing=True,
         ),
     ),
+    "summarise_units": dict(
+        function="analysis.units:summarise_units",
+        job="summarise_units.{model}",
+        tables={
+            "units": of_shards("tokens", ["units"]),
+            "tokens": RESAMPLED,
+            "clean": CLEAN_TOKENS,
+        },
+        texts=[
+            *RESELECTED,
+            *(f"sets={unit}" for unit in config["ablation"]["units"]),
+        ],
+        output=expand(
+            f"{OF_MODEL}/layers/{{table}}.{{suffix}}",
+            table=["units", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
+    "summarise_hand_off": dict(
+        function="analysis.hand_off:summarise",
+        job="summarise_hand_off.{model}",
+        tables={
+            "hand_off": of_shards("hand_off", ["resample"]),
+            "held": "<results>/ablation/{model}/held.parquet",
+            "clean": CLEAN_TOKENS,
+            "facts": "<results>/models/{model}/model.json",
+        },
+        texts=BOOTSTRAP,
+        output=[
+            f"{OF_MODEL}/hand-off/hand_off.parquet",
+            *expand(
+                f"{OF_MODEL}/hand-off/{{table}}.{{suffix}}",
+                table=["sparsity", "pairs", "findings"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+        ],
+    ),
     "summarise_distributions": dict(
         function="analysis.distributions:summarise",
         job="summarise_distributions.{model}",
@@ -180,6 +219,7 @@ for analysis, entry in ANALYSES.items():
 # Second measurements have summaries of heads alone, twins what claims and studies need.
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
+    *["summarise_units", "summarise_hand_off"],
     "summarise_distributions",
 ]
 ANALYSIS_JOBS = [

@@ -31,7 +31,7 @@ TWINS = SETTINGS.twins
 MEASURED = [*MODELS, *SETTINGS.as_published, *TWINS]
 SHARDED = [
     (model, ablation, shard)
-    for ablation in ABLATIONS
+    for ablation in [*ABLATIONS, "units"]
     for model in SETTINGS.measured(ablation)
     for shard in range(SHARDS)
 ]
@@ -61,7 +61,7 @@ PAPER = [
 
 wildcard_constraints:
     model="[A-Za-z0-9._-]+",
-    ablation="resample|zero|mean",
+    ablation="resample|zero|mean|units",
     shard="[0-9]+",
 
 

@@ -1,5 +1,5 @@
 rule explorer_data:
-    """What the explorer shows of one model: statistics, responders, single tokens, tokens in context, neurons."""
+    """What the explorer shows of one model: statistics, responders, single tokens, tokens in context, promoted ones, neurons."""
     input:
         code=code("explorer_data", "measure"),
         facts="<results>/models/{model}/model.json",
@@ -13,6 +13,8 @@ rule explorer_data:
         tokens=of_shards("tokens", ABLATIONS),
         sampled="<results>/tokens/{model}/tokens.parquet",
         selected="<results>/ablation/{model}/clean/selected.parquet",
+        lens="<results>/ablation/{model}/lens.parquet",
+        hand_off="<results>/analysis/{model}/hand-off/hand_off.parquet",
         frequency="<results>/analysis/{model}/neurons/frequency.parquet",
         erasure="<results>/analysis/{model}/neurons/erasure.parquet",
         tokenizer=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
@@ -37,8 +39,8 @@ rule explorer_data:
     shell:
         "python {input.code[0]:q} --facts {input.facts:q} --measure {params.measure} --heads {input.heads:q} "
         "--responders {input.responders:q} --tokens {params.tokens:q} --sampled {input.sampled:q} "
-        "--selected {input.selected:q} --neurons {params.neurons:q} --tokenizer {params.directory:q} "
-        "--seed {params.seed} --output {output:q} 2>&1 | tee {log:q}"
+        "--selected {input.selected:q} --lens {input.lens:q} --hand-off {input.hand_off:q} --neurons {params.neurons:q} "
+        "--tokenizer {params.directory:q} --seed {params.seed} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule write_explorer:

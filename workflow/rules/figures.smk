@@ -43,6 +43,21 @@ FIGURE_RULES = {
         "norm_share",
         {"norm": with_studies("resample/norm.parquet", [*MODELS, *TWINS])},
     ),
+    "layer_units": (
+        "layer_units:layer_units",
+        "layer_units",
+        {"units": of_models("layers/units.parquet", [*MODELS, *TWINS])},
+    ),
+    "hand_off_share": (
+        "hand_off:hand_off_share",
+        "hand_off_share",
+        {"sparsity": of_models("hand-off/sparsity.parquet", [*MODELS, *TWINS])},
+    ),
+    "hand_off_matrix": (
+        "hand_off:hand_off_matrix",
+        "hand_off_matrix.{model}",
+        {"hand_off": f"{OF_MODEL}/hand-off/hand_off.parquet"},
+    ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",
         "ablation_types.{model}",

@@ -9,6 +9,7 @@ rule write_macros:
         claims="<results>/report/claims.json",
         costs="<results>/report/costs.csv",
         listed="paper/statements.yaml",
+        findings="<results>/tables/findings.csv",
         studies=SETTINGS.of_studies("report/claims.json"),
     output:
         "<results>/paper/macros.tex",
@@ -21,6 +22,7 @@ rule write_macros:
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
         "--layers {input.layers:q} --claims {input.claims:q} --costs {input.costs:q} --listed {input.listed:q} "
+        "--findings {input.findings:q} "
         "--studies {input.studies:q} --output {output:q} 2>&1 | tee {log:q}"
 
 

@@ -72,6 +72,7 @@ rule write_report:
         claims="<results>/report/claims.json",
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=[
+            "<results>/tables/findings.csv",
             "<results>/tables/norm.csv",
             *expand(
                 "<results>/analysis/{model}/{ablation}/norm_check.csv",

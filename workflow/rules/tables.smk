@@ -1,3 +1,5 @@
+# Of each study beyond the paper, in the order of config/studies.yaml.
+STUDIES_BEYOND = ["layers", "hand-off", "distributions"]
 TABLE_RULES = {
     "models": (
         "tables:table_of_models",
@@ -27,10 +29,25 @@ if SETTINGS.config["studies"]:
         "studies",
         SETTINGS.of_studies("report/claims.json"),
     )
-TABLES = [*TABLE_RULES, "claims"]
+TABLES = [*TABLE_RULES, "findings", "claims"]
+TABLE_ARGUMENTS = {
+    table: (function, {argument: every(file)})
+    for table, (function, argument, file) in TABLE_RULES.items()
+} | {
+    "findings": (
+        "findings:table_of_findings",
+        {
+            "studies": "config/studies.yaml",
+            "findings": expand(
+                "<results>/analysis/{model}/{study}/findings.parquet",
+                model=[*MODELS, *TWINS],
+                study=STUDIES_BEYOND,
+            ),
+        },
+    )
+}
 
-for table, (function, argument, file) in TABLE_RULES.items():
-    tables = {argument: every(file)}
+for table, (function, tables) in TABLE_ARGUMENTS.items():
 
     rule:
         """Write a table as LaTeX and CSV; `workflow/report/captions.yaml` says of each what it shows."""

@@ -1,7 +1,8 @@
 """The clean pass over all tokens of a run: exact top tokens of every head, control sample, mean activations."""
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,19 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from selfrepair.ablation.clean import clean_passes
+from selfrepair.ablation.clean import CleanPass, clean_passes
 from selfrepair.ablation.program import Machine
 from selfrepair.ablation.reselection import rank_tokens, top_count
 from selfrepair.ablation.schema import CLEAN_TOKENS, SELECTED
 from selfrepair.ablation.selection import Measured, control_sample
+from selfrepair.ablation.unit_names import ATTENTION, MLP, Unit, coded_units
 from selfrepair.core.files import write_atomically
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import token_matrix
+
+TABLES = ("tokens", "candidates", "selected", "units")
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,20 @@ class CleanRun:
         tokens: a row of `CLEAN_TOKENS` per scored token.
         candidates: a row of `SELECTED` per head and token that is selected in some bootstrap replicate.
         selected: those of the run itself.
+        units: as `candidates`, of units (`coded_units`).
         means: z of every head, averaged over all scored tokens.
     """
 
     tokens: pl.DataFrame
     candidates: pl.DataFrame
     selected: pl.DataFrame
+    units: pl.DataFrame
     means: Float[Tensor, "layer n_heads d_head"]
+
+    def of_units(self) -> "CleanRun":
+        """The same with units in place of heads."""
+        count = self.selected.height // self.selected.select("layer", "head").n_unique()
+        return replace(self, candidates=self.units, selected=self.units.filter(pl.col("rank") < count))
 
 
 def run_clean(
@@ -48,6 +59,7 @@ def run_clean(
     seed: int,
     whole_rows: bool = False,
     scratch: Path | None = None,
+    sets: Sequence[str] = (),
 ) -> CleanRun:
     """Run the model once over all tokens; select each head's top tokens exactly and draw the control sample.
 
@@ -60,25 +72,30 @@ def run_clean(
         seed: of the control sample, and of the bootstrap whose top tokens are kept.
         whole_rows: whether the control sample is of whole rows (see `control_sample`).
         scratch: folder with room for the direct effects; the system's folder for such files if None.
+        sets: units beside the attention and the MLP of every layer.
     """
     matrix = torch.from_numpy(token_matrix(tokens))
     n_rows, length = matrix.shape[0], matrix.shape[1] - 1
     n_tokens = n_rows * length
-    n_heads = model.n_layers * model.n_heads
+    units = coded_units(sets, model.n_layers, model.n_heads)
+    pairs = [*model.heads, *units]
     documents = token_matrix(tokens, "document")[:, 1:]
     progress = Progress(f"{model.name}: clean pass", n_tokens, work=n_tokens * model.n_layers)
     logits, biases, scales, z_sum = [], [], [], 0
     with tempfile.TemporaryFile(dir=scratch) as file:
-        effects = np.memmap(file, np.float32, "w+", shape=(n_heads, n_rows, length))
+        effects = np.memmap(file, np.float32, "w+", shape=(len(pairs), n_rows, length))
         for rows, batch in clean_passes(model, matrix, progress):
-            effects[:, int(rows[0]) : int(rows[-1]) + 1] = batch.direct_effect.flatten(0, 1).float().cpu().numpy()
+            of_units = [of_unit(batch, unit) for unit in units.values()]
+            of_all = torch.cat([batch.direct_effect.flatten(0, 1), torch.stack(of_units)])
+            effects[:, int(rows[0]) : int(rows[-1]) + 1] = of_all.float().cpu().numpy()
             logits.append(batch.logit.cpu())
             biases.append(batch.bias.cpu())
             scales.append(batch.scale.cpu())
             z_sum = z_sum + batch.z_sum
-        by_token = effects.reshape(n_heads, n_tokens)
+        by_token = effects.reshape(len(pairs), n_tokens)
         ranked = rank_tokens(by_token, documents.ravel(), top_fraction, seed)
-        candidates = _ranked_table(ranked, by_token, model.n_heads, length)
+        candidates = _ranked_table(ranked, by_token, pairs, length)
+    of_heads = candidates.filter(pl.col("head") >= 0)
     return CleanRun(
         tokens=_clean_table(
             documents,
@@ -87,15 +104,23 @@ def run_clean(
             torch.cat(scales),
             control_sample(n_rows, length, control, seed, whole_rows),
         ),
-        candidates=candidates,
-        selected=candidates.filter(pl.col("rank") < top_count(n_tokens, top_fraction)),
+        candidates=of_heads,
+        selected=of_heads.filter(pl.col("rank") < top_count(n_tokens, top_fraction)),
+        units=candidates.filter(pl.col("head") < 0),
         means=(z_sum / n_tokens).float().cpu(),
     )
 
 
+def of_unit(clean: CleanPass, unit: Unit) -> Float[Tensor, "row pos"]:
+    """Clean direct effect of a unit: the sum over its members, of attention that over its heads."""
+    effects = {ATTENTION: clean.direct_effect.sum(1), MLP: clean.mlp_direct_effect}
+    parts = [effects[part][layer] if part < 0 else clean.direct_effect[layer, part] for layer, part in unit.components]
+    return torch.stack(parts).sum(0)
+
+
 def read_clean(folder: Path) -> CleanRun:
     """Read what `measure_clean` wrote."""
-    tables = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("tokens", "candidates", "selected")}
+    tables = {name: pl.read_parquet(folder / f"{name}.parquet") for name in TABLES}
     return CleanRun(**tables, means=load_file(folder / "means.safetensors")["z"])
 
 
@@ -107,6 +132,7 @@ def measure_clean(
     seed: int,
     output: Path,
     measure: Measured = "all",
+    units: Sequence[str] = (),
     machine: Machine = Machine(),
 ) -> None:
     """Run a model once over all tokens: select every head's top tokens exactly, draw the control sample, average z.
@@ -117,16 +143,17 @@ def measure_clean(
         top_fraction: share of tokens selected for each head.
         control: tokens of the control sample.
         seed: seed of the control sample and of the bootstrap.
-        output: folder for tokens, candidates, selected and means; holds the direct effects of all tokens meanwhile.
+        output: folder for tables and means; holds the direct effects of all tokens meanwhile.
         measure: selected: a control sample of whole rows.
+        units: units beside the attention and the MLP of every layer.
     """
     folded, record = machine.load(model)
     output.mkdir(parents=True, exist_ok=True)
     table = pl.read_parquet(tokens)
-    clean = run_clean(folded, table, top_fraction, control, seed, measure == "selected", scratch=output)
+    clean = run_clean(folded, table, top_fraction, control, seed, measure == "selected", output, units)
     write_parquet(clean.tokens, output / "tokens.parquet", record)
-    write_parquet(clean.candidates, output / "candidates.parquet")
-    write_parquet(clean.selected, output / "selected.parquet")
+    for name in TABLES[1:]:
+        write_parquet(getattr(clean, name), output / f"{name}.parquet")
     write_atomically(output / "means.safetensors", lambda path: save_file({"z": clean.means}, path))
 
 
@@ -153,13 +180,16 @@ def _clean_table(
 
 
 def _ranked_table(
-    ranked: list[Int[np.ndarray, " _"]], effects: Float[np.ndarray, "head token"], n_heads: int, length: int
+    ranked: list[Int[np.ndarray, " _"]],
+    effects: Float[np.ndarray, "head token"],
+    pairs: list[tuple[int, int]],
+    length: int,
 ) -> pl.DataFrame:
     counts = [len(tokens) for tokens in ranked]
     head, token = np.repeat(np.arange(len(ranked)), counts), np.concatenate(ranked)
     columns = {
-        "layer": head // n_heads,
-        "head": head % n_heads,
+        "layer": np.array(pairs)[head, 0],
+        "head": np.array(pairs)[head, 1],
         "row": token // length,
         "pos": token % length,
         "rank": np.concatenate([np.arange(count) for count in counts]),

@@ -23,7 +23,7 @@ from selfrepair.ablation.reselection import top_count
 from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
 from selfrepair.ablation.selection import TopTokens
 from selfrepair.ablation.shard import quantities
-from selfrepair.ablation.sweep import all_heads, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet
 from selfrepair.models.directory import parse_head
@@ -218,7 +218,7 @@ def measure_distributions(
             model's positions; rows can't be paired.
     """
     folded, record = machine.load(model)
-    named = list(map(parse_head, heads)) or all_heads(folded)
+    named = list(map(parse_head, heads)) or folded.heads
     where = corpus, tokenizer, names, rows, row_length, folded.max_positions, seed, sha256, text, split
     sampled = sample_distributions(*where)
     limits = machine.memory_mb, machine.limit

@@ -1,5 +1,6 @@
 """What a measurement finds, and the check that its parts sum to the whole on every token."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,9 @@ class DecompositionError(ArithmeticError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """Effects of ablating heads, per token; all in logits but the scales, which are ratios to 1.
+    """Effects of ablations, per token; all in logits but the scales, which are ratios to 1.
+
+    The axes `unit` are layer and head where heads are ablated (`measure`), else a single one (`measure_units`).
 
     `pos` is the position that predicts, `pos + 1` holds the correct next token. Definitions: experiments.md a.6, a.8;
     method.md section 2.
@@ -33,21 +36,24 @@ class Measurement:
         repair_norm: effect of the change of the final scale on the ablated stream.
         ablated_scale: scale of the final norm in the ablated pass.
         own_scale: scale of the final norm if only the head's own output changed.
+        repair_heads: change of the direct effect of each later head, whose sum over `later_head` is
+            `repair_attention`; None if it was not asked for.
     """
 
     logit: Float[Tensor, "row pos"]
     scale: Float[Tensor, "row pos"]
-    direct_effect: Float[Tensor, "layer head row pos"]
-    delta_logit: Float[Tensor, "layer head row pos"]
-    delta_direct_effect: Float[Tensor, "layer head row pos"]
-    repair_attention: Float[Tensor, "layer head later_layer row pos"]
-    repair_mlp: Float[Tensor, "layer head later_layer row pos"]
-    repair_norm: Float[Tensor, "layer head row pos"]
-    ablated_scale: Float[Tensor, "layer head row pos"]
-    own_scale: Float[Tensor, "layer head row pos"]
+    direct_effect: Float[Tensor, "*unit row pos"]
+    delta_logit: Float[Tensor, "*unit row pos"]
+    delta_direct_effect: Float[Tensor, "*unit row pos"]
+    repair_attention: Float[Tensor, "*unit later_layer row pos"]
+    repair_mlp: Float[Tensor, "*unit later_layer row pos"]
+    repair_norm: Float[Tensor, "*unit row pos"]
+    ablated_scale: Float[Tensor, "*unit row pos"]
+    own_scale: Float[Tensor, "*unit row pos"]
+    repair_heads: Float[Tensor, "*unit later_layer later_head row pos"] | None = None
 
     @property
-    def self_repair(self) -> Float[Tensor, "layer head row pos"]:
+    def self_repair(self) -> Float[Tensor, "*unit row pos"]:
         """Change of the logit beyond the change of the head's own direct effect (paper Eq. 1)."""
         return self.delta_logit - self.delta_direct_effect
 
@@ -92,8 +98,11 @@ class TokenEffects:
         return self.jobs.per_token(row) * self.logit.shape[1] + self.jobs.pos
 
 
-def check_decomposition(m: TokenEffects) -> None:
+def check_decomposition(m: TokenEffects, units: Sequence[object] = ()) -> None:
     """Check on every token that the parts of self-repair sum to it.
+
+    Args:
+        units: what the jobs' heads count, if not heads.
 
     Raises:
         DecompositionError: by more than `TOLERANCE` of the row's largest logit they do not, or a value is not finite.
@@ -105,7 +114,6 @@ def check_decomposition(m: TokenEffects) -> None:
         first = int(broken.nonzero()[0])
         size = error[first].item()
         layer, head, row = (int(m.jobs.per_token(value)[first]) for value in (m.jobs.layer, m.jobs.head, m.jobs.row))
+        of = units[head] if units else f"layer {layer}, head {head}"
         what = f"misses self-repair by {size:.1e} of the row's largest logit" if size == size else "is not finite"
-        raise DecompositionError(
-            f"layer {layer}, head {head}, row {row}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})"
-        )
+        raise DecompositionError(f"{of}, row {row}: the sum of the parts {what} (allowed: {TOLERANCE:.0e})")

@@ -13,7 +13,6 @@ from torch import Tensor
 from selfrepair.ablation.jobs import carried_rows
 from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel, Layer
-from selfrepair.models.precision import linear
 
 DIRECTIONS = ("own", "other", "random")
 
@@ -85,7 +84,7 @@ def move_layers(
     clean, moved, ablated = [], [], []
     for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, resid)
-        read = _read(model, layer, v)
+        read = model.head_read(layer, v.flatten(0, 1)).unflatten(0, v.shape[:2])
         clean.append(_effects(z[:n], read))
         if index > 0:
             moved.append(_effects(model.attention_heads(layer, before), read))
@@ -165,14 +164,6 @@ def add_to_stream(
     scale = model.scale(clean[each, pos])
     shape = (len(names), len(strengths), len(pos))
     return Additions(names, effect / scale, (changed / scale).view(shape), (changed / model.scale(streams)).view(shape))
-
-
-def _read(
-    model: FoldedModel, layer: Layer, v: Float[Tensor, "row pos d_model"]
-) -> Float[Tensor, "row pos n_heads d_head"]:
-    """W_O v of every head: what each head writes is never formed."""
-    read = linear(v.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision)
-    return read.view(*v.shape[:2], model.n_heads, model.d_head)
 
 
 def _effects(

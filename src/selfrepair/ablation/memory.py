@@ -52,13 +52,16 @@ def allowance(device: torch.device, memory_mb: int | None, limit_mb: int | None,
     return free if limit_mb is None else min(free, limit_mb * 10**6 - taken)
 
 
-def tokens_at_once(model: FoldedModel, jobs: AblationJobs, length: int, room: int, reserve: int = 0) -> int:
+def tokens_at_once(
+    model: FoldedModel, jobs: AblationJobs, length: int, room: int, reserve: int = 0, units: bool = False
+) -> int:
     """Ablated tokens of a batch: as many as make all products large, or fewer if `room` bytes hold no more.
 
     Args:
         jobs: all that are to be ablated.
         length: positions of a row.
         reserve: bytes of what is kept from batch to batch.
+        units: whether units are ablated, of which what they write is kept, not z.
 
     Raises:
         ValueError: there is no room for a single job; says how much is needed.
@@ -68,7 +71,8 @@ def tokens_at_once(model: FoldedModel, jobs: AblationJobs, length: int, room: in
     clean_row = 2 * length * _activations(model)
     clean_rows_per_token = len(jobs.row.unique()) / max(1, jobs.n_tokens)
     fixed = chunk * _activations(model) + clean_row + reserve
-    token = _size(model) * (model.d_model + model.d_head + 6 * model.n_layers + 40) + clean_row * clean_rows_per_token
+    own = model.d_model if units else model.d_head
+    token = _size(model) * (model.d_model + own + 6 * model.n_layers + 40) + clean_row * clean_rows_per_token
     longest = int(jobs.length.max()) if len(jobs) else 0
     if MARGIN * room < fixed + longest * token:
         missing = (fixed + longest * token) / MARGIN - room

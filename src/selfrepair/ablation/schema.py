@@ -7,7 +7,12 @@ from selfrepair.tokens.schema import PLACE
 
 HEAD = {
     "layer": Column(pl.Int16, "index", "layer of the head, from 0"),
-    "head": Column(pl.Int16, "index", "head within its layer, from 0"),
+    "head": Column(
+        pl.Int16,
+        "index",
+        "head within its layer, from 0; where units are ablated -1 for the layer's attention, -2 for its MLP, and "
+        "from -3 down for the entries of `ablation.units`",
+    ),
 }
 CLEAN_TOKENS = PLACE | {
     "document": Column(pl.Int32, "index", "document of the correct next token"),
@@ -24,6 +29,14 @@ SELECTED = (
         "direct_effect": Column(pl.Float32, "logits", "clean direct effect of the head"),
     }
 )
+LENS = HEAD | {
+    "sign": Column(pl.String, "", "promoted: tokens whose logits the head raises most; suppressed: lowers most"),
+    "place": Column(pl.Int16, "index", "0 for the token that it raises, or lowers, most"),
+    "token": Column(pl.Int32, "id", "token of the vocabulary"),
+    "direct_effect": Column(
+        pl.Float32, "logits", "direct effect of the head on this token's logit, mean over the head's top tokens"
+    ),
+}
 EFFECTS = {
     "direct_effect": Column(pl.Float32, "logits", "direct effect of the head, clean pass, clean scale"),
     "ablated_direct_effect": Column(pl.Float32, "logits", "direct effect of the head, ablated pass, clean scale"),
@@ -89,6 +102,39 @@ def document_sums(n_layers: int) -> dict[str, Column]:
     return key | {"n": Column(pl.Int64, "tokens", "tokens summed")} | summed | layered
 
 
+def hand_off(n_layers: int, n_heads: int) -> dict[str, Column]:
+    """Schema of the sums of what later heads do about an ablated head, by document."""
+    return HEAD | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "n": Column(pl.Int64, "tokens", "top tokens of the head that are summed"),
+        "change": Column(
+            pl.Array(pl.Float32, n_layers * n_heads),
+            "logits",
+            "sum over them: change of each head's direct effect, layer by layer; 0 up to the ablated head's layer",
+        ),
+    }
+
+
+HELD = (
+    HEAD
+    | {
+        "later_layer": Column(pl.Int16, "index", "layer of the later head that repairs this one most"),
+        "later_head": Column(pl.Int16, "index", "that head"),
+    }
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "direct_effect": EFFECTS["direct_effect"],
+        "self_repair": EFFECTS["self_repair"],
+        "handed": Column(pl.Float32, "logits", "change of the later head's direct effect when the head is ablated"),
+        "fall": Column(
+            pl.Float32, "logits", "ablated logit minus that with the later head held at its clean output meanwhile"
+        ),
+        "later_direct_effect": Column(pl.Float32, "logits", "clean direct effect of the later head"),
+        "later_self_repair": Column(pl.Float32, "logits", "self_repair when the later head alone is ablated"),
+        "pair_self_repair": Column(pl.Float32, "logits", "self_repair when both are ablated"),
+    }
+)
 PARTNERS = (
     HEAD
     | PLACE

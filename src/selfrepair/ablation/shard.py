@@ -1,7 +1,10 @@
 """Stream the ablation of a shard of rows: token rows of what is kept, sums over everything."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from selfrepair.ablation.clean_run import CleanRun, read_clean
 from selfrepair.ablation.effects import TokenEffects
+from selfrepair.ablation.hand_off import HandOffSums
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, tokens_at_once
@@ -18,7 +22,8 @@ from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import CLIPPED, EFFECTS, HEAD, ablated_tokens, by_layer, document_sums
 from selfrepair.ablation.selection import Measured, selected_tokens
-from selfrepair.ablation.sweep import all_heads, sweep
+from selfrepair.ablation.sweep import sweep
+from selfrepair.ablation.unit_names import Unit, coded_units
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import empty, frame, write_parquet
 from selfrepair.models.directory import parse_head
@@ -43,8 +48,9 @@ def ablate_shard(
     measured: Measured = "all",
     memory_mb: int | None = None,
     limit_mb: int | None = None,
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ablate heads, one at a time, in the rows of a shard.
+    units: Mapping[tuple[int, int], Unit] = MappingProxyType({}),
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Ablate heads, or units, one at a time, in the rows of a shard.
 
     Args:
         tokens, rows: tables of `TOKENS` and `ROWS`.
@@ -52,11 +58,12 @@ def ablate_shard(
         measured: `all` tokens; or for each head only the rows that hold a token that is kept, up to the last of them.
         memory_mb: of the whole process (on a GPU, of the GPU); None for what is free.
         limit_mb: what a batch system grants the process; None for no limit.
+        units: what is ablated instead of heads, by what stands for layer and head in the tables (`coded_units`).
 
     Returns:
-        the token rows of control tokens and of those that some bootstrap replicate selects (`ablated_tokens`), and sums
-        by head and document (`document_sums`): over all tokens, or over the control tokens where only the selected are
-        measured.
+        the token rows of control tokens and of those that some bootstrap replicate selects (`ablated_tokens`); sums by
+        head and document (`document_sums`): over all tokens, or over the control tokens where only the selected are
+        measured; and sums over top tokens of what later heads do (`hand_off`).
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -65,54 +72,81 @@ def ablate_shard(
     inputs = read_inputs(tokens, rows)
     documents = inputs.documents
     chosen = shard_rows(len(documents), shard, shards)
-    recorder = ShardRecorder(clean, sorted(heads), chosen, documents[chosen], model.n_layers)
+    named = sorted(units or heads)
+    of_jobs = [(units[name].layer, index) for index, name in enumerate(named)] if units else named
+    recorder = ShardRecorder(
+        clean.of_units() if units else clean, named, of_jobs, chosen, documents[chosen], model.n_layers
+    )
     jobs = recorder.jobs(measured)
     counted = torch.ones_like(recorder.control) if measured == "all" else recorder.control
-    sums = _DocumentSums(len(heads), model.n_layers, recorder.documents, counted)
+    sums = _DocumentSums(len(named), model.n_layers, recorder.documents, counted)
+    responders = recorder.hand_off((model.n_layers, model.n_heads))
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
     progress = Progress(what, jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
-    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, sums.nbytes + recorder.nbytes)):
-        m = sweep(model, inputs.tokens, inputs.source, ablation, batch, means, progress=progress)
-        values, at = quantities(m), recorder.where(m.jobs)
+    reserve = sums.nbytes + recorder.nbytes + responders.nbytes
+    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, reserve, bool(units))):
+        batch = batch.ordered()
+        at = recorder.where(batch)
+        responders.expect(at.head, at.row, at.pos)
+        m = sweep(
+            model,
+            inputs.tokens,
+            inputs.source,
+            ablation,
+            batch,
+            means,
+            progress=progress,
+            responders=responders,
+            units=[units[name] for name in named] if units else (),
+        )
+        values = quantities(m)
         sums.add(values, at)
         recorder.add(m, values, at)
-    return recorder.table(), sums.table(recorder.heads)
+    return recorder.table(), sums.table(named), responders.table()
 
 
 def ablate_heads(
     model: Path,
     sampled: Path,
     clean: Path,
-    ablation: Ablation,
+    ablation: Ablation | Literal["units"],
     heads: list[str],
     shard: int,
     shards: int,
     tokens_output: Path,
     sums_output: Path,
+    hand_off_output: Path,
     measure: Measured = "all",
+    units: Sequence[str] = (),
     machine: Machine = Machine(),
 ) -> None:
-    """Ablate every head of a model, one at a time, in a shard of the rows.
+    """Ablate every head of a model, one at a time, in a shard of the rows; or every layer's attention and MLP.
 
     Args:
         model: folder of the folded model.
         sampled: folder with tokens.parquet and rows.parquet.
         clean: folder of the clean pass.
-        ablation: what a head's output is replaced by.
+        ablation: what a head's output is replaced by; `units` resamples attention and MLP of every layer instead.
         heads: only these heads, written as L9H11; all if none.
         shard: index of the shard, from 0.
         shards: how many shards there are.
         tokens_output: Parquet file for the kept token rows.
         sums_output: Parquet file for the sums over all tokens.
+        hand_off_output: Parquet file for the sums of what later heads do.
         measure: all tokens, or selected and control tokens.
+        units: units beside these.
     """
     folded, record = machine.load(model)
-    named = list(map(parse_head, heads)) or all_heads(folded)
+    kind, coded = ablation, {}
+    if kind == "units":
+        kind, coded = "resample", coded_units(units, folded.n_layers, folded.n_heads)
+    named = list(map(parse_head, heads)) or folded.heads
     inputs, limits = (*read_sampled(sampled), read_clean(clean)), (machine.memory_mb, machine.limit)
-    kept, sums = ablate_shard(folded, *inputs, ablation, named, shard, shards, measure, *limits)
+    kept, sums, responders = ablate_shard(folded, *inputs, kind, named, shard, shards, measure, *limits, coded)
     write_parquet(kept, tokens_output)
+    write_parquet(responders, hand_off_output)
     write_parquet(sums, sums_output, record)
 
 
@@ -147,21 +181,30 @@ class ShardRecorder:
     def __init__(
         self,
         clean: CleanRun,
-        heads: list[tuple[int, int]],
+        named: list[tuple[int, int]],
+        of_jobs: list[tuple[int, int]],
         rows: Int[Tensor, " row"],
         documents: Int[Tensor, "row pos"],
         n_layers: int,
     ) -> None:
-        self.heads, self.rows, self.documents = heads, rows, documents
+        """Take heads, or units, as the tables name them and as the jobs do."""
+        self.named, self.of_jobs, self.rows, self.documents = named, of_jobs, rows, documents
         self.schema = ablated_tokens(n_layers)
         measured = {name: column for name, column in self.schema.items() if name not in ("selected", "rank")}
         self._measured, self._tables = measured, [empty(measured)]  # all there is in a shard without rows
         here = pl.col("row").is_in(rows.tolist())
         self._ranks = clean.candidates.filter(here).drop("direct_effect")
         self._selected = clean.selected.height // clean.selected.select("layer", "head").n_unique()
-        self.candidates = selected_tokens(clean.candidates, heads, rows, documents.shape[1])
-        control = clean.tokens.filter(here).sort("row", "pos")["control"]
-        self.control = torch.from_numpy(control.to_numpy().copy()).view(documents.shape)
+        self.candidates = selected_tokens(clean.candidates, named, rows, documents.shape[1])
+        tokens = clean.tokens.filter(here).sort("row", "pos")
+        self.control, self._scale = (
+            torch.from_numpy(tokens[name].to_numpy().copy()).view(documents.shape) for name in ("control", "scale")
+        )
+        self._top = selected_tokens(clean.selected, named, rows, documents.shape[1])
+
+    def hand_off(self, shape: tuple[int, int]) -> HandOffSums:
+        """What counts later heads, of so many layers and heads, on the top tokens."""
+        return HandOffSums(self.named, shape, self.documents, self._top, self._scale)
 
     @property
     def nbytes(self) -> int:
@@ -172,12 +215,12 @@ class ShardRecorder:
     def jobs(self, measured: Measured) -> AblationJobs:
         """What has to be ablated: everything, or each head's rows as far as the last token that is kept."""
         if measured == "all":
-            return AblationJobs.all_pairs(self.heads, self.rows, self.control.shape[1])
-        return AblationJobs.covering(self.candidates | self.control, self.heads, self.rows)
+            return AblationJobs.all_pairs(self.of_jobs, self.rows, self.control.shape[1])
+        return AblationJobs.covering(self.candidates | self.control, self.of_jobs, self.rows)
 
     def where(self, jobs: AblationJobs) -> TokenIndex:
         """Where the tokens of the jobs are in this shard."""
-        head = jobs.heads_among(self.heads)
+        head = jobs.heads_among(self.of_jobs)
         return TokenIndex(jobs.per_token(head), jobs.per_token(torch.searchsorted(self.rows, jobs.row)), jobs.pos)
 
     def add(self, m: TokenEffects, values: dict[str, Float[Tensor, " token *layer"]], at: TokenIndex) -> None:
@@ -188,7 +231,7 @@ class ShardRecorder:
         on_device = keep.to(m.logit.device)
         clean = m.place[keep].to(m.logit.device)
         logit, scale = m.logit.flatten()[clean], m.scale.flatten()[clean]
-        place = torch.tensor(self.heads)[head]
+        place = torch.tensor(self.named)[head]
         columns = {
             "layer": place[:, 0],
             "head": place[:, 1],

@@ -365,6 +365,67 @@ ACCURACY = {
         pl.Boolean, "", "whether findings of the distribution are: false where fewer than four in five are preferred"
     ),
 }
+UNITS = (
+    MODEL_COLUMNS
+    | {
+        "unit": Column(
+            pl.String,
+            "",
+            "heads: the heads of a layer, each ablated alone; attention; mlp; or an entry of `ablation.units`",
+        ),
+        "layer": Column(pl.Int16, "index", "layer, from 0; null for all of the later half, and for an entry"),
+        "quantity": Column(pl.String, "", "direct_effect, delta_logit, self_repair or a part of it"),
+        "statistic": Column(
+            pl.String, "", "on each unit's top tokens: mean; share: sum divided by the sum of direct effects"
+        ),
+        "value": Column(pl.Float64, "logits or ratio", "the statistic; shares are ratios, the rest logits"),
+        "low": RESELECTED,
+        "high": Column(pl.Float64, "as value", "upper end of it"),
+    }
+    | SAMPLE_SIZE
+    | {"n_effective": EFFECTIVE}
+)
+HAND_OFF = {
+    "model": Column(pl.String, "", "name of the model"),
+    "layer": Column(pl.Int16, "index", "layer of the ablated head"),
+    "head": Column(pl.Int16, "index", "ablated head"),
+    "later_layer": Column(pl.Int16, "index", "layer of a head that responds"),
+    "later_head": Column(pl.Int16, "index", "that head"),
+    "value": Column(pl.Float64, "logits", "mean change of its direct effect on the ablated head's top tokens"),
+    "low": FIXED,
+    "high": Column(pl.Float64, "logits", "upper end of it"),
+}
+SPARSITY = {
+    "model": Column(pl.String, "", "name of the model"),
+    "rank": Column(pl.Int32, "index", "number of later heads, those of largest positive change first"),
+    "value": Column(
+        pl.Float64,
+        "ratio",
+        "share of all positive changes that they make, summed over the heads of the later half without the last layer; "
+        "ranked on one half of the documents, measured on the other, both ways",
+    ),
+    "low": FIXED,
+    "high": Column(pl.Float64, "ratio", "upper end of it"),
+}
+PAIR_ESTIMATES = {
+    "handed": ("logits", "mean change of the later head's direct effect on the head's top tokens"),
+    "held": ("ratio", "fall of the logit when the later head is held at its clean output, by that change"),
+    "share_alone": ("ratio", "self-repair of the head by its direct effect"),
+    "share_of_pair": ("ratio", "self-repair by direct effect when both are ablated"),
+}
+PAIRS = {
+    "model": Column(pl.String, "", "name of the model"),
+    "layer": Column(pl.Int16, "index", "layer of the ablated head"),
+    "head": Column(pl.Int16, "index", "ablated head"),
+    "later_layer": Column(pl.Int16, "index", "layer of the later head that repairs it most"),
+    "later_head": Column(pl.Int16, "index", "that head"),
+    "n_tokens": Column(pl.Int64, "tokens", "top tokens of the head"),
+    **{
+        f"{name}{end}": Column(pl.Float64, unit, f"{meaning}{said}")
+        for name, (unit, meaning) in PAIR_ESTIMATES.items()
+        for end, said in (("", ""), ("_low", ": lower end of the 95 % interval"), ("_high", ": upper end of it"))
+    },
+}
 FINDINGS = {
     "model": Column(pl.String, "", "name of the model"),
     "study": Column(pl.String, "", "id in config/studies.yaml, which says what the statistic is"),

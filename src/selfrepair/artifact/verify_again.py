@@ -98,6 +98,7 @@ def _macros(crate: Crate, again: Path) -> None:
         claims,
         report / "costs.csv",
         Path("paper/statements.yaml"),
+        again / "tables/findings.csv",
         again / MACROS,
         [study / "report/claims.json" for study in studied],
     )

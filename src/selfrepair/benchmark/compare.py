@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark.effects import Effects, boot_bridge, effects_of
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.machine import describe_machine, mm_rate

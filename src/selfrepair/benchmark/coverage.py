@@ -16,7 +16,7 @@ from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.reselection import rank_tokens, top_count
 from selfrepair.ablation.schema import EFFECTS
 from selfrepair.ablation.shard import quantities
-from selfrepair.ablation.sweep import all_heads, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.analysis.bootstrap import effective
 from selfrepair.analysis.by_document import Head, Selection, medians, totals
 from selfrepair.analysis.head_estimates import (
@@ -103,7 +103,7 @@ def measured(folder: Path, corpus: Path, tokenizer: Path, rows: int, row_length:
     texts = read_corpus(corpus, "text", None, [])
     sampled = sample_tokens(*encode(tokenizer, texts["text"].to_list()), texts, rows, row_length, seed)
     matrix, source = torch.from_numpy(token_matrix(sampled.tokens)), sampled.rows["source"].cast(pl.Int64).to_torch()
-    heads, length = all_heads(model), row_length - 1
+    heads, length = model.heads, row_length - 1
     effects = np.zeros((len(EFFECTS), len(heads), rows * length), np.float32)
     for batch in torch.arange(rows).split(8):
         m = sweep(model, matrix, source, "resample", AblationJobs.all_pairs(heads, batch, length), no_means(model))

@@ -10,7 +10,6 @@ from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.selection import MEASURED, Measured
 from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 
@@ -52,7 +51,7 @@ def estimate_run(
         model, _ = machine.load(folder)
         named = [parse_head(head) for of, head in (pair.split("=") for pair in heads) if of == name]
         kept = read_clean(of_clean)
-        seconds = _ablation(model, tokens, kept, named or all_heads(model), kinds)
+        seconds = _ablation(model, tokens, kept, named or model.heads, kinds)
         total += sum(seconds)
         shard = min([shard, *(kept.tokens.height * SHARD / of_kind for of_kind in seconds)])
     total = (BESIDE * total + JOB * jobs) / cores
@@ -74,7 +73,7 @@ def _ablation(
 
     def work(shard: int, of: int, kind: Measured) -> int:
         chosen = shard_rows(len(documents), shard, of)
-        recorder = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
+        recorder = ShardRecorder(clean, heads, heads, chosen, documents[chosen], model.n_layers)
         return recorder.jobs(kind).block_passes(model.n_layers)
 
     clock = time.perf_counter if model.device.type == "cuda" else time.process_time  # other work shall not count

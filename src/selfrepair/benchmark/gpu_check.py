@@ -15,7 +15,7 @@ import torch
 
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
-from selfrepair.ablation.sweep import all_heads, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.gpu_errors import LIMITS, beyond_limits, other_errors, product_errors, sweep_errors
 from selfrepair.benchmark.gpu_errors import SHAPES as SMALL
@@ -135,7 +135,7 @@ def measure_speed(case: Case, device: str) -> Row:
 
 def _batch(model: FoldedModel, rows: int) -> AblationJobs:
     """The first batch of measuring every head in some rows, as large as the package makes it."""
-    jobs = AblationJobs.all_pairs(all_heads(model), torch.arange(rows), LENGTH - 1)
+    jobs = AblationJobs.all_pairs(model.heads, torch.arange(rows), LENGTH - 1)
     room = allowance(model.device, None, None, torch.get_num_threads())
     return next(jobs.batches(tokens_at_once(model, jobs, LENGTH - 1, room)))
 

@@ -17,8 +17,9 @@ from selfrepair.ablation.clean import clean_pass
 from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.interventions import add_to_stream, move_layers
 from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
-from selfrepair.ablation.sweep import all_heads, measure, no_means, sweep
+from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.benchmark.patched import patch_every_head
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before
 from selfrepair.models.folded import FoldedModel
@@ -140,7 +141,7 @@ def dtype_of(precision: Precision) -> torch.dtype:
 def _errors(
     model: FoldedModel, tokens: Int[Tensor, "row pos"], source: Int[Tensor, " row"], expected: dict[str, Tensor]
 ) -> dict[str, float]:
-    every = AblationJobs.all_pairs(all_heads(model), torch.arange(ROWS), LENGTH - 1)
+    every = AblationJobs.all_pairs(model.heads, torch.arange(ROWS), LENGTH - 1)
     draw = torch.Generator().manual_seed(1)
     some = every[torch.randperm(len(every), generator=draw)[: len(every) // 2]]
     cut = replace(some, length=torch.randint(1, LENGTH, (len(some),), generator=draw))
@@ -155,7 +156,7 @@ def _others(model: FoldedModel) -> dict[str, Tensor]:
     tokens, source = random_rows(1000, ROWS, LENGTH), row_before(ROWS)
     rows, heads = torch.arange(ROWS), torch.zeros(ROWS, dtype=torch.long)
     noise = torch.randn(ROWS, model.d_model, generator=torch.Generator().manual_seed(2))
-    jobs = AblationJobs.all_pairs(all_heads(model), rows, LENGTH - 1)
+    jobs = AblationJobs.all_pairs(model.heads, rows, LENGTH - 1)
     recorder = NeuronRecorder({1}, torch.arange(jobs.n_tokens) % 3 == 0)
     swept = sweep(model, tokens, source, "resample", jobs, no_means(model), recorder)
     added = add_to_stream(model, tokens, rows + 2, 1, 1, heads, noise, [-1.0, 2.0])

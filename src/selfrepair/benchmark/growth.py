@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark.flops import sweep_flops
 from selfrepair.benchmark.memory import peak_memory
 from selfrepair.benchmark.random_model import Shape, random_folded, random_rows, row_before

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark.authors import AuthorsProcedure
 from selfrepair.benchmark.effects import boot_bridge
 from selfrepair.benchmark.hooks import LeanHooks

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.effects import Measurement
-from selfrepair.ablation.sweep import measure
+from selfrepair.ablation.measure import measure
 from selfrepair.benchmark.random_model import SHAPES, random_folded, random_rows, row_before
 from selfrepair.benchmark.schema import PRECISION
 from selfrepair.core.tables import frame

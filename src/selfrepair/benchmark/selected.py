@@ -11,7 +11,6 @@ import torch
 from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.selection import MEASURED, Measured
 from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
-from selfrepair.ablation.sweep import all_heads
 from selfrepair.benchmark.schema import SELECTED
 from selfrepair.core.tables import frame
 from selfrepair.models.folded import FoldedModel
@@ -58,17 +57,17 @@ def selected_gain(
         largest difference between the token rows that both keep.
     """
     clean = run_clean(model, tokens, top_fraction, control, seed, whole_rows=True)
-    heads = all_heads(model)
+    heads = model.heads
     documents = torch.from_numpy(token_matrix(tokens, "document"))[:, 1:]
     chosen = shard_rows(len(documents), 0, shards)
-    shard = ShardRecorder(clean, heads, chosen, documents[chosen], model.n_layers)
+    shard = ShardRecorder(clean, heads, heads, chosen, documents[chosen], model.n_layers)
     work = {mode: shard.jobs(mode).n_tokens for mode in MEASURED}
     seconds: dict[Measured, list[float]] = {mode: [] for mode in MEASURED}
-    kept = {}
+    kept: dict[Measured, pl.DataFrame] = {}
     for _ in range(rounds):
         for mode, taken in seconds.items():
             start = time.perf_counter()
-            kept[mode], _ = ablate_shard(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
+            kept[mode], *_ = ablate_shard(model, tokens, rows, clean, "resample", heads, 0, shards, mode)
             taken.append(time.perf_counter() - start)
     whole, part = (kept[mode].sort(KEY) for mode in MEASURED)
     if not whole.select(KEY).equals(part.select(KEY)):

@@ -108,6 +108,11 @@ class FoldedModel:
         return len(self.layers)
 
     @property
+    def heads(self) -> list[tuple[int, int]]:
+        """Layer and index of every head, in order."""
+        return [(layer, head) for layer in range(self.n_layers) for head in range(self.n_heads)]
+
+    @property
     def d_model(self) -> int:
         return self.W_E.shape[1]
 
@@ -199,6 +204,11 @@ class FoldedModel:
     def head_out(self, layer: Layer, head: int, z: Float[Tensor, "token d_head"]) -> Float[Tensor, "token d_model"]:
         """What one head writes to the residual stream."""
         return linear(z, layer.W_O[head], None, self.precision)
+
+    def head_read(self, layer: Layer, v: Float[Tensor, "place d_model"]) -> Float[Tensor, "place n_heads d_head"]:
+        """W_O v of every head: a head's z times it is what the head writes along v."""
+        read = linear(v, layer.W_O.flatten(0, 1).T, None, self.precision)
+        return read.view(len(v), self.n_heads, self.d_head)
 
     def attention_out(self, layer: Layer, z: Float[Tensor, "*batch n_heads d_head"]) -> Float[Tensor, "*batch d_model"]:
         """What attention writes to the residual stream, its bias included."""

@@ -8,6 +8,7 @@ from selfrepair.ablation.schema import (
     ANSWERS,
     CLEAN_TOKENS,
     DISTRIBUTION_SUMS,
+    LENS,
     MOVES,
     NEURON_RANKS,
     NEURON_TOKENS,
@@ -64,6 +65,7 @@ INTRODUCTION = """\
 | `trained/<model>/` | with `retrain: true`: the model trained anew, its log and settings |
 | `trained/<model>.state/` | state of a training in progress, from which it resumes: weights, optimiser, log and step |
 | `ablation/<model>/clean/` | the clean pass: each head's top tokens; `means.safetensors` holds mean z of each head |
+| `ablation/<model>/lens.parquet` | the tokens whose logits each head raises and lowers most, on its top tokens |
 | `ablation/<model>/<ablation>/` | token rows and document sums of each shard |
 | `analysis/<model>/<ablation>/` | statistics per head and layer, and who responds; CSV copies with 6 decimals |
 | `analysis/<model>-as-published/` | with `as_published: true`: the same in the authors' units for Llama (below) |
@@ -153,6 +155,7 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "ablation/<model>/clean/tokens.parquet": CLEAN_TOKENS,
         "ablation/<model>/clean/candidates.parquet": SELECTED,
         "ablation/<model>/clean/selected.parquet": SELECTED,
+        "ablation/<model>/lens.parquet": LENS,
         "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
         "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),
         "ablation/<model>/neurons/tokens.parquet": NEURON_TOKENS,

@@ -21,6 +21,7 @@ from selfrepair.claims.statistics import fully_measured, peak_layer
 from selfrepair.claims.verdicts import BY_CHANCE, FAILED, HELD, PAPER, UNDECIDED, UNMEASURED
 from selfrepair.core.files import write_text
 from selfrepair.report.claims_table import JUDGED, UPRIGHT, judged_models, read_claims, span
+from selfrepair.report.findings import ABOVE, BELOW, FOUND
 from selfrepair.report.latex import escape, integer, interval, number, scientific
 from selfrepair.report.statements import statements
 
@@ -44,6 +45,7 @@ FACTS = {
     "Processor": "machine.processor",
 }
 NONE = "not measured"
+DIGITS = str.maketrans({str(digit): "abcdefghij"[digit] for digit in range(10)})  # names of macros hold letters only
 STUDY = "study-"  # begins the names of statements about other runs
 DECIMALS = {"logits": 3, "ratio": 2, "fraction of heads": 2, "fraction of tokens": 2}
 
@@ -56,6 +58,7 @@ def macros(
     claims: list[dict[str, Any]],
     costs: pl.DataFrame,
     listed: dict[str, dict[str, Any]],
+    findings: pl.DataFrame,
     studied: list[dict[str, Any]] = [],  # noqa: B006
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
@@ -68,6 +71,7 @@ def macros(
         claims: of `claims.evaluate`.
         costs: `cost_table.COSTS`.
         listed: paper/statements.yaml.
+        findings: `findings.FOUND`.
         studied: claims of other runs; what is said of them begins with `Study`.
     """
     of_studies = {name: listed[name] for name in listed if name.startswith(STUDY)}
@@ -84,6 +88,7 @@ def macros(
         | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
         | _of_costs(costs)
+        | _of_findings(findings)
         | said
         | beside
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
@@ -212,6 +217,27 @@ def _together(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [claim | {"models": models[claim["id"]]} for claim in (runs[0] if runs else [])]
 
 
+def _of_findings(findings: pl.DataFrame) -> dict[str, str]:
+    """Of each study beyond the paper its statistics, by model; and in how many models they differ from the null."""
+    values_of_findings = {}
+    for (study, statistic), rows in findings.partition_by("study", "statistic", as_dict=True).items():
+        name = f"Finding{macro_name(study)}{macro_name(statistic.replace('_', '-')).translate(DIGITS)}"
+        entries = [
+            _entry(
+                row | {"model": f"{row['model']}, {row['tokens']}" if rows["tokens"].n_unique() > 1 else row["model"]},
+                2,
+            )
+            for row in rows.drop_nulls("value").to_dicts()
+        ]
+        values_of_findings[f"{name}ByModel"] = _listed(entries) or NONE
+        values_of_findings[f"{name}Range"] = _span(rows["value"].drop_nulls().to_list(), 2)
+        values_of_findings[f"{name}Null"] = _span(rows["null"].drop_nulls().to_list(), 2)
+        for outcome, count in ((ABOVE, "Above"), (BELOW, "Below")):
+            values_of_findings[f"{name}{count}"] = integer(rows["outcome"].to_list().count(outcome))
+        values_of_findings[f"{name}Count"] = integer(rows["value"].count())
+    return values_of_findings
+
+
 def _of_costs(costs: pl.DataFrame) -> dict[str, str]:
     longest = costs.row(costs["cpu_time"].arg_max(), named=True)
     return {
@@ -264,6 +290,7 @@ def write_macros(
     claims: Path,
     costs: Path,
     listed: Path,
+    findings: Path,
     output: Path,
     studies: list[Path] = [],  # noqa: B006
 ) -> None:
@@ -277,6 +304,7 @@ def write_macros(
         claims: claims.json of check_claims.
         costs: costs.csv of record_costs.
         listed: paper/statements.yaml.
+        findings: findings.csv of table_findings.
         output: TeX file to write.
         studies: claims.json of other runs that the paper tells of.
     """
@@ -288,6 +316,7 @@ def write_macros(
         read_claims(claims),
         pl.read_csv(costs),
         yaml.safe_load(listed.read_text()),
+        pl.read_csv(findings, schema={name: column.dtype for name, column in FOUND.items()}),
         _together(list(map(read_claims, studies))),
     )
     write_text(output, definitions(values))

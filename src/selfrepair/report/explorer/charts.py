@@ -37,9 +37,10 @@ FORMAT = ".4f"
 def charts() -> dict[str, dict[str, Any]]:
     """Specification of every chart, by the id of its place in the page."""
     drawn = {
-        "grid": head_grid(),
+        "grid": head_grid(_numbers("{quantity} ({unit})")),
         "split": repair_split(),
         "responders": responders(),
+        "hand_off": head_grid(_numbers("{quantity} ({unit})")[:1]),
         "scatter": token_scatter(),
         "neurons": neurons(),
     }
@@ -60,8 +61,11 @@ def words() -> dict[str, dict[str, str]]:
     }
 
 
-def head_grid() -> alt.LayerChart:
-    """Heads by layer, coloured; data `cells` of all heads, `chosen` of one. Colours end at -`extent` and `extent`."""
+def head_grid(numbers: list[alt.Tooltip]) -> alt.LayerChart:
+    """Heads by layer, coloured; data `cells` of all heads, `chosen` and `pinned` of those that are framed.
+
+    Colours end at -`extent` and `extent`.
+    """
     x = alt.X("head:O", title="Head", axis=alt.Axis(tickSize=0))
     y = alt.Y("layer:O", title="Layer", sort="descending", axis=alt.Axis(tickSize=0))
     scale = alt.Scale(
@@ -81,15 +85,17 @@ def head_grid() -> alt.LayerChart:
         .encode(
             color=color,
             description=alt.Description("label:N"),
-            tooltip=[alt.Tooltip("name:N", title="head"), *_numbers("{quantity} ({unit})")],
+            tooltip=[alt.Tooltip("name:N", title="head"), *numbers],
         )
     )
-    chosen = alt.Chart(alt.NamedData("chosen")).encode(x=x, y=y)
-    frame = [
-        chosen.mark_rect(filled=False, stroke=color, strokeWidth=width, aria=False)
+    framed = [
+        alt.Chart(alt.NamedData(name))
+        .mark_rect(filled=False, stroke=color, strokeWidth=width, strokeDash=dash, aria=False)
+        .encode(x=x, y=y)
+        for name, dash in (("pinned", [3, 2]), ("chosen", [1, 0]))
         for color, width in (("white", 6), (theme.INK, 3))
     ]
-    chart = alt.layer(empty, measured, *frame).add_params(alt.param(name="extent", value=1))
+    chart = alt.layer(empty, measured, *framed).add_params(alt.param(name="extent", value=1))
     return theme.themed(chart, "Heat map of the heads of {model} by layer: {about}; unit: {unit}.")
 
 

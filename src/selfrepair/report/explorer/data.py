@@ -11,12 +11,13 @@ import polars as pl
 from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.selection import Measured
 from selfrepair.core.files import write_text
-from selfrepair.report.explorer.text import PLACE, contexts, strongest, window
+from selfrepair.report.explorer.text import PLACE, contexts, pieces, strongest, window
 from selfrepair.tokens.contexts import Decode, context
 from selfrepair.tokens.rows import token_matrix
 from selfrepair.tokens.tokenizer import decoder
 
 DRAWN = 150  # tokens of either kind in a head's scatter
+LATER_HEADS = 30  # of each head, those that respond most
 NEURONS = 10  # of each MLP whose neurons were measured
 DIGITS = 5  # significant ones
 READ = [*PLACE, "selected", "control", "direct_effect", "delta_logit", "self_repair"]  # columns of the token rows
@@ -36,6 +37,10 @@ EXPLORER = {
     "scatter": f"at most {DRAWN} control and {DRAWN} top tokens of each head, drawn at random: text, direct effect, "
     "and by ablation the change of the logit",
     "contexts": "of each head its top tokens in context: text, and effects of the predictions that were kept",
+    "lens": "of each head the tokens that it promotes and those that it suppresses, by sign: text, and mean direct "
+    "effect on their logits, as in lens.parquet",
+    "hand_off": f"of each head the {LATER_HEADS} later heads that respond most, either way: mean change of direct "
+    "effect on the head's top tokens, resample ablation, as in hand-off/hand_off.parquet",
     "neurons": f"by chosen head: the {NEURONS} neurons of each MLP that are most often among those that change most, "
     "and those that erase, as in neurons/frequency.parquet and neurons/erasure.parquet, resample ablation",
 }
@@ -52,6 +57,8 @@ class Tables:
         tokens: by kind of ablation, the columns `READ` of the token rows.
         sampled: `TOKENS`.
         selected: `SELECTED`.
+        lens: `LENS`.
+        hand_off: `HAND_OFF`.
         frequency, erasure: `NEURON_FREQUENCY` and `ERASURE_NEURONS`.
     """
 
@@ -62,6 +69,8 @@ class Tables:
     tokens: dict[str, pl.DataFrame]
     sampled: pl.DataFrame
     selected: pl.DataFrame
+    lens: pl.DataFrame
+    hand_off: pl.DataFrame
     frequency: pl.DataFrame
     erasure: pl.DataFrame
 
@@ -105,6 +114,8 @@ def model_data(tables: Tables, decode: Decode, seed: int) -> dict[str, Any]:
             },
         },
         "contexts": [shown.get(head, []) for head in heads.rows()],
+        "lens": _lens(tables.lens, heads, int(matrix[0, 0]), decode),
+        "hand_off": _hand_off(tables.hand_off),
         "neurons": _neurons(tables.frequency, tables.erasure),
     }
     return _rounded(nested)
@@ -189,6 +200,24 @@ def _values(points: pl.DataFrame, tokens: dict[str, pl.DataFrame], heads: pl.Dat
     }
 
 
+def _lens(lens: pl.DataFrame, heads: pl.DataFrame, begin: int, decode: Decode) -> list[dict[str, Any]]:
+    """Texts of tokens are what they add to `begin`, the token that begins a row."""
+    text = {token: pieces([begin, token], decode)[-1] for token in lens["token"].unique()}
+    return [
+        {
+            sign: [[text[token], effect] for token, effect in rows.select("token", "direct_effect").rows()]
+            for (sign,), rows in of_head.sort("place").partition_by("sign", as_dict=True, maintain_order=True).items()
+        }
+        for of_head in _by_head(lens, heads)
+    ]
+
+
+def _hand_off(table: pl.DataFrame) -> list[dict[str, Any]]:
+    by_size = table.sort("layer", "head", pl.col("value").abs(), descending=[False, False, True])
+    kept = by_size.group_by("layer", "head", maintain_order=True).head(LATER_HEADS)
+    return kept.select("layer", "head", "later_layer", "later_head", "value").to_dicts()
+
+
 def _neurons(frequency: pl.DataFrame, erasure: pl.DataFrame) -> dict[str, Any]:
     nested: dict[str, Any] = {}
     interval = ["value", "low", "high", "n_tokens"]
@@ -228,6 +257,8 @@ def write_data(
     tokens: list[str],
     sampled: Path,
     selected: Path,
+    lens: Path,
+    hand_off: Path,
     neurons: Path,
     tokenizer: Path,
     seed: int,
@@ -243,6 +274,8 @@ def write_data(
         tokens: token rows of all shards, written as KIND=FILE.
         sampled: tokens.parquet of the run.
         selected: selected.parquet of the clean pass.
+        lens: lens.parquet of measure_lens.
+        hand_off: hand_off.parquet of summarise_hand_off.
         neurons: folder with the neurons' frequency and erasure.
         tokenizer: directory of the model's tokenizer.
         seed: seed of the tokens drawn.
@@ -259,6 +292,8 @@ def write_data(
         tokens={kind: pl.read_parquet(paths, columns=READ) for kind, paths in files.items()},
         sampled=pl.read_parquet(sampled),
         selected=pl.read_parquet(selected),
+        lens=pl.read_parquet(lens),
+        hand_off=pl.read_parquet(hand_off),
         frequency=pl.read_parquet(neurons / "frequency.parquet"),
         erasure=pl.read_parquet(neurons / "erasure.parquet"),
     )

@@ -39,26 +39,40 @@ async function draw(name, { datasets, filling, height, extent }) {
   return drawn[name].view;
 }
 
-// Rows of cells as a table; the first cell of a row names it. A cell is text, or an element.
-function table(caption, headings, rows) {
-  const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
-  const body = rows.map(([first, ...rest]) =>
-    element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((cell) => element("td", {}, cell))),
-  );
-  return element(
-    "table",
-    {},
-    element("caption", {}, caption),
-    element("thead", {}, head),
-    element("tbody", {}, ...body),
+// A column of a table: what it is called, the keys of a row that it shows, and as what text, or element.
+const column = (heading, keys, unit = "", text = number) => ({ heading, keys, unit, text });
+const named = (heading, key, text = String) => column(heading, [key], "", text);
+const INTERVAL = column("95 % interval", ["low", "high"], "logits", interval);
+const MEAN = column("Mean", ["value"], "logits");
+
+const shown = {}; // by section of the page: what it is about, units, and the rows of its table
+
+// Rows as a table, whose first column names them.
+function table(name, about, columns, rows) {
+  const keys = columns.flatMap((of) => of.keys);
+  shown[name] = {
+    about,
+    units: Object.fromEntries(columns.flatMap((of) => (of.unit ? of.keys.map((key) => [key, of.unit]) : []))),
+    rows: rows.map((row) => Object.fromEntries(keys.map((key) => [key, row[key]]))),
+  };
+  const heading = ({ heading: text, unit }) => (unit === "logits" ? `${text} (logits)` : text);
+  const cells = (row) => columns.map((of) => of.text(...of.keys.map((key) => row[key])));
+  return () => element("table", {},
+    element("caption", {}, about),
+    element("thead", {}, element("tr", {}, ...columns.map((of) => element("th", { scope: "col" }, heading(of))))),
+    element("tbody", {}, ...rows.map(cells).map(([first, ...rest]) =>
+      element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((cell) => element("td", {}, cell))))),
   );
 }
+
+const showTable = (name, ...parts) => document.getElementById(name).replaceChildren(table(name, ...parts)());
 
 const makers = new Map();
 
 // The values of a chart, as a table that is made when it is first opened.
-function valuesOf(name, make) {
+function valuesOf(name, ...parts) {
   const details = document.getElementById(`${name}-values`);
+  const make = table(name, ...parts);
   makers.set(details, make);
   details.querySelector("div").replaceChildren(...(details.open ? [make()] : []));
 }

@@ -33,6 +33,7 @@ function showContexts(state, data) {
   const coloured = contexts.flatMap((context) => context.kept.map((place, i) => effectsOf(context, state, i)[state.colour]));
   const extent = largest(coloured);
   for (const input of document.querySelectorAll("input[name=colour]")) input.checked = input.value === state.colour;
+  shown.contexts = { about: "top tokens in context", units: { direct_effect: "logits", self_repair: "logits" }, rows: contexts };
   document.getElementById("contexts").replaceChildren(...contexts.map((context) => contextItem(context, state, extent)));
   showScale(extent, state);
 }

@@ -1,4 +1,4 @@
-// The grid of heads: a click, an arrow key, or a link in the table of values chooses one.
+// The grid of heads: a click, an arrow key, or a link in the table of values chooses one; pinned heads are compared.
 
 const GRID_KEYS = ["run", "model", "ablation", "tokens", "statistic", "quantity"];
 const LARGEST_CELL = 30; // px
@@ -21,57 +21,79 @@ function status(state, data) {
 
 async function showGrid(state) {
   const data = dataOf(state);
-  const [layer, head] = placeOf(state.head);
-  const shown = GRID_KEYS.map((key) => state[key]).join("\n");
-  if (shown === gridShown) {
-    await drawn.grid.view.data("chosen", [{ layer, head }]).runAsync();
+  const key = GRID_KEYS.map((name) => state[name]).join("\n");
+  if (key === gridShown) {
+    for (const [name, framed] of Object.entries(frames(state))) drawn.grid.view.data(name, framed);
+    await drawn.grid.view.runAsync();
   } else {
     const values = statisticsOf(state)[state.quantity];
-    const filling = {
-      model: state.model,
-      quantity: words.quantity[state.quantity],
-      unit: words.unit[state.statistic],
-      about: describe(state),
-    };
-    const view = await draw("grid", {
-      datasets: { cells: cells(data, values), chosen: [{ layer, head }] },
-      filling,
-      height: Math.max(60, Math.min(LARGEST_CELL * data.n_layers, HIGHEST)),
-      extent: largest(values.map(([value]) => value)),
-    });
-    view.addEventListener("click", (event, item) => {
-      if (item?.datum?.value !== undefined && item.datum.value !== null) go({ head: item.datum.name });
-    });
-    gridShown = shown;
+    const about = { quantity: words.quantity[state.quantity], unit: words.unit[state.statistic], about: describe(state) };
+    await drawHeads("grid", state, (name) => values[data.heads.indexOf(name)], about);
+    gridShown = key;
   }
   document.getElementById("grid-caption").textContent =
     `${state.model}: ${describe(state)}. Green: above 0; purple: below.` +
-    (data.heads.length < data.n_layers * data.n_heads ? " Grey: heads that were not measured." : "");
+    (data.heads.length < data.n_layers * data.n_heads ? " Grey: heads that were not measured." : "") +
+    (state.pins ? " Dashed: pinned heads." : "");
   document.getElementById("status").textContent = status(state, data);
-  valuesOf("grid", () => gridTable(state, data));
+  const [unit, values] = [words.unit[state.statistic], statisticsOf(state)[state.quantity]];
+  valuesOf("grid", `${describe(state)}. A head's name is a link that shows it.`,
+    [linked(state), column(words.quantity[state.quantity], ["value"], unit), { ...INTERVAL, unit }],
+    data.heads.map((head, index) => ({ head, ...estimated(values[index]) })));
+  showPins(state, data);
 }
 
-function cells(data, values) {
-  const found = [];
-  for (let layer = 0; layer < data.n_layers; layer++) {
-    for (let head = 0; head < data.n_heads; head++) {
-      const name = nameOf(layer, head);
-      const [value, low, high] = values[data.heads.indexOf(name)] ?? [null, null, null];
-      const label = `${name}: ${number(value)}, 95 % interval ${interval(low, high)}`;
-      found.push({ layer, head, name, label, value, low, high });
-    }
-  }
-  return found;
+const estimated = ([value, low, high]) => ({ value, low, high });
+const linked = (state) => named("Head", "head", (head) => element("a", { href: fragment({ ...state, head }) }, head));
+
+// Heads that are framed in a chart of all heads.
+function frames(state) {
+  const places = (names) => names.map(placeOf).map(([layer, head]) => ({ layer, head }));
+  return { chosen: places([state.head]), pinned: places(pinsOf(state)) };
 }
 
-function gridTable(state, data) {
-  const values = statisticsOf(state)[state.quantity];
-  const rows = data.heads.map((name, index) => [
-    element("a", { href: fragment({ ...state, head: name }) }, name),
-    number(values[index][0]),
-    interval(values[index][1], values[index][2]),
-  ]);
-  return table(`${describe(state)}. A head's name is a link that shows it.`, ["Head", words.unit[state.statistic], "95 % interval"], rows);
+// Draw all heads of a model, coloured by what `of` has of each: value and interval, or null. A click chooses a head.
+async function drawHeads(name, state, of, filling) {
+  const data = dataOf(state);
+  const cells = Array.from({ length: data.n_layers * data.n_heads }, (_, i) => {
+    const [layer, head] = [Math.floor(i / data.n_heads), i % data.n_heads];
+    const place = nameOf(layer, head);
+    const [value = null, low = null, high = null] = of(place) ?? [];
+    const label = `${place}: ${number(value)}` + (low === null ? "" : `, 95 % interval ${interval(low, high)}`);
+    return { layer, head, name: place, label, value, low, high };
+  });
+  const view = await draw(name, {
+    datasets: { cells, ...frames(state) },
+    filling: { model: state.model, ...filling },
+    height: Math.max(60, Math.min(LARGEST_CELL * data.n_layers, HIGHEST)),
+    extent: largest(cells.map(({ value }) => value)),
+  });
+  view.addEventListener("click", (event, item) => {
+    if (data.heads.includes(item?.datum?.name) && item.datum.value !== null) go({ head: item.datum.name });
+  });
+}
+
+function togglePin(head) {
+  const pins = pinsOf(current());
+  go({ pins: (pins.includes(head) ? pins.filter((name) => name !== head) : [...pins, head]).join(" ") });
+}
+
+function showPins(state, data) {
+  const pins = pinsOf(state);
+  document.getElementById("pins-shown").hidden = !pins.length;
+  document.getElementById("pins").replaceChildren();
+  if (!pins.length) return;
+  const unit = words.unit[state.statistic];
+  const quantities = Object.entries(statisticsOf(state));
+  const rows = pins.map((head) => Object.fromEntries([["head", head], ...quantities.flatMap(([quantity, values]) =>
+    Object.entries(estimated(values[data.heads.indexOf(head)])).map(([key, value]) => [`${quantity} ${key}`, value]))]));
+  const columns = quantities.map(([quantity]) =>
+    column(words.quantity[quantity], ["value", "low", "high"].map((key) => `${quantity} ${key}`), unit,
+      (value, low, high) => `${number(value)} (${interval(low, high)})`.replace(/ (?!\()/g, "\u00a0")));
+  const unpin = (head) =>
+    element("button", { type: "button", ariaLabel: `Unpin ${head}`, onclick: () => togglePin(head) }, "\u00d7");
+  showTable("pins", `${words.statistic[state.statistic]}, ${tokensOf(state)}, ${state.ablation} ablation, with 95 % intervals`,
+    [linked(state), named("", "head", unpin), ...columns], rows);
 }
 
 // Arrow keys move within the layer, or to the next measured layer; Home and End go to the ends of the layer.

@@ -30,18 +30,36 @@ function changed({ target }) {
   const [layer, head] = placeOf(state.head);
   if (target.name === "layer") go({ head: nearest(data, Number(target.value), head) });
   else if (target.name === "head") go({ head: nameOf(layer, Number(target.value)) });
-  else go({ [target.name]: target.value });
+  else go({ [target.name]: target.value }, target.name === "prune");
 }
 
-// The link that has the focus, which drawing replaces, and the element that it stands in.
+// What the page shows now, as a file: numbers with their units, and the state that the address names.
+function download() {
+  const { run, model, ...state } = current();
+  const text = JSON.stringify({ run, model, state, sections: shown }, null, 1);
+  const href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  element("a", { href, download: `${run}-${model}-${state.head}.json` }).click();
+  URL.revokeObjectURL(href);
+}
+
+// The link or button that has the focus, which drawing replaces, and the element that it stands in.
+const ACTIVE = "a[href], button";
+const nameOfActive = (active) => active.ariaLabel ?? active.textContent;
 function focused() {
-  const link = document.activeElement?.closest("a[href]");
-  return link && { name: link.textContent, within: link.closest("[id]") };
+  const active = document.activeElement?.closest(ACTIVE);
+  return active && { name: nameOfActive(active), within: active.closest("[id]") };
 }
 
 function refocus({ name, within }) {
-  const links = [...within.querySelectorAll("a[href]")];
-  (links.find((link) => link.textContent === name) ?? document.getElementById("head-title")).focus();
+  const found = [...within.querySelectorAll(ACTIVE)].find((active) => nameOfActive(active) === name);
+  (found ?? document.getElementById("head-title")).focus();
+}
+
+function showRefused(parts) {
+  const notice = document.getElementById("refused");
+  notice.hidden = !parts.length;
+  const said = parts.map((part) => part.join(" ")).join(", ");
+  notice.textContent = `The address asks for what is not here: ${said}. It was ignored.`;
 }
 
 const main = document.querySelector("main");
@@ -54,9 +72,12 @@ function show() {
   // What failed has been reported; it does not keep the next wish from being drawn.
   work = work.catch(() => {}).then(async () => {
     if (turn !== wish) return;
-    const state = current();
+    const wanted = asked();
+    const state = settle(wanted);
+    showRefused(refused(wanted, state));
     if (location.hash !== fragment(state)) history.replaceState(null, "", fragment(state));
     const link = focused();
+    for (const section of Object.keys(shown)) delete shown[section];
     showControls(state);
     await showGrid(state);
     await showHead(state);
@@ -67,6 +88,9 @@ function show() {
 
 controls.addEventListener("change", changed);
 document.getElementById("colour").addEventListener("change", changed);
+document.getElementById("prune").addEventListener("input", changed);
+document.getElementById("pin").addEventListener("click", () => togglePin(current().head));
+document.getElementById("download").addEventListener("click", () => work.then(download));
 controls.addEventListener("submit", (event) => event.preventDefault());
 document.getElementById("grid-keys").addEventListener("keydown", gridKey);
 for (const details of document.querySelectorAll("details.values")) details.addEventListener("toggle", openedValues);

@@ -1,4 +1,5 @@
-// What is shown, as the fragment of the address says it: run, model, ablation, tokens, statistic, quantity, head, colour.
+// What is shown, as the fragment of the address says it: run, model, ablation, tokens, statistic, quantity, head, colour,
+// the share of repair below which responders are hidden, and pinned heads.
 
 const readJson = (id) => JSON.parse(document.getElementById(id).textContent);
 const { runs, words, charts } = readJson("index");
@@ -11,6 +12,7 @@ function dataOf(state) {
 }
 
 const namesOf = (items) => items.map((item) => item.name);
+const PRUNED = Array.from({ length: 51 }, (_, percent) => `${percent}`);
 
 // What each part can be, given those before it.
 const CHOICES = {
@@ -22,6 +24,7 @@ const CHOICES = {
   quantity: (state) => Object.keys(statisticsOf(state)),
   head: (state) => dataOf(state).heads,
   colour: () => Object.keys(words.colour),
+  prune: () => PRUNED,
 };
 const PREFERRED = { quantity: () => "self_repair", head: (state) => dataOf(state).start };
 
@@ -34,6 +37,8 @@ function tokensOf(state, statistic = state.statistic) {
   return words.tokens[control ? "control" : state.tokens];
 }
 
+const pinsOf = (state) => (state.pins ? state.pins.split(" ") : []);
+
 // Complete a wish to a state that exists.
 function settle(wanted) {
   const state = {};
@@ -42,11 +47,21 @@ function settle(wanted) {
     const preferred = PREFERRED[key]?.(state);
     state[key] = [wanted[key], preferred].find((value) => possible.includes(value)) ?? possible[0];
   }
+  const { heads } = dataOf(state);
+  state.pins = [...new Set(pinsOf(wanted))].filter((name) => heads.includes(name)).join(" ");
   return state;
 }
 
 const fragment = (state) => `#${new URLSearchParams(state)}`;
-const current = () => settle(Object.fromEntries(new URLSearchParams(location.hash.slice(1))));
+const asked = () => Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
+const current = () => settle(asked());
+
+// Parts of a wish that did not come true.
+function refused(wanted, state) {
+  const others = Object.entries(wanted).filter(([key, value]) => key !== "pins" && state[key] !== value);
+  const kept = pinsOf(state);
+  return [...others, ...pinsOf(wanted).filter((name) => !kept.includes(name)).map((name) => ["pin", name])];
+}
 
 // Show another state; the one before is what the browser's back button returns to, unless it is to be replaced.
 function go(changes, replace = false) {

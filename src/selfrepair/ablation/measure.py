@@ -1,0 +1,122 @@
+"""Measure ablations of a few rows, all in memory: every head, or any units. The workflow streams the same sweep."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from selfrepair.ablation.clean import mean_z
+from selfrepair.ablation.effects import Measurement, TokenEffects
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.replacements import Ablation
+from selfrepair.ablation.responders import LaterHeads
+from selfrepair.ablation.sweep import no_means, sweep
+from selfrepair.ablation.unit_names import parse_unit
+from selfrepair.ablation.units import unit_jobs
+from selfrepair.models.folded import FoldedModel
+
+CLEAN = ("logit", "scale")  # fields of a `Measurement` that no ablation changes
+
+
+def measure(
+    model: FoldedModel,
+    tokens: Int[Tensor, "row pos"],
+    source: Int[Tensor, " row"],
+    ablation: Ablation = "resample",
+    batch_rows: int = 4,
+    responders: Literal["layers", "heads"] = "layers",
+) -> Measurement:
+    """Ablate every head of the model in every row; the in-memory form for small inputs.
+
+    Args:
+        tokens: rows that begin with the beginning-of-text token.
+        source: for each row, the row that its corrupted activations come from.
+        ablation: `resample`, `zero` or `mean` (over all tokens given).
+        batch_rows: rows of a batch; memory grows with it, results do not depend on it.
+        responders: `heads` tells also which later heads respond (`repair_heads`), layers * heads numbers more a token.
+
+    Raises:
+        DecompositionError: the split does not sum to the total, or a value is not finite.
+    """
+    length = tokens.shape[1] - 1
+    means = mean_z(model, tokens) if ablation == "mean" else no_means(model)
+    parts = []
+    for rows in torch.arange(len(tokens)).split(batch_rows):
+        jobs = AblationJobs.all_pairs(model.heads, rows, length)
+        heads = LaterHeads(model, jobs.n_tokens) if responders == "heads" else None
+        m = sweep(model, tokens, source, ablation, jobs, means, responders=heads)
+        parts.append(_measurement(m, (model.n_layers, model.n_heads), heads))
+    return _joined(parts)
+
+
+def measure_units(
+    model: FoldedModel,
+    tokens: Int[Tensor, "row pos"],
+    source: Int[Tensor, " row"],
+    units: Sequence[str],
+    direction: Int[Tensor, "row pos-1"] | Float[Tensor, "row pos-1 d_model"] | None = None,
+    batch_rows: int = 4,
+) -> Measurement:
+    """Resample-ablate units in every row; the in-memory form for small inputs.
+
+    A unit is a head `L3H5`, the attention or the MLP of a layer (`L3.attn`, `L3.mlp`), or a set of these joined by `+`,
+    whose members of later layers hold the source's value. The direct effect of a unit is the sum over its members: of
+    attention that of its heads, without biases; of an MLP with its bias. Effects have the axes `[unit, row, pos - 1]`,
+    `repair_attention` and `repair_mlp` `[unit, later_layer, row, pos - 1]`; members are none of the responders.
+
+    Args:
+        tokens: rows that begin with the beginning-of-text token.
+        source: for each row, the row that its corrupted activations come from.
+        direction: what is measured in place of the logit of the correct next token: that logit minus the one of an
+            alternative token (integers), or the final stream along a vector (floats).
+        batch_rows: rows of a batch; memory grows with it, results do not depend on it.
+
+    Raises:
+        ValueError: a unit is written otherwise or not in the model; the direction has another shape.
+        DecompositionError: the split does not sum to the total, or a value is not finite.
+    """
+    parsed = [parse_unit(unit, model.n_layers, model.n_heads) for unit in units]
+    along = None if direction is None else _direction(model, tokens[:, 1:], direction)
+    parts = []
+    for rows in torch.arange(len(tokens)).split(batch_rows):
+        jobs = unit_jobs(parsed, rows, tokens.shape[1] - 1)
+        m = sweep(model, tokens, source, "resample", jobs, no_means(model), units=parsed, direction=along)
+        parts.append(_measurement(m, (len(parsed),)))
+    return _joined(parts)
+
+
+def _direction(
+    model: FoldedModel, correct: Int[Tensor, "row pos"], direction: Tensor
+) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos"]]:
+    """The vector that the final stream is read with, and the bias that is added."""
+    wanted = (*correct.shape, model.d_model) if direction.is_floating_point() else tuple(correct.shape)
+    if tuple(direction.shape) != wanted:
+        raise ValueError(f"direction: its shape is {list(direction.shape)}; these rows need {list(wanted)}")
+    if direction.is_floating_point():
+        return direction.to(model.device), torch.zeros(correct.shape, device=model.device)
+    (v, b), (other, bias) = (model.unembedding(of.to(model.device)) for of in (correct, direction))
+    return v - other, b - bias
+
+
+def _measurement(m: TokenEffects, units: tuple[int, ...], heads: LaterHeads | None = None) -> Measurement:
+    """With axes for units and rows in place of jobs' tokens."""
+    of_unit = m.jobs.head if len(units) == 1 else m.jobs.layer * units[1] + m.jobs.head
+    order = (of_unit * len(m.rows) + torch.searchsorted(m.rows, m.jobs.row)).argsort().to(m.logit.device)
+    values = {field.name: getattr(m, field.name, None) for field in fields(Measurement)}
+    if heads is not None:
+        values["repair_heads"] = heads.effects(m)
+    row = len(units)
+    for name, value in values.items():
+        if value is not None and name not in CLEAN:
+            by_job = value.unflatten(0, (len(m.jobs), m.logit.shape[1]))[order]
+            values[name] = by_job.unflatten(0, (*units, len(m.rows))).movedim((row, row + 1), (-2, -1))
+    return Measurement(**values)
+
+
+def _joined(parts: list[Measurement]) -> Measurement:
+    """The rows of several measurements, one after the other."""
+    values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Measurement)}
+    return Measurement(**{name: None if of[0] is None else torch.cat(of, -2) for name, of in values.items()})

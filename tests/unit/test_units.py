@@ -1,0 +1,235 @@
+"""Units beyond heads, and later heads as responders, against plain patching in transformer_lens; their identities."""
+
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from selfrepair.ablation.effects import Measurement
+from selfrepair.ablation.jobs import AblationJobs
+from selfrepair.ablation.measure import measure, measure_units
+from selfrepair.ablation.responders import LaterHeads
+from selfrepair.ablation.sweep import no_means, sweep
+from selfrepair.ablation.unit_names import Unit, coded_units, component_name, parse_unit
+from selfrepair.ablation.units import unit_jobs
+from tests.helpers.oracle import booted, value_bias, z_name
+from tests.unit.test_sweep import close
+
+EFFECTS = ["direct_effect", "delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm"]
+UNITS = [
+    "L1.attn",
+    "L0.mlp",
+    "L1H2",
+    "L2.mlp",
+    "L0H1+L1H0",
+    "L0H1+L0H2",
+    "L0H3+L1.mlp",
+    "L0.mlp+L2.attn",
+    "L1.attn+L1.mlp",
+]
+
+
+@pytest.fixture(scope="session")
+def bridge(zoo):
+    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
+
+
+@torch.no_grad()
+def patched(bridge, tokens: Tensor, source: Tensor, unit: str, v: Tensor) -> dict[str, Tensor]:
+    """The fields of a measurement of one unit: each member's output is the source's, wherever it is."""
+    n_layers, n_heads = len(bridge.blocks), bridge.blocks[0].attn.W_O.shape[0]
+    parts = parse_unit(unit, n_layers, n_heads).components
+
+    def output(layer: int, part: int) -> str:
+        return f"blocks.{layer}.hook_attn_out" if part == -1 else f"blocks.{layer}.hook_mlp_out"
+
+    def patch(layer: int, part: int):
+        def replaced(value: Tensor, hook: object) -> Tensor:
+            value = value.clone()
+            other = full[hook.name][source]
+            if part < 0:
+                return other
+            value[:, :, part] = other[:, :, part]
+            return value
+
+        return (z_name(layer) if part >= 0 else output(layer, part), replaced)
+
+    _, full = bridge.run_with_cache(tokens)
+    full = {name: full[name].clone() for name in full}
+    with bridge.hooks(fwd_hooks=[patch(*part) for part in parts]):
+        _, ablated = bridge.run_with_cache(tokens)
+    scale = full["ln_final.hook_scale"][:, :-1, 0]
+
+    def direct(written: Tensor) -> Tensor:
+        return (written[:, :-1] * v).sum(-1) / scale
+
+    def member(of: dict[str, Tensor], layer: int, part: int) -> Tensor:
+        if part == -2:
+            return direct(of[output(layer, part)])
+        heads = range(n_heads) if part == -1 else [part]
+        bias, W_O = value_bias(bridge, layer, n_heads), bridge.blocks[layer].attn.W_O
+        return sum(direct((of[z_name(layer)][:, :, h] - bias[h]) @ W_O[h]) for h in heads)
+
+    of_source = {name: value[source] for name, value in full.items() if len(value) == len(source)}
+    clean = {part: member(full, *part) for part in parts}
+    other = {part: member(of_source, *part) for part in parts}
+    change = {part: other[part] - clean[part] for part in parts}
+    # Members are taken at the source's row, so their effects are of this row's v and scale.
+    found = {"direct_effect": sum(clean.values()), "delta_direct_effect": sum(change.values())}
+    last = f"blocks.{n_layers - 1}.hook_resid_post"
+    ratio = ablated["ln_final.hook_scale"][:, :-1, 0] / scale
+    found["delta_logit"] = direct(ablated[last]) / ratio - direct(full[last])
+    for name, kind in (("repair_attention", -1), ("repair_mlp", -2)):
+        responses = []
+        for layer in range(n_layers):
+            whole = direct(ablated[output(layer, kind)] - full[output(layer, kind)])
+            own = [c for (at, part), c in change.items() if at == layer and (part == -2) == (kind == -2)]
+            responses.append(whole - sum(own) if own else whole)
+        found[name] = torch.stack(responses)
+    found["repair_norm"] = direct(ablated[last]) / ratio * (1 - ratio)
+    return found
+
+
+def correct(bridge, rows: Tensor) -> Tensor:
+    return (bridge.W_U - bridge.W_U.mean(1, keepdim=True)).T[rows[:, 1:]]
+
+
+def test_units_are_what_patching_their_members_finds(zoo, bridge, rows, source, architecture):
+    """Otherwise the sweep ablates something else than the unit says."""
+    m = measure_units(zoo.folded(architecture), rows, source, UNITS)
+    v = correct(bridge(architecture), rows)
+    for index, unit in enumerate(UNITS):
+        expected = patched(bridge(architecture), rows, source, unit, v)
+        for name in EFFECTS:
+            close(getattr(m, name)[index], expected[name], m, f"{unit}: {name}")
+
+
+def test_a_direction_is_read_in_place_of_the_correct_token(zoo, bridge, rows, source, architecture):
+    """Otherwise a difference of two logits would be measured as one of them."""
+    model = zoo.folded(architecture)
+    alternative = (rows[:, 1:] + 1) % model.W_U.shape[1]
+    m = measure_units(model, rows, source, UNITS[:5], alternative)
+    whole = bridge(architecture)
+    v = correct(whole, rows) - (whole.W_U - whole.W_U.mean(1, keepdim=True)).T[alternative]
+    scale_of = measure_units(model, rows, source, UNITS[:5])  # errors are measured by the logits
+    for index, unit in enumerate(UNITS[:5]):
+        expected = patched(whole, rows, source, unit, v)
+        for name in EFFECTS:
+            close(getattr(m, name)[index], expected[name], scale_of, f"{unit}: {name}")
+    logits = model.logits(rows)[:, :-1]
+    difference = logits.gather(-1, rows[:, 1:, None]) - logits.gather(-1, alternative[..., None])
+    close(m.logit, difference[..., 0], scale_of, "logit")
+    vector = model.unembedding(rows[:, 1:])[0] - model.unembedding(alternative)[0]
+    along = measure_units(model, rows, source, UNITS[:5], vector)
+    for name in EFFECTS:
+        close(getattr(along, name), getattr(m, name), scale_of, name)
+
+
+def test_single_heads_are_the_same_units(zoo, rows, source, architecture):
+    """Otherwise there would be two engines."""
+    model = zoo.folded(architecture)
+    m = measure(model, rows, source)
+    names = [component_name((layer, head)) for layer in range(model.n_layers) for head in range(model.n_heads)]
+    units = measure_units(model, rows, source, names[::-1])
+    for name in [*EFFECTS, "own_scale", "ablated_scale", "self_repair"]:
+        close(getattr(units, name).flip(0), getattr(m, name).flatten(0, 1), m, name)
+
+
+def test_all_heads_of_a_layer_are_its_attention(zoo, rows, source, architecture):
+    """Otherwise attention is not the sum of its heads."""
+    model = zoo.folded(architecture)
+    heads = "+".join(f"L1H{head}" for head in range(model.n_heads))
+    m = measure_units(model, rows, source, [heads, "L1.attn"])
+    for name in [*EFFECTS, "own_scale"]:
+        close(getattr(m, name)[0], getattr(m, name)[1], m, name)
+
+
+def test_the_parts_sum_and_members_do_not_respond(zoo, rows, source, architecture):
+    """Otherwise a set's later members would be counted among what repairs it."""
+    model = zoo.folded(architecture)
+    m = measure_units(model, rows, source, UNITS)
+    parts = m.repair_attention.sum(1) + m.repair_mlp.sum(1) + m.repair_norm
+    close(m.self_repair, parts, m)
+    assert m.repair_mlp[UNITS.index("L0.mlp"), 0].abs().max() == 0
+    assert m.repair_mlp[UNITS.index("L0.mlp+L2.attn"), 1].abs().max() > 0
+    close(m.repair_attention[UNITS.index("L0.mlp+L2.attn"), 2], torch.zeros_like(m.logit), m)
+
+
+def test_later_heads_sum_to_later_attention(zoo, bridge, rows, source, architecture):
+    """Otherwise who repairs whom is not the exact split."""
+    model = zoo.folded(architecture)
+    m = measure(model, rows, source, batch_rows=3, responders="heads")
+    close(m.repair_heads.sum(3), m.repair_attention, m)
+    _, clean = bridge(architecture).run_with_cache(rows)
+    clean = {name: clean[name].clone() for name in clean}
+
+    def resampled(z: Tensor, hook: object) -> Tensor:
+        z = z.clone()
+        z[:, :, 1] = clean[z_name(0)][source][:, :, 1]
+        return z
+
+    with bridge(architecture).hooks(fwd_hooks=[(z_name(0), resampled)]):
+        _, ablated = bridge(architecture).run_with_cache(rows)
+    layer, head = 2, 3
+    change = (ablated[z_name(layer)] - clean[z_name(layer)])[:, :-1, head] @ bridge(architecture).blocks[
+        layer
+    ].attn.W_O[head]
+    expected = (change * correct(bridge(architecture), rows)).sum(-1) / clean["ln_final.hook_scale"][:, :-1, 0]
+    close(m.repair_heads[0, 1, layer, head], expected, m)
+
+
+def test_a_held_head_does_not_respond(zoo, rows, source, architecture):
+    """Otherwise "held clean" would hold nothing; later heads still respond."""
+    model = zoo.folded(architecture)
+    units = [Unit(((0, 1),)), Unit(((0, 1),), held=((1, 0),))]
+    jobs = unit_jobs(units, torch.arange(len(rows)), rows.shape[1] - 1)
+
+    kept = LaterHeads(model, jobs.n_tokens)
+    m = sweep(model, rows, source, "resample", jobs, no_means(model), units=units, responders=kept)
+    held, change = m.jobs.per_token(m.jobs.head) == 1, kept.effects(m)
+    assert change[held][:, 1, 0].abs().max() == 0
+    assert change[~held][:, 1, 0].abs().max() > 0
+    assert (change[held][:, 2] - change[~held][:, 2]).abs().max() > 0
+    assert torch.equal(m.delta_direct_effect[held], m.delta_direct_effect[~held])
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("L1", "neither a head"),
+        ("L3.ffn", "neither a head"),
+        ("L01H1", "neither a head"),
+        ("", "neither a head"),
+        ("L9H0", "not L9H0"),
+        ("L0H4", "not L0H4"),
+        ("L1H1+L1H1", "twice"),
+        ("L1H1+L1.attn", "twice"),
+    ],
+)
+def test_units_that_are_none_are_refused(unit, said):
+    """Otherwise a typing error would be measured as something else."""
+    with pytest.raises(ValueError, match=said):
+        parse_unit(unit, 3, 4)
+
+
+def test_what_is_read_and_what_a_sweep_refuses(zoo, rows, source):
+    named = {(0, -1): "L0.attn", (0, -2): "L0.mlp", (1, -1): "L1.attn", (1, -2): "L1.mlp", (1, -3): "L1H2+L1.mlp"}
+    assert {code: str(unit) for code, unit in coded_units(["L1.mlp+L1H2"], 2, 4).items()} == named
+    assert str(parse_unit("L2.mlp+L0H1", 3, 4)) == "L0H1+L2.mlp"
+    model = zoo.folded("gpt2")
+    units = list(coded_units([], model.n_layers, model.n_heads).values())
+    jobs = unit_jobs(units, torch.arange(2), 5)
+    assert isinstance(jobs, AblationJobs)
+    with pytest.raises(ValueError, match="units are resampled"):
+        sweep(model, rows, source, "zero", jobs, no_means(model), units=units)
+    with pytest.raises(ValueError, match="direction: its shape is"):
+        measure_units(model, rows, source, ["L0.mlp"], rows)
+
+
+def test_public_names(zoo, rows, source):
+    import selfrepair as sr
+
+    m = sr.measure_units(zoo.folded("gpt2"), rows, source, ["L0.mlp"])
+    assert isinstance(m, Measurement)
+    assert m.delta_logit.shape == (1, len(rows), rows.shape[1] - 1)
