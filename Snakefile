@@ -45,6 +45,11 @@ include: "workflow/rules/artifact.smk"
 include: "workflow/rules/benchmark.smk"
 
 
+if "known-answer" in MODELS:
+
+    include: "workflow/rules/known_answer.smk"
+
+
 if SETTINGS.study:
 
     include: "workflow/rules/study.smk"

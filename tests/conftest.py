@@ -18,6 +18,7 @@ CHECKED = (
     "tokens.corpora",
     "tokens.stdlib_corpus",
     "ablation.iterative",
+    "ablation.loss",
     "ablation.interventions",
     "ablation.effects",
     "ablation.lens",

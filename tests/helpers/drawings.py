@@ -13,6 +13,7 @@ from selfrepair.figures.repair_split import repair_share, repair_split
 from selfrepair.figures.responders import responders
 from selfrepair.figures.self_repair_by_depth import self_repair_by_depth
 from selfrepair.figures.training_loss import training_loss
+from tests.helpers.study_drawings import STUDY_FIGURES
 from tests.helpers.token_drawings import TOKEN_FIGURES
 
 N_LAYERS, N_HEADS = 3, 2
@@ -132,6 +133,7 @@ FIGURES = {
     "repair_by_depth": lambda: repair_by_depth(LAYERS),
     "repair_breakdown": lambda: repair_breakdown(LAYERS),
     **TOKEN_FIGURES,
+    **STUDY_FIGURES,
     "responders": lambda: responders(responder_table()),
     "training_loss": lambda: training_loss(*training_tables()),
     "layer_moving": lambda: layer_moving(moving_table()),

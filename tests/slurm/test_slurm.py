@@ -25,8 +25,11 @@ CLEAN = str(RESULTS / "ablation/tiny-pythia/clean/tokens.parquet")
 ONCE_A_MODEL = [
     "measure_clean",
     "measure_lens",
+    "measure_loss",
     "measure_neurons",
     "measure_partners",
+    "measure_held",
+    "measure_estimates",
     "measure_distributions",
     "measure_iterative",
     "check_norm",

@@ -21,7 +21,7 @@ def test_a_readme_without_its_markers_is_refused() -> None:
     written = with_block(f"before\n{BEGIN}\nold\n{END}\nafter\n", "table")
     assert written == f"before\n{BEGIN}\n\ntable\n\n{END}\nafter\n" == with_block(written, "table")
     for text in ("", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"):
-        with pytest.raises(ValueError, match="README"):
+        with pytest.raises(ValueError, match="the page must hold"):
             with_block(text, "table")
 
 

@@ -15,12 +15,13 @@ MEASURING = BEFORE_ABLATION | {
     *(
         "ablate_heads",
         "measure_lens",
+        "measure_loss",
         "measure_neurons",
         "measure_partners",
-        "measure_distributions",
         "measure_iterative",
         "check_norm",
     ),
+    *("measure_held", "measure_estimates", "measure_distributions"),
 }
 SUMMARIES = {"summarise_heads", "summarise_neurons"}
 CITING = {"write_report", "record_costs", "write_macros", "paper_source", "typeset_paper", "record_crate", "all"}

@@ -12,8 +12,9 @@ from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, 
 from selfrepair.claims.published import COLUMNS
 
 ROOT = Path(__file__).parents[2]
-# With the default configuration one in which every rule exists: second measurements, published and kept results.
-CONFIG = {"study": "any", "models": {"tiny-llama": {"as_published": True}}}
+# With the default configuration one in which every rule exists: second measurements, published, kept and known results.
+KNOWN = {"known-answer": {"path": "workflow/resources/known-answer/model"}}
+CONFIG = {"study": "any", "tokens": {"row_length": 16}, "models": {"tiny-llama": {"as_published": True}} | KNOWN}
 PUBLISHED = dict.fromkeys(COLUMNS, "1") | {"model": "a", "percentile": "0.02"}
 
 

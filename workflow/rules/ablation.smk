@@ -158,35 +158,6 @@ rule measure_partners:
         "--threads {threads} --output {output:q} 2>&1 | tee {log:q}"
 
 
-rule measure_held:
-    """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
-    input:
-        **MODEL_INPUTS,
-        code=code("measure_held", "measure"),
-        rows="<results>/tokens/{model}/rows.parquet",
-        selected="<results>/ablation/{model}/clean/selected.parquet",
-        hand_off=of_shards("hand_off", ["resample"]),
-    output:
-        "<results>/ablation/{model}/held.parquet",
-    log:
-        "<logs>/measure_held.{model}.log",
-    benchmark:
-        "<benchmarks>/measure_held.{model}.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    resources:
-        **MEASURING,
-        runtime=120,
-    params:
-        sampled=subpath(input.tokens, parent=True),
-        pairs=20,
-    shell:
-        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
-        "--hand-off {input.hand_off:q} --count {params.pairs} --device {resources.device} "
-        "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {output:q} "
-        "2>&1 | tee {log:q}"
-
-
 rule measure_distributions:
     """All heads on several kinds of text and of generated prompts, summed over top tokens and over answers."""
     input:
@@ -226,6 +197,94 @@ rule measure_distributions:
         "--top-fraction {params.top_fraction} --seed {params.seed} --device {resources.device} "
         "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {params.folder:q} "
         "2>&1 | tee {log:q}"
+
+
+rule measure_estimates:
+    """Every head ablated in some rows, beside its gradient estimate; sums by how tokens rank for the head."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_estimates", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+    output:
+        "<results>/ablation/{model}/estimates.parquet",
+    log:
+        "<logs>/measure_estimates.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_estimates.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=240,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        study_rows=config["experiments"]["study_rows"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --heads {params.heads} "
+        "--rows {params.study_rows} --seed {params.seed} --device {resources.device} --memory {resources.memory} "
+        "--limit {resources.mem_mb} --threads {threads} --output {output:q} 2>&1 | tee {log:q}"
+
+
+rule measure_held:
+    """Ablate the heads that one later head repairs most, with that head held at its clean output, and both together."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_held", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+        hand_off=of_shards("hand_off", ["resample"]),
+    output:
+        "<results>/ablation/{model}/held.parquet",
+    log:
+        "<logs>/measure_held.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_held.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        pairs=20,
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--hand-off {input.hand_off:q} --count {params.pairs} --device {resources.device} "
+        "--memory {resources.memory} --limit {resources.mem_mb} --threads {threads} --output {output:q} "
+        "2>&1 | tee {log:q}"
+
+
+rule measure_loss:
+    """Loss of every head's ablation in some rows, on top and control tokens, and what it would be if nothing responded."""
+    input:
+        **MODEL_INPUTS,
+        code=code("measure_loss", "measure"),
+        rows="<results>/tokens/{model}/rows.parquet",
+        selected="<results>/ablation/{model}/clean/selected.parquet",
+    output:
+        "<results>/ablation/{model}/losses.parquet",
+    log:
+        "<logs>/measure_loss.{model}.log",
+    benchmark:
+        "<benchmarks>/measure_loss.{model}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        **MEASURING,
+        runtime=120,
+    params:
+        sampled=subpath(input.tokens, parent=True),
+        heads=lambda wildcards: SETTINGS.heads(wildcards.model),
+        study_rows=config["experiments"]["study_rows"],
+        control=config["experiments"]["loss_control_tokens"],
+        seed=config["seed"],
+    shell:
+        "python {input.code[0]:q} --model {input.model:q} --sampled {params.sampled:q} --selected {input.selected:q} "
+        "--heads {params.heads} --rows {params.study_rows} --control {params.control} --seed {params.seed} "
+        "--device {resources.device} --memory {resources.memory} --limit {resources.mem_mb} --threads {threads} "
+        "--output {output:q} 2>&1 | tee {log:q}"
 
 
 rule measure_neurons:
@@ -299,12 +358,14 @@ MEASUREMENTS = {
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
-        ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
         (
             "measure_distributions",
             "ablation/{}/distributions/sums",
             [*MODELS, *TWINS],
         ),
+        ("measure_estimates", "ablation/{}/estimates", [*MODELS, *TWINS]),
+        ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
+        ("measure_loss", "ablation/{}/losses", [*MODELS, *TWINS]),
     ]
     for of in jobs
 }

@@ -159,6 +159,42 @@ ANALYSES = {
             ),
         ],
     ),
+    "summarise_loss": dict(
+        function="analysis.loss:summarise_loss",
+        job="summarise_loss.{model}",
+        tables={
+            "losses": "<results>/ablation/{model}/losses.parquet",
+            "facts": "<results>/models/{model}/model.json",
+        },
+        texts=BOOTSTRAP,
+        output=expand(
+            f"{OF_MODEL}/loss/{{table}}.{{suffix}}",
+            table=["losses", "findings"],
+            suffix=["parquet", "csv"],
+            allow_missing=True,
+        ),
+    ),
+    **{
+        analysis: dict(
+            function=f"analysis.{function}",
+            job=f"{analysis}.{{model}}",
+            tables={
+                "estimates": "<results>/ablation/{model}/estimates.parquet",
+                "facts": "<results>/models/{model}/model.json",
+            },
+            texts=BOOTSTRAP,
+            output=expand(
+                f"{OF_MODEL}/{study}/{{table}}.{{suffix}}",
+                table=[table, "findings"],
+                suffix=["parquet", "csv"],
+                allow_missing=True,
+            ),
+        )
+        for analysis, function, study, table in [
+            ("vary_threshold", "threshold:by_threshold", "threshold", "thresholds"),
+            ("judge_estimates", "attribution:summarise", "attribution", "heads"),
+        ]
+    },
     "summarise_distributions": dict(
         function="analysis.distributions:summarise",
         job="summarise_distributions.{model}",
@@ -219,8 +255,8 @@ for analysis, entry in ANALYSES.items():
 # Second measurements have summaries of heads alone, twins what claims and studies need.
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
-    *["summarise_units", "summarise_hand_off"],
-    "summarise_distributions",
+    *["summarise_units", "summarise_hand_off", "summarise_loss"],
+    *["vary_threshold", "judge_estimates", "summarise_distributions"],
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

@@ -58,6 +58,11 @@ FIGURE_RULES = {
         "hand_off_matrix.{model}",
         {"hand_off": f"{OF_MODEL}/hand-off/hand_off.parquet"},
     ),
+    "loss_saved": (
+        "loss_saved:loss_saved",
+        "loss_saved",
+        {"losses": of_models("loss/losses.parquet", [*MODELS, *TWINS])},
+    ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",
         "ablation_types.{model}",
@@ -106,6 +111,19 @@ FIGURE_RULES = {
         )
         for table in ["histograms", "frequency"]
     },
+    "threshold": (
+        "threshold:threshold",
+        "threshold",
+        {"thresholds": of_models("threshold/thresholds.parquet", [*MODELS, *TWINS])},
+    ),
+    "attribution": (
+        "attribution:attribution",
+        "attribution",
+        {
+            table: of_models(f"attribution/{table}.parquet", [*MODELS, *TWINS])
+            for table in ["heads", "findings"]
+        },
+    ),
     "training_loss": (
         "training_loss:training_loss_of_models",
         "training_loss",

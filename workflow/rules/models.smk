@@ -54,6 +54,28 @@ rule train_model:
         "--threads {threads} --output {params.folder} 2>&1 | tee -a {log}"
 
 
+rule build_known_answer:
+    """Write the model whose self-repair is known on paper, and its text, anew (not part of a run)."""
+    input:
+        code=code("build_known_answer", "train"),
+    output:
+        expand(
+            "results/built/known-answer/model/{file}",
+            file=["config.json", "model.safetensors", *TOKENIZER_FILES],
+        ),
+        corpus="results/built/known-answer/corpus.parquet",
+    log:
+        "results/built/logs/build_known_answer.log",
+    benchmark:
+        "results/built/benchmarks/build_known_answer.tsv"
+    conda:
+        "../../envs/train.yaml"
+    params:
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python {input.code[0]} --model {params.folder} --corpus {output.corpus} 2>&1 | tee {log}"
+
+
 rule fetch_model:
     """Download a hub's model at a commit, checked by the lock: configuration, tokenizer, safetensors."""
     input:

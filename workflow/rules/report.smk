@@ -10,7 +10,7 @@ BENCHMARKS = expand(
         *ANALYSIS_JOBS,
         *expand("figure_{figure}", figure=FIGURE_RULES),
         "record_run",
-        *expand("table_{table}", table=TABLE_RULES),
+        *expand("table_{table}", table=TABLE_ARGUMENTS),
         "check_claims",
         *expand("explorer_data.{model}", model=MODELS),
         "write_explorer",
@@ -80,6 +80,7 @@ rule write_report:
                 ablation=ABLATIONS,
             ),
             "<results>/tables/erasure_neurons.csv",
+            *expand("<results>/analysis/{model}/hand-off/pairs.csv", model=MODELS),
             *expand(
                 "<results>/analysis/{model}/iterative/iterative_summary.csv",
                 model=MODELS,

@@ -1,5 +1,7 @@
 # Of each study beyond the paper, in the order of config/studies.yaml.
-STUDIES_BEYOND = ["layers", "hand-off", "distributions"]
+STUDIES_BEYOND = [
+    *["layers", "hand-off", "threshold", "attribution", "distributions", "loss"],
+]
 TABLE_RULES = {
     "models": (
         "tables:table_of_models",
@@ -29,7 +31,6 @@ if SETTINGS.config["studies"]:
         "studies",
         SETTINGS.of_studies("report/claims.json"),
     )
-TABLES = [*TABLE_RULES, "findings", "claims"]
 TABLE_ARGUMENTS = {
     table: (function, {argument: every(file)})
     for table, (function, argument, file) in TABLE_RULES.items()
@@ -46,6 +47,8 @@ TABLE_ARGUMENTS = {
         },
     )
 }
+
+TABLES = [*TABLE_ARGUMENTS, "claims"]
 
 for table, (function, tables) in TABLE_ARGUMENTS.items():
 

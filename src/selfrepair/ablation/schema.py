@@ -145,6 +145,64 @@ PARTNERS = (
     }
     | {name: EFFECTS[name] for name in ("direct_effect", "delta_logit", "self_repair")}
 )
+LOSSES = {
+    "loss": Column(pl.Float32, "nats", "clean cross-entropy of the correct next token"),
+    "ablated_loss": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "loss_without_repair": Column(
+        pl.Float32, "nats", "the same if the head's own change were all that reached the logits, at the clean scale"
+    ),
+    "entropy": Column(pl.Float32, "nats", "entropy of the clean distribution over the vocabulary"),
+    "ablated_entropy": Column(pl.Float32, "nats", "the same in the ablated pass"),
+    "entropy_without_repair": Column(pl.Float32, "nats", "the same if the head's own change were all"),
+    "kl": Column(pl.Float32, "nats", "divergence KL(clean || ablated)"),
+    "kl_without_repair": Column(pl.Float32, "nats", "the same, to the distribution if the head's own change were all"),
+}
+LOSS_TOKENS = (
+    HEAD
+    | PLACE
+    | {
+        "document": Column(pl.Int32, "index", "document of the correct next token"),
+        "selected": Column(pl.Boolean, "", "among the head's top tokens by clean direct effect"),
+        "control": Column(pl.Boolean, "", "in a control sample, drawn uniformly from the measured rows"),
+    }
+    | LOSSES
+)
+THRESHOLDS = (0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # shares of a head's tokens
+RULES = {  # what a head's tokens are ranked by
+    "signed": "clean direct effect of the head",
+    "size": "the same without its sign",
+    "random": "a draw of the head's own",
+    "logit": "clean logit of the correct next token",
+}
+SUMMED = [
+    *("direct_effect", "delta_logit", "self_repair", "repair_norm", "repair_attention", "repair_mlp"),
+    *("estimate", "absolute_error"),
+]
+OF_ESTIMATES = {
+    "estimate": Column(pl.Float32, "logits", "gradient of the logit with respect to z, times the change of z"),
+    "absolute_error": Column(pl.Float32, "logits", "size of estimate minus delta_logit"),
+}
+ESTIMATES = HEAD | {
+    "document": Column(pl.Int32, "index", "document of the correct next token"),
+    "rule": Column(
+        pl.String,
+        "",
+        "what the head's tokens in the measured rows are ranked by, largest first: "
+        + "; ".join(f"{rule}: {by}" for rule, by in RULES.items()),
+    ),
+    "threshold": Column(
+        pl.Float64,
+        "ratio",
+        f"smallest share of the ranked tokens that holds these, of {', '.join(map(str, THRESHOLDS))}: sums of all rows "
+        "up to a threshold are of that share",
+    ),
+    "n": Column(pl.Int64, "tokens", "tokens summed"),
+    **{
+        name: Column(pl.Float64, c.unit, f"sum over tokens: {c.meaning}")
+        for name, c in (EFFECTS | OF_ESTIMATES).items()
+        if name in SUMMED
+    },
+}
 MOVED_TOKENS = "all: every token of the run; top: the top tokens of the ablated head"
 MOVES = HEAD | {
     "tokens": Column(pl.String, "", MOVED_TOKENS),

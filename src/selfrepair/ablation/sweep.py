@@ -28,7 +28,7 @@ from selfrepair.ablation.effects import TokenEffects, check_decomposition
 from selfrepair.ablation.jobs import AblationJobs, carried_rows
 from selfrepair.ablation.neuron_recorder import NeuronRecorder
 from selfrepair.ablation.replacements import Ablation, replacement
-from selfrepair.ablation.sweep_state import Block, Responders, State
+from selfrepair.ablation.sweep_state import Block, FinalStreams, Responders, State
 from selfrepair.ablation.unit_names import ATTENTION, MLP, Unit
 from selfrepair.ablation.units import Members
 from selfrepair.core.progress import Progress
@@ -49,6 +49,7 @@ def sweep(
     responders: Responders | None = None,
     units: Sequence[Unit] = (),
     direction: tuple[Float[Tensor, "row_all pos-1 d_model"], Float[Tensor, "row_all pos-1"]] | None = None,
+    streams: FinalStreams | None = None,
 ) -> TokenEffects:
     """Ablate heads in rows of `tokens`, one head in one row per job; or units, one in one row.
 
@@ -63,6 +64,7 @@ def sweep(
         units: what is ablated instead of heads (`unit_jobs`); by resampling only.
         direction: of the stream, and bias, in place of the correct next tokens' column of `W_U` and entry of `b_U`, for
             all rows of `tokens`.
+        streams: is told what the final norm reads.
 
     Raises:
         ValueError: the model lacks a head, units are to be ablated by other means than resampling, or single neurons
@@ -111,7 +113,7 @@ def sweep(
             if progress is not None:
                 progress.in_layer(chunk.n_tokens, index, model.n_layers)
         clean = resid_post
-    measurement = _close(model, state, clean[: len(rows)], v.flatten(0, 1), b)
+    measurement = _close(model, state, clean[: len(rows)], v.flatten(0, 1), b, streams)
     check_decomposition(measurement, units)
     return measurement
 
@@ -224,6 +226,7 @@ def _close(
     clean: Float[Tensor, "row pos d_model"],
     v: Float[Tensor, "place d_model"],
     b: Float[Tensor, "row pos"],
+    streams: FinalStreams | None,
 ) -> TokenEffects:
     """Divide by the clean scale and add the part of the final norm, or what the authors' units have in its place."""
     resid = clean.flatten(0, 1)
@@ -240,6 +243,9 @@ def _close(
                 written[at] = ((ablated_resid - resid[place]) * state.v[place]).sum(-1)
             own = state.delta[at] if state.units else head_result(model, layer, chunk, state.delta[at])
             own_scale[at] = model.scale(resid[place] + own)
+            if streams is not None:
+                here = streams.wanted(at)
+                streams.record(at, resid[place[here]], own[here], ablated_resid[here])
     scale = model.direct_scale(clean_scale)[state.place]
     delta_logit = unbiased - clean_unbiased[state.place]
     norm = unbiased * (1 - ablated_scale / scale) if model.W_U_authors is None else delta_logit - written

@@ -30,6 +30,28 @@ class Responders(Protocol):
         """
 
 
+@runtime_checkable
+class FinalStreams(Protocol):
+    """Is told by the sweep what the final norm reads."""
+
+    def wanted(self, at: slice) -> Where:
+        """Which of some of the sweep's ablated tokens are wanted, counted from the first of them."""
+
+    def record(
+        self,
+        at: slice,
+        clean: Float[Tensor, "wanted d_model"],
+        own: Float[Tensor, "wanted d_model"],
+        ablated: Float[Tensor, "wanted d_model"],
+    ) -> None:
+        """Take in the wanted ones of these tokens.
+
+        Args:
+            clean, ablated: final residual stream.
+            own: change of what the ablated head, or unit, writes.
+        """
+
+
 @dataclass(frozen=True)
 class Block:
     """A block's clean pass; `place` counts the positions of all present rows, those of the wanted rows first.

@@ -7,8 +7,8 @@ from selfrepair.figures import theme
 from selfrepair.models.directory import twins
 
 RANKS = 20  # later heads whose share is drawn
-CELL = 9  # px, of the matrix where it fits
-LARGEST = 620  # px
+CELL = 22  # px, of the matrix where it fits
+LARGEST = 600  # px
 
 
 def hand_off_share(sparsity: pl.DataFrame) -> alt.ConcatChart:
@@ -94,8 +94,9 @@ def hand_off_matrix(hand_off: pl.DataFrame) -> alt.LayerChart:
     scale = alt.Scale(domain=[0, count], nice=False, zero=False)
 
     def axis(title: str, offset: int) -> alt.Axis:
-        label = f"'L' + (round(datum.value / {heads}) + {first + offset})"
-        return alt.Axis(title=title, values=edges[:-1], labelExpr=label, grid=True, gridColor=theme.MUTED, zindex=1)
+        label = f"'L' + (floor(datum.value / {heads}) + {first + offset})"
+        middles = [edge + heads / 2 for edge in edges[:-1]]
+        return alt.Axis(title=title, values=middles, labelExpr=label, grid=False, ticks=False, labelOverlap="greedy")
 
     cells = (
         alt.Chart(theme.embed(table.with_columns(x2=pl.col("x") + 1, y2=pl.col("y") + 1)))
@@ -126,7 +127,14 @@ def hand_off_matrix(hand_off: pl.DataFrame) -> alt.LayerChart:
             ],
         )
     )
-    chart = alt.layer(cells).properties(width=size, height=size)
+    borders = [
+        alt.Chart(alt.InlineData(values=[{}]))
+        .mark_rule(color=theme.MUTED, strokeWidth=0.6)
+        .encode(**{of: alt.datum(edge)})
+        for edge in edges
+        for of in ("x", "y")
+    ]
+    chart = alt.layer(cells, *borders).properties(width=size, height=size)
     return theme.themed(
         chart,
         f"Matrix of {name}: mean change of the direct effect of every later head when a head of the later half is "

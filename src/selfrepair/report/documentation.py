@@ -9,6 +9,7 @@ from selfrepair.ablation.schema import (
     CLEAN_TOKENS,
     DISTRIBUTION_SUMS,
     LENS,
+    LOSS_TOKENS,
     MOVES,
     NEURON_RANKS,
     NEURON_TOKENS,
@@ -22,10 +23,14 @@ from selfrepair.ablation.schema import (
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
     ACCURACY,
+    ATTRIBUTION,
+    BY_THRESHOLD,
     DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
     FINDINGS,
     ITERATIVE_SUMMARY,
+    KNOWN_ANSWER,
+    LOSS,
     MOVING,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,
@@ -75,6 +80,11 @@ INTRODUCTION = """\
 | `ablation/<model>/distributions/` | all heads on several kinds of text and of generated prompts |
 | `analysis/<model>/distributions/` | the same compared; `findings.*` are the statistics of `config/studies.yaml` |
 | `analysis/<model>/noise.*` | rates of overcorrection; variance of self-repair by documents, tokens, partners |
+| `ablation/<model>/losses.parquet` | loss, entropy and divergence on single tokens, clean, ablated and without repair |
+| `analysis/<model>/loss/` | how much loss self-repair saves, per head and for groups; the study's findings |
+| `ablation/<model>/estimates.parquet` | every head ablated in some rows, beside its gradient estimate: sums by rank |
+| `analysis/<model>/threshold/` | self-repair against which tokens count; the study's findings |
+| `analysis/<model>/attribution/` | gradient estimates beside exact changes of the logit; the study's findings |
 | `ablation/<model>/neurons/` | single neurons while chosen heads are ablated: per token, summed, and by rank |
 | `analysis/<model>/neurons/` | their sparsity, shares, frequency and erasure; CSV copies with 6 decimals |
 | `analysis/<model>/chosen_heads.csv` | heads that single-head experiments look at, and why |
@@ -183,11 +193,16 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/<ablation>/norm_check.parquet": NORM_CHECK,
         "ablation/<model>/partners.parquet": PARTNERS,
         "analysis/<model>/noise.parquet": NOISE,
+        "ablation/<model>/losses.parquet": LOSS_TOKENS,
+        "analysis/<model>/loss/losses.parquet": LOSS,
         "ablation/<model>/distributions/sums.parquet": DISTRIBUTION_SUMS,
         "ablation/<model>/distributions/answers.parquet": ANSWERS,
         "analysis/<model>/distributions/heads.parquet": DISTRIBUTION_HEADS,
         "analysis/<model>/distributions/accuracy.parquet": ACCURACY,
         "analysis/<model>/distributions/findings.parquet": FINDINGS,
+        "analysis/<model>/threshold/thresholds.parquet": BY_THRESHOLD,
+        "analysis/<model>/attribution/heads.parquet": ATTRIBUTION,
+        "analysis/<model>/<study>/findings.parquet": FINDINGS,
         "analysis/reference/heads.parquet": REFERENCE_HEADS,
         "analysis/reference/agreement.parquet": REFERENCE_AGREEMENT,
     }
@@ -209,6 +224,7 @@ def results_readme() -> str:
         "tables/claims.csv": claims_table.CLAIMS,
         "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
+        "analysis/known-answer/known_answer.csv": KNOWN_ANSWER,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }
     for path, schema in (parquet_tables(n_layers=0) | csv).items():

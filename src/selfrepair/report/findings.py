@@ -25,8 +25,8 @@ FOUND = {
     "outcome": Column(
         pl.String,
         "",
-        f"{ABOVE}, {BELOW}: the two 95 % intervals lie apart; {WITHIN}: they do not; {NO_NULL}: there is no such model, "
-        "or the statistic is not defined there",
+        f"{ABOVE}, {BELOW}: the two 95 % intervals lie apart; {WITHIN}: they do not; {NO_NULL}: no such model, or "
+        "the statistic is not defined there",
     ),
     "n_documents": FINDINGS["n_documents"],
 }

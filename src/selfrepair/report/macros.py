@@ -222,13 +222,11 @@ def _of_findings(findings: pl.DataFrame) -> dict[str, str]:
     values_of_findings = {}
     for (study, statistic), rows in findings.partition_by("study", "statistic", as_dict=True).items():
         name = f"Finding{macro_name(study)}{macro_name(statistic.replace('_', '-')).translate(DIGITS)}"
-        entries = [
-            _entry(
-                row | {"model": f"{row['model']}, {row['tokens']}" if rows["tokens"].n_unique() > 1 else row["model"]},
-                2,
-            )
-            for row in rows.drop_nulls("value").to_dicts()
-        ]
+        several = rows["tokens"].n_unique() > 1
+        said = rows.drop_nulls("value").with_columns(
+            model=pl.format("{}, {}", "model", "tokens") if several else pl.col("model")
+        )
+        entries = [_entry(row, 2) for row in said.to_dicts()]
         values_of_findings[f"{name}ByModel"] = _listed(entries) or NONE
         values_of_findings[f"{name}Range"] = _span(rows["value"].drop_nulls().to_list(), 2)
         values_of_findings[f"{name}Null"] = _span(rows["null"].drop_nulls().to_list(), 2)

@@ -103,6 +103,6 @@ def with_block(text: str, block: str) -> str:
         ValueError: the markers are not there once each, in order.
     """
     if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(END) < text.index(BEGIN):
-        raise ValueError(f"the README must hold {BEGIN} and after it {END}, once each")
+        raise ValueError(f"the page must hold {BEGIN} and after it {END}, once each")
     before, after = text.split(BEGIN)[0], text.split(END)[1]
     return f"{before}{BEGIN}\n\n{block}\n\n{END}{after}"
