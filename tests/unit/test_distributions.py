@@ -292,3 +292,11 @@ def test_a_single_distribution_gives_a_figure_that_says_so():
     made = summary()
     spec = distributions(made.heads.filter(distribution="prose"), made.accuracy.clear(), made.findings).to_dict()
     assert "no distribution but prose" in json.dumps(spec)
+
+
+def test_the_figure_leaves_out_an_interval_that_is_not_known():
+    made = summary()
+    null = made.findings.with_columns(low=pl.lit(None, pl.Float64), high=pl.lit(None, pl.Float64))
+    (row,) = distributions(made.heads, made.accuracy, null).to_dict()["vconcat"]
+    value = made.findings.filter(statistic="rank_correlation", tokens="code")["value"].item()
+    assert row["hconcat"][0]["title"]["subtitle"][0] == f"\u03c1 = {value:.2f}".replace("-", "\u2212")

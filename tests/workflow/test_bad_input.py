@@ -106,7 +106,7 @@ CONFIGS = {
     ),
     "unknown distribution": (
         lambda c: c["experiments"].update(distributions=["prose", "poems"]),
-        ["experiments.distributions", "'poems'", "prose, code"],
+        ["experiments.distributions.1", "'poems' is not one of ['prose', 'code'"],
     ),
     "no distribution of text": (
         lambda c: c["experiments"].update(distributions=["ioi"]),

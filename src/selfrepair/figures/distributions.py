@@ -88,8 +88,8 @@ def _domain(means: pl.DataFrame, of: str) -> list[float]:
 
 def _correlation(findings: pl.DataFrame, tokens: str) -> str:
     found = findings.filter(statistic="rank_correlation", tokens=tokens).select("value", "low", "high").row(0)
-    value, low, high = ("\u2013" if end is None else f"{end:.2f}".replace("-", "\u2212") for end in found)
-    return f"{value} [{low}, {high}]"
+    value, *ends = ("" if end is None else f"{end:.2f}".replace("-", "\u2212") for end in found)
+    return (f"{value} [{', '.join(ends)}]" if all(ends) else value) or "not defined"
 
 
 def _tooltip(first: str) -> list[alt.Tooltip]:
