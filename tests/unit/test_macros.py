@@ -189,21 +189,22 @@ def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
     (tmp_path / "macros.tex").write_text(definitions(values))
     (tmp_path / "claims.json").write_text(json.dumps({"claims": judged}))
     models = overview([FACT], {"m": overview_heads()}, {})
-    found = {
+    written_tables = {
         "models": tables.models(models),
         "layers": tables.layers(wide(statistics("m", LAYERS), "top")),
         "heads": tables.heads(wide(statistics("m", HEADS), "top")),
         "norm": norm_table.norm(norm_rows(("m",), ("resample",))),
+        "findings": table_of_findings(ROOT / "config/studies.yaml", found(["m", "m-shuffled"])),
         "claims": claims_table.claims_table(judged),
         "claims_of_studies": claims_table.claims_of_studies([tmp_path / "claims.json"]),
     }
-    for name, (_, tex) in found.items():
+    for name, (_, tex) in written_tables.items():
         (tmp_path / f"{name}.tex").write_text(tex)
     names = re.findall(r"figures/([\w.]+)\.pdf", MAIN.replace(r"\FirstModel", values["FirstModel"]))
     figures = [tmp_path / f"{name}.pdf" for name in sorted(set(names))]
     for path in figures:
         path.write_bytes(blank_pdf())
-    paper, written = ROOT / "paper", [tmp_path / f"{name}.tex" for name in found]
+    paper, written = ROOT / "paper", [tmp_path / f"{name}.tex" for name in written_tables]
     for output in ("source.zip", "again.zip"):
         typeset.write_source(
             tmp_path / output, paper / "main.tex", paper / "references.bib", tmp_path / "macros.tex", written, figures
