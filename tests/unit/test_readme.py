@@ -1,8 +1,10 @@
 """The README's table says of each finding what the run's verdicts say."""
 
 import pytest
+from test_findings import LISTED, STUDIES, found
 
-from selfrepair.report.readme import BEGIN, END, findings, parts, with_block
+from selfrepair.report.findings import table_of_findings
+from selfrepair.report.readme import BEGIN, END, beyond, findings, parts, with_block
 
 CLAIM = {"wording": "Heads are repaired.", "paper_value": 0.86}
 
@@ -47,3 +49,13 @@ def test_who_repairs_is_said_as_the_intervals_allow() -> None:
 
     assert "norm 0.10, later attention 0.00, MLPs 0.40" in parts(study(0.2)) and "here the MLPs" in parts(study(0.2))
     assert "here the MLPs" not in parts(study(0.35))
+
+
+def test_studies_are_told_by_their_first_statistic_and_what_differs() -> None:
+    """Otherwise the README would claim more than the studies found."""
+    table = found(
+        ["m", "n", "m-shuffled", "n-shuffled"], {"m-shuffled": (0.1, 0.0, 0.2), "n-shuffled": (0.5, 0.4, 0.6)}
+    )
+    head, _, *rows = beyond(table_of_findings(STUDIES, table)[0]).splitlines()
+    assert len(rows) == len(LISTED) and head.startswith("| beyond the paper |")
+    assert all(row.endswith("| 0.50 | 0.10 to 0.50 | 1 of 2 |") for row in rows)

@@ -116,6 +116,7 @@ rule readme:
     input:
         code=code("write_readme", "analyse"),
         claims="<results>/report/claims.json",
+        found="<results>/tables/findings.csv",
         picture="<results>/figures/self_repair_by_depth.resample.png",
         studies=SETTINGS.of_studies("report/claims.json"),
     output:
@@ -128,5 +129,5 @@ rule readme:
     conda:
         "../../envs/analyse.yaml"
     shell:
-        "python {input.code[0]:q} --claims {input.claims:q} --picture {input.picture:q} --readme {output.readme:q} "
+        "python {input.code[0]:q} --claims {input.claims:q} --found {input.found:q} --picture {input.picture:q} --readme {output.readme:q} "
         "--shown {output.shown:q} --studies {input.studies:q} 2>&1 | tee {log:q}"

@@ -14,6 +14,7 @@ ABOVE, BELOW, WITHIN = "above the null", "below the null", "not told from the nu
 UNMEASURED, NO_NULL = "not measured", "no null"
 FOUND = {
     "question": Column(pl.String, "", "what the study asks"),
+    "short": Column(pl.String, "", "what its primary statistic is, in short"),
     "study": FINDINGS["study"],
     "statistic": FINDINGS["statistic"],
     "primary": Column(pl.Boolean, "", "whether it is the one that answers, which was fixed before the study was run"),
@@ -80,6 +81,7 @@ def table_of_findings(studies: Path, findings: pl.DataFrame) -> tuple[pl.DataFra
         outcome=outcome,
         place=pl.Series([place[pair] for pair in pairs], dtype=pl.Int64),
         primary=pl.col("statistic") == pl.col("study").replace_strict({s["id"]: s["primary"] for s in described}),
+        short=pl.col("study").replace_strict({s["id"]: s["short"] for s in described}),
         question=pl.col("study").replace_strict({s["id"]: s["question"] for s in described}),
     ).sort("place", maintain_order=True)
     found = sorted_rows.select(pl.col(name).cast(column.dtype) for name, column in FOUND.items())

@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
 from selfrepair.report.claims_table import read_claims
+from selfrepair.report.findings import ABOVE, BELOW, FOUND
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
 PARTS = {"late-norm-part": "norm", "late-attention-part": "later attention", "late-mlp-part": "MLPs"}
@@ -25,6 +28,7 @@ SHOWN = (  # ids of claims, in the order of the table
 
 def write_readme(
     claims: Path,
+    found: Path,
     picture: Path,
     readme: Path,
     shown: Path,
@@ -34,6 +38,7 @@ def write_readme(
 
     Args:
         claims: claims.json of the run.
+        found: findings.csv of the run.
         picture: PNG of the run's figure.
         readme: README to write anew.
         shown: the README's copy of the picture.
@@ -44,7 +49,8 @@ def write_readme(
     """
     judged = {claim["id"]: claim for claim in read_claims(claims)}
     kept = list(map(read_claims, studies))
-    block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept)])
+    of_studies = beyond(pl.read_csv(found, schema={name: column.dtype for name, column in FOUND.items()}))
+    block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept), of_studies])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
 
@@ -69,6 +75,24 @@ def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] =
         of_studies = [_judged(beside.get((name, claim["id"]))) for name in names]
         numbers = [_span([model[name] for model in models]) for name in ("value", "null")]
         lines.append("| " + " | ".join([claim["wording"], there, *of_studies, *numbers, held]) + " |")
+    return "\n".join(lines)
+
+
+def beyond(found: pl.DataFrame) -> str:
+    """A Markdown table of what the studies beyond the paper found in the run's models.
+
+    Args:
+        found: `findings.FOUND`.
+    """
+    lines = [
+        "| beyond the paper | small models | shuffled weights | differs from these in |",
+        "|---|---:|---:|---|",
+    ]
+    for (question, short), rows in found.filter("primary").group_by("question", "short", maintain_order=True):
+        measured = rows.drop_nulls("value")
+        differing = sum(outcome in (ABOVE, BELOW) for outcome in measured["outcome"])
+        numbers = (_span(measured[name].to_list()) for name in ("value", "null"))
+        lines.append(f"| {question} {short.capitalize()}. | {' | '.join(numbers)} | {differing} of {len(measured)} |")
     return "\n".join(lines)
 
 
