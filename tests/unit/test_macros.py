@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import yaml
 from test_claims import HEADS, LAYERS, measured
+from test_findings import LISTED as LISTED_STUDIES
 from test_findings import found
 from test_norm_table import norm_rows
 from test_overview import FACT
@@ -70,6 +71,7 @@ def values(judged: list[dict]) -> dict[str, str]:
         COSTS,
         SAID,
         FINDINGS,
+        LISTED_STUDIES,
         judged,
     )
 
@@ -114,14 +116,14 @@ def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: lis
             for claim in judged
         ]
         tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-        return macros(RECORD, *tables, claims, COSTS, {}, FINDINGS)["OrientationOfClaims"]
+        return macros(RECORD, *tables, claims, COSTS, {}, FINDINGS, LISTED_STUDIES)["OrientationOfClaims"]
 
     assert [orientation(n) for n in (0, 3, 4, 7)] == ["portrait", "portrait", "landscape", "landscape"]
 
 
 def test_without_other_runs_the_paper_says_nothing_of_them(judged: list[dict]) -> None:
     tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-    alone = macros(RECORD, *tables, judged, COSTS, SAID, FINDINGS)
+    alone = macros(RECORD, *tables, judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
     assert [name for name in alone if "Study" in name] == ["StudyModels"]
 
 
@@ -136,11 +138,11 @@ def test_no_number_is_typed_in_the_prose() -> None:
 
 def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judged: list[dict]) -> None:
     heads, layers = wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top")
-    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS, SAID, FINDINGS)
+    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
     for name in ("PeakLayerByModel", "FirstLayerByModel", "MostRepairedHeadByModel"):
         assert partial[name] == "not measured"
     with pytest.raises(pl.exceptions.NoRowsReturnedError):
-        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS, SAID, FINDINGS)
+        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
 
 
 def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
@@ -168,6 +170,7 @@ def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
             COSTS,
             SAID,
             FINDINGS,
+            LISTED_STUDIES,
         )
 
 

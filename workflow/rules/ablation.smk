@@ -358,14 +358,16 @@ MEASUREMENTS = {
         ("measure_iterative", "ablation/{}/iterative/additions", MODELS),
         ("measure_neurons", "ablation/{}/neurons/tokens", [*MODELS, *TWINS]),
         ("measure_partners", "ablation/{}/partners", MODELS),
-        (
-            "measure_distributions",
-            "ablation/{}/distributions/sums",
-            [*MODELS, *TWINS],
-        ),
-        ("measure_estimates", "ablation/{}/estimates", [*MODELS, *TWINS]),
         ("measure_held", "ablation/{}/held", [*MODELS, *TWINS]),
-        ("measure_loss", "ablation/{}/losses", [*MODELS, *TWINS]),
+        *(
+            (job, f"ablation/{{}}/{file}", [*MODELS, *TWINS])
+            for job, file, studies in [
+                ("measure_estimates", "estimates", ["threshold", "attribution"]),
+                ("measure_loss", "losses", ["loss"]),
+                ("measure_distributions", "distributions/sums", ["distributions"]),
+            ]
+            if set(studies) & set(STUDIES_BEYOND)
+        ),
     ]
     for of in jobs
 }

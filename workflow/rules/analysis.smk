@@ -223,6 +223,18 @@ ANALYSES = {
     ),
 }
 
+# Of the studies those that this run makes.
+OF_STUDIES = {
+    "layers": "summarise_units",
+    "hand-off": "summarise_hand_off",
+    "threshold": "vary_threshold",
+    "attribution": "judge_estimates",
+    "loss": "summarise_loss",
+    "distributions": "summarise_distributions",
+}
+for study in OF_STUDIES.keys() - STUDIES_BEYOND:
+    del ANALYSES[OF_STUDIES[study]]
+
 for analysis, entry in ANALYSES.items():
 
     rule:
@@ -255,8 +267,7 @@ for analysis, entry in ANALYSES.items():
 # Second measurements have summaries of heads alone, twins what claims and studies need.
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
-    *["summarise_units", "summarise_hand_off", "summarise_loss"],
-    *["vary_threshold", "judge_estimates", "summarise_distributions"],
+    *(OF_STUDIES[study] for study in STUDIES_BEYOND),
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

@@ -45,6 +45,13 @@ REFERENCE = [
     *expand("<results>/analysis/reference/{file}", file=OF_REFERENCE),
     *expand("<results>/tables/published_norm_share.{suffix}", suffix=["tex", "csv"]),
 ] * bool(SETTINGS.reference)
+# Of the studies of config/studies.yaml those that this run makes.
+OF_STUDY_ROWS = ["threshold", "attribution", "loss"]
+STUDIES_BEYOND = [
+    *["layers", "hand-off"],
+    *(OF_STUDY_ROWS if config["experiments"]["study_rows"] else []),
+    *(["distributions"] if config["experiments"]["distributions"] else []),
+]
 REPORT = [
     "<results>/report/report.html",
     "<results>/report/explorer.html",

@@ -172,6 +172,12 @@ FIGURE_RULES = {
 # Those that this run has something to show in.
 if not TRAINING_LOGS:
     del FIGURE_RULES["training_loss"]
+for study, figure in [
+    *[("threshold", "threshold"), ("attribution", "attribution")],
+    *[("loss", "loss_saved"), ("distributions", "distributions")],
+]:
+    if study not in STUDIES_BEYOND:
+        del FIGURE_RULES[figure]
 if not SETTINGS.as_published:
     del FIGURE_RULES["as_published"]
 if not SETTINGS.reference:

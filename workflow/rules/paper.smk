@@ -10,6 +10,7 @@ rule write_macros:
         costs="<results>/report/costs.csv",
         listed="paper/statements.yaml",
         findings="<results>/tables/findings.csv",
+        beyond="config/studies.yaml",
         studies=SETTINGS.of_studies("report/claims.json"),
     output:
         "<results>/paper/macros.tex",
@@ -22,7 +23,7 @@ rule write_macros:
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
         "--layers {input.layers:q} --claims {input.claims:q} --costs {input.costs:q} --listed {input.listed:q} "
-        "--findings {input.findings:q} "
+        "--findings {input.findings:q} --beyond {input.beyond:q} "
         "--studies {input.studies:q} --output {output:q} 2>&1 | tee {log:q}"
 
 

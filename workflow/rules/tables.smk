@@ -1,7 +1,3 @@
-# Of each study beyond the paper, in the order of config/studies.yaml.
-STUDIES_BEYOND = [
-    *["layers", "hand-off", "threshold", "attribution", "distributions", "loss"],
-]
 TABLE_RULES = {
     "models": (
         "tables:table_of_models",

@@ -99,6 +99,7 @@ def _macros(crate: Crate, again: Path) -> None:
         report / "costs.csv",
         Path("paper/statements.yaml"),
         again / "tables/findings.csv",
+        Path("config/studies.yaml"),
         again / MACROS,
         [study / "report/claims.json" for study in studied],
     )

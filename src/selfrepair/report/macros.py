@@ -59,6 +59,7 @@ def macros(
     costs: pl.DataFrame,
     listed: dict[str, dict[str, Any]],
     findings: pl.DataFrame,
+    studies: list[dict[str, Any]],
     studied: list[dict[str, Any]] = [],  # noqa: B006
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
@@ -72,6 +73,7 @@ def macros(
         costs: `cost_table.COSTS`.
         listed: paper/statements.yaml.
         findings: `findings.FOUND`.
+        studies: config/studies.yaml.
         studied: claims of other runs; what is said of them begins with `Study`.
     """
     of_studies = {name: listed[name] for name in listed if name.startswith(STUDY)}
@@ -88,7 +90,7 @@ def macros(
         | _of_heads(heads.filter(whole_models))
         | _of_claims(claims)
         | _of_costs(costs)
-        | _of_findings(findings)
+        | _of_findings(findings, studies)
         | said
         | beside
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
@@ -217,22 +219,22 @@ def _together(runs: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return [claim | {"models": models[claim["id"]]} for claim in (runs[0] if runs else [])]
 
 
-def _of_findings(findings: pl.DataFrame) -> dict[str, str]:
+def _of_findings(findings: pl.DataFrame, studies: list[dict[str, Any]]) -> dict[str, str]:
     """Of each study beyond the paper its statistics, by model; and in how many models they differ from the null."""
     values_of_findings = {}
-    for (study, statistic), rows in findings.partition_by("study", "statistic", as_dict=True).items():
+    for study, statistic in ((s["id"], name) for s in studies for name in (s["primary"], *s["secondary"])):
+        rows = findings.filter(study=study, statistic=statistic)
         name = f"Finding{macro_name(study)}{macro_name(statistic.replace('_', '-')).translate(DIGITS)}"
         several = rows["tokens"].n_unique() > 1
         said = rows.drop_nulls("value").with_columns(
             model=pl.format("{}, {}", "model", "tokens") if several else pl.col("model")
         )
-        entries = [_entry(row, 2) for row in said.to_dicts()]
-        values_of_findings[f"{name}ByModel"] = _listed(entries) or NONE
-        values_of_findings[f"{name}Range"] = _span(rows["value"].drop_nulls().to_list(), 2)
+        values_of_findings[f"{name}ByModel"] = _listed(_entry(row, 2) for row in said.to_dicts()) or NONE
+        values_of_findings[f"{name}Range"] = _span(said["value"].to_list(), 2)
         values_of_findings[f"{name}Null"] = _span(rows["null"].drop_nulls().to_list(), 2)
         for outcome, count in ((ABOVE, "Above"), (BELOW, "Below")):
             values_of_findings[f"{name}{count}"] = integer(rows["outcome"].to_list().count(outcome))
-        values_of_findings[f"{name}Count"] = integer(rows["value"].count())
+        values_of_findings[f"{name}Count"] = integer(len(said))
     return values_of_findings
 
 
@@ -289,6 +291,7 @@ def write_macros(
     costs: Path,
     listed: Path,
     findings: Path,
+    beyond: Path,
     output: Path,
     studies: list[Path] = [],  # noqa: B006
 ) -> None:
@@ -303,6 +306,7 @@ def write_macros(
         costs: costs.csv of record_costs.
         listed: paper/statements.yaml.
         findings: findings.csv of table_findings.
+        beyond: config/studies.yaml.
         output: TeX file to write.
         studies: claims.json of other runs that the paper tells of.
     """
@@ -315,6 +319,7 @@ def write_macros(
         pl.read_csv(costs),
         yaml.safe_load(listed.read_text()),
         pl.read_csv(findings, schema={name: column.dtype for name, column in FOUND.items()}),
+        yaml.safe_load(beyond.read_text())["studies"],
         _together(list(map(read_claims, studies))),
     )
     write_text(output, definitions(values))
