@@ -44,7 +44,7 @@ def test_editing_a_figure_reruns_that_figure_and_what_cites_it(finished: Clone) 
 def test_editing_the_ablation_reruns_it_and_all_after_it_only(finished: Clone) -> None:
     finished.edit("src/selfrepair/ablation/sweep.py", append)
     plan = finished.plan()
-    assert plan["ablate_heads"] == 12 and plan["summarise_heads"] == 4
+    assert plan["ablate_heads"] == 20 and plan["summarise_heads"] == 4
     assert {"figure_self_repair_by_depth", "table_heads", "check_claims", "write_report"} <= set(plan)
     assert not BEFORE_ABLATION & set(plan)
 
@@ -89,7 +89,7 @@ def test_device_memory_and_the_order_of_heads_measure_nothing_again(finished: Cl
 def test_changing_the_top_fraction_keeps_tokens_and_models(finished: Clone) -> None:
     config = finished.configure("top.yaml", lambda c: c["analysis"].update(top_fraction=0.05))
     plan = finished.plan(config)
-    assert plan["measure_clean"] == 4 and plan["ablate_heads"] == 12
+    assert plan["measure_clean"] == 4 and plan["ablate_heads"] == 20
     assert not {"sample_tokens", "fold_model"} & set(plan)
 
 
@@ -99,7 +99,7 @@ def test_adding_a_model_runs_that_model_and_what_spans_models(finished: Clone) -
     plan = finished.plan(config)
     for rule in ("sample_tokens", "fold_model", "measure_clean"):
         assert plan[rule] == 2, "of the model and its null twin"
-    assert plan["ablate_heads"] == 6 and plan["figure_self_repair_by_depth"] == 1
+    assert plan["ablate_heads"] == 10 and plan["figure_self_repair_by_depth"] == 1
 
 
 def test_touching_everything_reruns_nothing(finished: Clone) -> None:
