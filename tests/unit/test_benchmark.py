@@ -21,7 +21,8 @@ from selfrepair.benchmark.loading import measure_loading
 from selfrepair.benchmark.page import page, recommendation
 from selfrepair.benchmark.precision import compare_precisions
 from selfrepair.benchmark.random_model import SHAPES, Shape, random_folded, random_rows, row_before, save_random_model
-from selfrepair.benchmark.schema import LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
+from selfrepair.benchmark.responders import cost as responders_cost
+from selfrepair.benchmark.schema import LATER_HEADS, LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
 from selfrepair.benchmark.selected import selected_gain
 from selfrepair.core.tables import frame
 from selfrepair.models.load import load_model
@@ -150,11 +151,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     names = pl.DataFrame({"name": ["a"] * 4, "kind": ["text"] * 4})
     sampled = sample_tokens(encoded=texts, bos=0, separator=0, documents=names, n_rows=4, row_length=16, seed=1)
     model = random_folded("tiny", TINY)
+    later = responders_cost(model, tokens, top_fraction=0.1, rounds=1)
     gain = selected_gain(model, sampled.tokens, sampled.rows, 0.05, control=15, seed=1, shards=1, rounds=1)
     made = {
         "machine": pl.DataFrame(machine),
         "methods": methods,
         "selected": frame(pl.DataFrame([gain]).to_dict(), SELECTED),
+        "later_heads": frame(pl.DataFrame([later]).to_dict(), LATER_HEADS),
         "growth": growth,
         "precision": compare_precisions(model, tokens, row_before(4), "random"),
         "loading": frame(pl.DataFrame(measure_loading(GATED, ["bfloat16"], folder / "llama")).to_dict(), LOADING),

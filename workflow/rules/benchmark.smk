@@ -19,6 +19,15 @@ BENCHMARK_RULES = {
         ],
         6000,
     ),
+    "later_heads": (
+        "responders:later_heads",
+        {"models": FOLDED, "tokens": SAMPLED},
+        [
+            f"top_fraction={config['analysis']['top_fraction']}",
+            *["rows=24", "rounds=7"],
+        ],
+        4000,
+    ),
     "precision": (
         "precision:precisions",
         {"models": FOLDED, "tokens": SAMPLED},

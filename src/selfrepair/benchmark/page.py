@@ -54,6 +54,10 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
         "replicates select, as far as the last of them, and in the rows of the control sample. On the first shard of "
         "the default run, both modes in turn:",
         _selected(tables["selected"]),
+        "## Later heads as responders",
+        "Which later heads respond is told by the same sweep: as sums over each head's top tokens, as in every run, or "
+        'for every token (`responders="heads"`). All heads, each way in turn, by the time of the plain sweep:',
+        _later_heads(tables["later_heads"]),
         "## How the cost grows",
         "The prediction is the time of the base, where the two are equal, by the minimal arithmetic. Tokens are "
         "measured batch by batch, so memory does not grow with them.",
@@ -174,6 +178,19 @@ def _selected(selected: pl.DataFrame) -> str:
             "all_seconds": ("all, s", _number),
             "selected_seconds": ("selected, s", _number),
             "largest_difference": ("largest difference, logits", _tiny),
+        },
+    )
+
+
+def _later_heads(later_heads: pl.DataFrame) -> str:
+    return _markdown(
+        later_heads,
+        {
+            "model": ("model", str),
+            "tokens": ("ablated tokens", _whole),
+            "seconds": ("plain sweep, s", _number),
+            "top": ("sums over top tokens", _percent),
+            "every": ("every token", _percent),
         },
     )
 

@@ -95,6 +95,13 @@ SELECTED = {
     "time": Column(pl.Float64, "ratio", "selected_seconds by all_seconds"),
     "largest_difference": Column(pl.Float64, "logits", "largest difference between the token rows of the two modes"),
 }
+LATER_HEADS = {
+    "model": Column(pl.String, "", "shipped model"),
+    "tokens": Column(pl.Int64, "tokens", "ablated tokens of the sweep"),
+    "seconds": Column(pl.Float64, "s", "time of the plain sweep, median over the rounds"),
+    "top": Column(pl.Float64, "ratio", "time with sums over top tokens, as in every run, by that of the plain one"),
+    "every": Column(pl.Float64, "ratio", "time with every later head's change at every token, by the plain one"),
+}
 LOADING = {
     "what": Column(pl.String, "", "fold to disk or load from it, and the precision in which weights are kept"),
     "weights_mb": Column(pl.Float64, "MB", "folded model on disk"),
@@ -126,6 +133,7 @@ TABLES = {
     "machine": MACHINE,
     "methods": METHODS,
     "selected": SELECTED,
+    "later_heads": LATER_HEADS,
     "growth": GROWTH,
     "precision": PRECISION,
     "loading": LOADING,
