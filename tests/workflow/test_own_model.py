@@ -90,16 +90,17 @@ def test_a_model_of_a_hub_takes_the_place_of_a_local_one(own: Clone) -> None:
     assert re.search(r"^fetch_model +1$", done.stdout, re.MULTILINE)
 
 
-def test_six_lines_of_python_measure_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_lines_of_python_measure_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     (lines,) = blocks(README, "python")
-    assert len([line for line in lines.splitlines() if line]) == 6
+    assert len([line for line in lines.splitlines() if line]) == 8
     names: dict = {}
     exec(compile(lines, "README.md", "exec"), names)
     m = names["m"]
     assert m.self_repair.shape[:2] == (6, 8) and m.self_repair.shape[-1] == 63
     parts = m.repair_norm + m.repair_attention.sum(2) + m.repair_mlp.sum(2)
     assert torch.allclose(parts, m.self_repair, atol=1e-4)
+    assert names["u"].self_repair.shape == (3, *m.logit.shape)
 
 
 @pytest.fixture(scope="module")
