@@ -74,7 +74,7 @@ gpu-check:
 	$(BIN)/python -m selfrepair.benchmark.gpu_check docs/benchmark
 
 rulegraph: .venv/installed-$(TORCH)
-	bash -o pipefail -c '$(BIN)/snakemake --rulegraph dot -- all results/demo/paper/paper.pdf \
+	bash -o pipefail -c '$(BIN)/snakemake --cores 1 --rulegraph dot -- all results/demo/paper/paper.pdf \
 		| $(BIN)/python workflow/lib/rule_graph.py | dot -Tsvg -o docs/rules.svg'
 
 .venv/installed-$(TORCH): envs/requirements.lock envs/torch.txt pyproject.toml
