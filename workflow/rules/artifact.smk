@@ -22,12 +22,16 @@ INTERMEDIATE = [
     *expand(
         "<results>/ablation/{model}/clean/{file}",
         model=MEASURED,
-        file=["candidates.parquet", "selected.parquet", "means.safetensors"],
+        file=[
+            *["candidates.parquet", "selected.parquet", "units.parquet"],
+            "means.safetensors",
+        ],
     ),
     *MEASUREMENTS.values(),
     *expand(
-        "<results>/ablation/{of}/tokens-{shard}.parquet",
+        "<results>/ablation/{of}/{table}-{shard}.parquet",
         of=dict.fromkeys(f"{model}/{ablation}" for model, ablation, _ in SHARDED),
+        table=["tokens", "hand_off"],
         shard=range(SHARDS),
     ),
     *expand("<results>/ablation/{model}/iterative/moves.parquet", model=MODELS),
@@ -35,6 +39,10 @@ INTERMEDIATE = [
         "<results>/ablation/{model}/neurons/{table}.parquet",
         model=[*MODELS, *TWINS],
         table=["neurons", "ranks"],
+    ),
+    *expand(
+        "<results>/ablation/{model}/distributions/answers.parquet",
+        model=[*MODELS, *TWINS] if "distributions" in STUDIES_BEYOND else [],
     ),
     "<results>/paper/macros.tex",
 ]

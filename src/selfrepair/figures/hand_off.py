@@ -7,6 +7,7 @@ from selfrepair.figures import theme
 from selfrepair.models.directory import twins
 
 RANKS = 20  # later heads whose share is drawn
+WIDEST = 1.0  # interval; where nothing repairs there is nothing to share, and the ratio may be anything
 CELL = 22  # px, of the matrix where it fits
 LARGEST = 600  # px
 
@@ -21,7 +22,8 @@ def hand_off_share(sparsity: pl.DataFrame) -> alt.ConcatChart:
     of = {twin: name for twin, name in twins(names).items() if twin in names}
     models = [name for name in names if name not in of]
     percent = (pl.col(name) * 100 for name in ("value", "low", "high"))
-    table = sparsity.filter(pl.col("rank") <= RANKS).select(
+    known = sparsity.filter(pl.col("rank") <= RANKS, pl.col("high") - pl.col("low") <= WIDEST)
+    table = known.select(
         pl.col("model").replace(of),
         "rank",
         *percent,
@@ -36,7 +38,8 @@ def hand_off_share(sparsity: pl.DataFrame) -> alt.ConcatChart:
         [
             "Resample ablation of the heads of the later half without the last layer, on their top tokens. Later heads "
             "are ranked on half of the documents,",
-            "measured on the other half. Bands: 95 % intervals, bootstrap by document.",
+            "measured on the other half. Bands: 95 % intervals, bootstrap by document; shares whose interval is wider "
+            "than 100 % are not drawn.",
         ],
     )
 

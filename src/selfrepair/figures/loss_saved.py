@@ -38,8 +38,8 @@ def loss_saved(losses: pl.DataFrame) -> alt.ConcatChart:
     }
     dots = table.filter(~pl.col("twin"), heads="one", quantity="loss_saved")
     columns = theme.columns_of(len(models), 3)
-    every = pl.concat([dots, *layers.values()])
-    scale = alt.Scale(domain=theme.padded(every["low"].min(), every["high"].max(), 0.05), nice=False)
+    every = pl.concat([dots, *layers.values()])["value"]
+    scale = alt.Scale(domain=theme.padded(every.min(), every.max(), 0.2), nice=False)
     panels = []
     for index, model in enumerate(models):
         of_layers = {name: table.filter(model=model) for name, table in layers.items()}
@@ -53,7 +53,7 @@ def loss_saved(losses: pl.DataFrame) -> alt.ConcatChart:
         [
             "Resample ablation; means over each head's top tokens by direct effect. Bars and bands: 95 % intervals, "
             "bootstrap by document.",
-            "The heads of a layer are spread sideways about its depth.",
+            "The heads of a layer are spread sideways about its depth. Wide intervals may leave the panel.",
         ],
     )
 
@@ -75,12 +75,12 @@ def _panel(dots: pl.DataFrame, layers: dict[str, pl.DataFrame], y: alt.Y, column
     single = _series(dots, HEAD).encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), color=color)
     size = min(22.0, 5000 / len(dots))
     circles = single.mark_circle(size=size, opacity=0.9).encode(y=y, tooltip=[alt.Tooltip("head:Q"), *numbers])
-    drawn = [theme.level(0), theme.interval_bars(single, opacity=0.7), circles]
+    drawn = [theme.level(0), theme.interval_bars(single, opacity=0.7, clip=True), circles]
     for name, table in layers.items():
         layer = _series(table.select("layer", "depth", "value", "low", "high"), name).encode(
             x=alt.X("depth:Q", scale=x_scale, axis=x_axis), color=color
         )
-        drawn.append(layer.mark_area(opacity=0.2).encode(y=alt.Y("low:Q"), y2="high:Q"))
+        drawn.append(layer.mark_area(opacity=0.2, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q"))
         drawn.append(layer.mark_line(strokeWidth=1.6, point={"size": 16}).encode(y=y, tooltip=numbers))
     return alt.layer(*drawn).properties(width=theme.panel_width(columns), height=HEIGHT)
 
