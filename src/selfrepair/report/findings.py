@@ -41,7 +41,7 @@ def table_of_findings(studies: Path, findings: pl.DataFrame) -> tuple[pl.DataFra
         findings: `FINDINGS` of models and of their null twins.
 
     Returns:
-        rows of `FOUND`, and as LaTeX those of primary statistics.
+        rows of `FOUND`, and as LaTeX those of primary statistics that were measured.
 
     Raises:
         ValueError: a statistic is not in the file of studies, where it has to be before it is measured.
@@ -85,7 +85,7 @@ def table_of_findings(studies: Path, findings: pl.DataFrame) -> tuple[pl.DataFra
         question=pl.col("study").replace_strict({s["id"]: s["question"] for s in described}),
     ).sort("place", maintain_order=True)
     found = sorted_rows.select(pl.col(name).cast(column.dtype) for name, column in FOUND.items())
-    return found, _latex(found.filter("primary"))
+    return found, _latex(found.filter("primary", pl.col("outcome") != UNMEASURED))
 
 
 def _latex(rows: pl.DataFrame) -> str:

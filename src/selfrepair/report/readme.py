@@ -88,11 +88,11 @@ def beyond(found: pl.DataFrame) -> str:
         "| beyond the paper | small models | shuffled weights | differs from these in |",
         "|---|---:|---:|---|",
     ]
-    for (question, short), rows in found.filter("primary").group_by("question", "short", maintain_order=True):
+    for (short,), rows in found.filter("primary").group_by("short", maintain_order=True):
         measured = rows.drop_nulls("value")
         differing = sum(outcome in (ABOVE, BELOW) for outcome in measured["outcome"])
         numbers = (_span(measured[name].to_list()) for name in ("value", "null"))
-        lines.append(f"| {question} {short.capitalize()}. | {' | '.join(numbers)} | {differing} of {len(measured)} |")
+        lines.append(f"| {short[0].upper()}{short[1:]}. | {' | '.join(numbers)} | {differing} of {len(measured)} |")
     return "\n".join(lines)
 
 
