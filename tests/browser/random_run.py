@@ -178,7 +178,9 @@ def _sampled(random: np.random.Generator) -> pl.DataFrame:
     tokens = random.integers(1, VOCABULARY, (N_ROWS, LENGTH))
     tokens[:, 0] = 0
     rows = [
-        (row, pos, int(tokens[row, pos]), row if pos else None, pos) for row in range(N_ROWS) for pos in range(LENGTH)
+        (row, pos, int(tokens[row, pos]), row if pos else None, pos, False, None)
+        for row in range(N_ROWS)
+        for pos in range(LENGTH)
     ]
     return _table(rows, TOKENS)
 

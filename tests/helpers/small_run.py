@@ -58,6 +58,7 @@ def make_results(model: FoldedModel, name: str = "m", kinds: tuple[str, ...] = A
     write_parquet(clean.tokens, RUN / f"ablation/{name}/clean/tokens.parquet")
     write_parquet(clean.candidates, RUN / f"ablation/{name}/clean/candidates.parquet")
     write_parquet(clean.selected, RUN / f"ablation/{name}/clean/selected.parquet")
+    write_parquet(clean.units, RUN / f"ablation/{name}/clean/units.parquet")
     save_file({"z": clean.means}, RUN / f"ablation/{name}/clean/means.safetensors")
     heads = model.heads
     for kind in kinds:

@@ -9,7 +9,7 @@ from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.measure import measure
 from selfrepair.models.folded import FoldedModel, Layer
 
-FIELDS = [field.name for field in fields(Measurement)]
+FIELDS = [field.name for field in fields(Measurement) if field.name != "repair_heads"]
 
 
 def layer(W_V: list[float], W_O: list[float], W_in: list[float], W_out: list[float]) -> Layer:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from selfrepair.ablation.clean_run import run_clean
-from selfrepair.ablation.held import ablate_held, late_heads, strongest_pairs
+from selfrepair.ablation.held import ablate_held, strongest_pairs
 from selfrepair.ablation.measure import measure, measure_units
 from selfrepair.ablation.shard import ablate_shard
+from selfrepair.ablation.unit_names import coded_units, late_heads
 from selfrepair.analysis import hand_off
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.units import summarise_units
@@ -152,8 +153,6 @@ def test_without_late_heads_nothing_is_found_and_nothing_fails(model, sampled, c
 
 def test_layers_are_judged_by_sums_over_their_top_tokens(model, sampled, rows):
     """N2: otherwise attention and MLPs would be compared on other tokens than was written down."""
-    from selfrepair.ablation.unit_names import coded_units
-
     sets = ["L0H1+L2.mlp"]
     clean = run_clean(model, sampled.tokens, TOP, 40, seed=1, sets=sets)
     coded = coded_units(sets, model.n_layers, model.n_heads)

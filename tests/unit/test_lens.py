@@ -19,7 +19,8 @@ def table_of(rows: Int[Tensor, "row pos"]) -> pl.DataFrame:
     """Rows of `TOKENS`; each row is a document."""
     row, pos = torch.ones_like(rows).nonzero(as_tuple=True)
     columns = {"row": row, "pos": pos, "token": rows.flatten(), "document": row, "offset": pos}
-    return frame({name: values.numpy() for name, values in columns.items()}, TOKENS)
+    prompts = {"answer": [False] * len(row), "alternative": [None] * len(row)}
+    return frame({name: values.numpy() for name, values in columns.items()} | prompts, TOKENS)
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel", "llama_gqa"])

@@ -26,7 +26,7 @@ def token_table(rows) -> tuple[pl.DataFrame, pl.DataFrame]:
     row, pos = (index.ravel() for index in np.indices(rows.shape))
     document = pl.Series(row // 2, dtype=pl.Int32)
     columns = {"row": row, "pos": pos, "token": rows.flatten().numpy(), "document": document, "offset": pos}
-    tokens = frame(columns, TOKENS)
+    tokens = frame(columns | {"answer": [False] * len(row), "alternative": [None] * len(row)}, TOKENS)
     tokens = tokens.with_columns(pl.when(pl.col("pos") > 0).then("document").alias("document"))
     return tokens, frame({"row": np.arange(n_rows), "source": [3, 0, 4, 1, 2]}, ROWS)
 

@@ -15,13 +15,12 @@ from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.schema import HELD
 from selfrepair.ablation.selection import selected_tokens
 from selfrepair.ablation.sweep import no_means, sweep
-from selfrepair.ablation.unit_names import Unit
+from selfrepair.ablation.unit_names import Head, Unit, late_heads
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import Column, empty, frame, write_parquet
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.schema import PLACE
 
-Head = tuple[int, int]  # layer, head
 # What is ablated of a pair: the head; it, with the other held; the other; both.
 ALONE, HOLDING, LATER, BOTH = range(4)
 MEASURED = {
@@ -29,11 +28,6 @@ MEASURED = {
     **PLACE,
     **{name: Column(pl.Float32, "logits", "") for name in ("handed", "direct_effect", "delta_logit", "self_repair")},
 }
-
-
-def late_heads(heads: list[Head], n_layers: int) -> list[Head]:
-    """Heads of the later half, without the last layer, which has no later heads."""
-    return [head for head in heads if 2 * head[0] >= n_layers and head[0] < n_layers - 1]
 
 
 def mean_changes(table: pl.DataFrame, heads: list[Head]) -> Float[np.ndarray, "head later"]:

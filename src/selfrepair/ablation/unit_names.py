@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 ATTENTION, MLP = -1, -2  # where a head's index would stand
 Component = tuple[int, int]  # layer; and head, ATTENTION or MLP
+Head = tuple[int, int]  # layer, head
 _WRITTEN = re.compile(r"L(0|[1-9]\d*)(?:H(0|[1-9]\d*)|\.(attn|mlp))")
 
 
@@ -72,3 +73,8 @@ def coded_units(sets: Sequence[str], n_layers: int, n_heads: int) -> dict[tuple[
         unit = parse_unit(text, n_layers, n_heads)
         coded[unit.layer, MLP - 1 - index] = unit
     return coded
+
+
+def late_heads(heads: list[Head], n_layers: int) -> list[Head]:
+    """Heads of the later half, without the last layer, which has no later heads."""
+    return [head for head in heads if 2 * head[0] >= n_layers and head[0] < n_layers - 1]

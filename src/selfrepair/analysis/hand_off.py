@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from selfrepair.ablation.held import late_heads
+from selfrepair.ablation.unit_names import late_heads
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, ratio_of_sums
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.schema import HAND_OFF, PAIRS, SPARSITY
