@@ -9,6 +9,7 @@ import polars.testing
 import pytest
 import torch
 
+from selfrepair.ablation import memory
 from selfrepair.ablation import shard as ablation
 from selfrepair.ablation.clean_run import CleanRun, run_clean
 from selfrepair.ablation.effects import Measurement
@@ -97,7 +98,7 @@ def test_batches_make_no_difference(model, sampled, clean, monkeypatch):
     """Of a batch that holds less than a row, the heads are divided."""
     expected = run(model, sampled, clean)
     for tokens in (9, 50, 300):
-        monkeypatch.setattr(ablation, "tokens_at_once", lambda *_, tokens=tokens: tokens)
+        monkeypatch.setattr(memory, "tokens_at_once", lambda *_, tokens=tokens: tokens)
         for found, table in zip(run(model, sampled, clean), expected, strict=True):
             assert_equal(found, table)
 

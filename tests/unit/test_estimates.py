@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from selfrepair.ablation import estimates as estimates_module
+from selfrepair.ablation import memory
 from selfrepair.ablation.estimates import estimate_heads, gradient_estimates, sum_by_threshold
 from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import ESTIMATES, RULES, SUMMED, THRESHOLDS
@@ -137,7 +138,7 @@ def tables(rows, source):
 @pytest.mark.parametrize("architecture", ["neox_parallel", "mistral"])
 def test_a_measurement_holds_what_the_sweep_finds(zoo, rows, source, architecture, monkeypatch):
     model = zoo.folded(architecture)
-    monkeypatch.setattr(estimates_module, "tokens_at_once", lambda *_: 25)
+    monkeypatch.setattr(memory, "tokens_at_once", lambda *_: 25)
     table = estimate_heads(model, *tables(rows, source), model.heads, 3, seed=1)
     m = measure(model, rows, source)
     some = torch.tensor([0, 2, 4])

@@ -140,7 +140,7 @@ def test_how_work_is_divided_makes_no_difference(zoo, rows, source, monkeypatch)
     whole = table_of(model, rows, source, control=30).sort("layer", "head", "row", "pos")
     for at_once in (1, 3):
         monkeypatch.setattr(loss_module, "CHUNK_BYTES", {"cpu": at_once * loss_module.VOCABULARIES * 4 * 97})
-        monkeypatch.setattr(loss_module, "tokens_at_once", lambda *_: 25)
+        monkeypatch.setattr(memory, "tokens_at_once", lambda *_: 25)
         monkeypatch.setattr(memory, "SMALLEST_CHUNK", 7)
         monkeypatch.setattr(memory, "CHUNK_BYTES", {"cpu": 1})
         parts = table_of(model, rows, source, control=30).sort("layer", "head", "row", "pos")

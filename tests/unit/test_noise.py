@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from selfrepair.ablation import partners as partners_module
+from selfrepair.ablation import memory
 from selfrepair.ablation.measure import measure
 from selfrepair.ablation.partners import ablate_with_partners, partner_sources, spread_rows
 from selfrepair.ablation.schema import PARTNERS, SELECTED, ablated_tokens
@@ -246,7 +246,7 @@ def test_rows_are_spread():
 def test_partners_measure_what_the_sweep_does(zoo, rows, source, monkeypatch):
     """Each partner's rows are those of a measurement with its pairing, whatever the batches."""
     model = zoo.folded("neox_parallel")
-    monkeypatch.setattr(partners_module, "tokens_at_once", lambda *_: 25)
+    monkeypatch.setattr(memory, "tokens_at_once", lambda *_: 25)
     index = [a.ravel() for a in np.meshgrid(np.arange(5), np.arange(12), indexing="ij")]
     tokens = pl.DataFrame({"row": index[0], "pos": index[1], "token": rows.flatten().numpy(), "document": index[0]})
     pairs = pl.DataFrame({"row": np.arange(5), "source": source.numpy()})

@@ -11,7 +11,6 @@ from selfrepair.ablation.effects import TOLERANCE
 from selfrepair.ablation.memory import chunk_tokens
 from selfrepair.core.progress import Progress
 from selfrepair.models.folded import FoldedModel
-from selfrepair.models.precision import linear
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def clean_pass(model: FoldedModel, tokens: Int[Tensor, "row pos"], progress: Pro
     for index, layer in enumerate(model.layers):
         z = model.attention_heads(layer, resid)
         # (z W_O).v = z.(W_O v): what each head writes is never formed.
-        read = linear(direct.flatten(0, 1), layer.W_O.flatten(0, 1).T, None, model.precision).view(z.shape)
+        read = model.head_read(layer, direct.flatten(0, 1)).view(z.shape)
         heads.append((z * read).sum(-1).movedim(-1, 0))
         other += direct @ layer.b_O
         resid, mlp = model.resid_post(layer, resid, model.attention_out(layer, z))

@@ -17,8 +17,8 @@ from torch import Tensor
 from selfrepair.ablation.clean import clean_passes
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.memory import allowance, tokens_at_once
-from selfrepair.ablation.program import Machine
+from selfrepair.ablation.memory import batches_in_memory
+from selfrepair.ablation.program import Machine, heads_or_all
 from selfrepair.ablation.reselection import top_count
 from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
 from selfrepair.ablation.selection import TopTokens
@@ -26,7 +26,6 @@ from selfrepair.ablation.shard import quantities
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet
-from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.rows import SampledTokens, token_matrix
 from selfrepair.tokens.sample import sample_distributions
@@ -87,8 +86,7 @@ def ablate_distribution(
     jobs = AblationJobs.covering(top | answers.right, heads, torch.arange(len(inputs.tokens)))
     work = jobs.block_passes(model.n_layers)
     progress = Progress(f"{model.name}: {name}", jobs.n_tokens, "ablated tokens", work * (1 + int(instead.any())))
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    for batch in jobs.batches(tokens_at_once(model, jobs, length, room)):
+    for batch in batches_in_memory(model, jobs, length, memory_mb, limit_mb):
         m = sweep(model, inputs.tokens, inputs.source, "resample", batch, no_means(model), progress=progress)
         values = quantities(m)
         at = m.jobs.per_token(m.jobs.heads_among(heads)), m.jobs.per_token(m.jobs.row), m.jobs.pos
@@ -218,7 +216,7 @@ def measure_distributions(
             model's positions; rows can't be paired.
     """
     folded, record = machine.load(model)
-    named = list(map(parse_head, heads)) or folded.heads
+    named = heads_or_all(folded, heads)
     where = corpus, tokenizer, names, rows, row_length, folded.max_positions, seed, sha256, text, split
     sampled = sample_distributions(*where)
     limits = machine.memory_mb, machine.limit

@@ -25,16 +25,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs, carried_rows
-from selfrepair.ablation.memory import allowance, chunk_tokens, tokens_at_once
+from selfrepair.ablation.memory import batches_in_memory, chunk_tokens
 from selfrepair.ablation.partners import spread_rows
-from selfrepair.ablation.program import Machine, read_sampled
+from selfrepair.ablation.program import Machine, heads_or_all, read_sampled
 from selfrepair.ablation.reselection import top_count
 from selfrepair.ablation.schema import ESTIMATES, RULES, SUMMED, THRESHOLDS
 from selfrepair.ablation.shard import quantities
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import frame, write_parquet
-from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.fused import plain_torch
 
@@ -67,12 +66,11 @@ def estimate_heads(
     length = inputs.documents.shape[1]
     measured = spread_rows(len(inputs.tokens), n_rows)
     jobs = AblationJobs.all_pairs(heads, measured, length)
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, jobs, length, room, BYTES_PER_TOKEN * jobs.n_tokens)
+    batches = batches_in_memory(model, jobs, length, memory_mb, limit_mb, BYTES_PER_TOKEN * jobs.n_tokens)
     work = jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers)
     progress = Progress(f"{model.name}: ablation", *work)
     values = {name: torch.empty(len(heads), len(measured), length) for name in (*SUMMED, "logit")}
-    for batch in jobs.batches(size):
+    for batch in batches:
         m = sweep(model, inputs.tokens, inputs.source, "resample", batch, no_means(model), progress=progress)
         row = torch.searchsorted(measured, m.jobs.per_token(m.jobs.row))
         at = m.jobs.per_token(m.jobs.heads_among(heads)), row, m.jobs.pos
@@ -214,6 +212,6 @@ def measure_estimates(
         output: Parquet file to write.
     """
     folded, record = machine.load(model)
-    named = list(map(parse_head, heads)) or folded.heads
+    named = heads_or_all(folded, heads)
     table = estimate_heads(folded, *read_sampled(sampled), named, rows, seed, machine.memory_mb, machine.limit)
     write_parquet(table, output, record)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from selfrepair.ablation.jobs import within
 from selfrepair.ablation.schema import hand_off
 from selfrepair.core.tables import frame
 
@@ -48,17 +49,13 @@ class HandOffSums:
 
     def wanted(self, at: slice) -> Int[Tensor, " wanted"]:
         """The top tokens among some of the sweep's tokens, counted from the first of them."""
-        return self._token[self._among(at)] - at.start
+        return self._token[within(self._token, at)] - at.start
 
     def record(self, layer: int, at: slice, change: Float[Tensor, "wanted n_heads"]) -> None:
         """Add a layer's changes at these tokens."""
-        here = self._among(at)
+        here = within(self._token, at)
         by_scale = change.cpu().double() / self._by_scale[here, None]
         self.sums[:, layer].index_add_(0, self._group[here], by_scale)
-
-    def _among(self, at: slice) -> slice:
-        first, last = torch.searchsorted(self._token, torch.tensor([at.start, at.stop])).tolist()
-        return slice(first, last)
 
     def table(self) -> pl.DataFrame:
         """A row of `hand_off` for each ablated head and document that holds a top token of it."""

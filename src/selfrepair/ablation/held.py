@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.memory import batches_in_memory
 from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.schema import HELD
@@ -87,12 +87,9 @@ def ablate_held(
     every = torch.arange(len(inputs.tokens))
     wanted = selected_tokens(selected, [head for head, _ in pairs], every, length).repeat_interleave(4, 0)
     jobs = AblationJobs.covering(wanted, [(unit.layer, index) for index, unit in enumerate(units)], every)
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, jobs, length, room, units=True)
     progress = Progress(f"{model.name}: held heads", jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     tables = [empty(MEASURED)]
-    for batch in jobs.batches(size):
-        batch = batch.ordered()
+    for batch in batches_in_memory(model, jobs, length, memory_mb, limit_mb, units=True):
         later = LaterHeads(model, batch.n_tokens)
         m = sweep(
             model,

@@ -123,6 +123,12 @@ class AblationJobs:
             first, done = last, int(ends[last - 1])
 
 
+def within(tokens: Int[Tensor, " wanted"], at: slice) -> slice:
+    """Which of ascending places of tokens lie in a slice of all."""
+    first, last = torch.searchsorted(tokens, torch.tensor([at.start, at.stop])).tolist()
+    return slice(first, last)
+
+
 def sent(values: Shaped[Tensor, "*shape"], device: torch.device) -> Shaped[Tensor, "*shape"]:
     """Copy from the CPU to the device; on a GPU without waiting until it has done what it was asked before."""
     return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)

@@ -38,14 +38,13 @@ def mean_effects(
     matrix = torch.from_numpy(token_matrix(tokens))
     length = matrix.shape[1] - 1
     scale = clean_tokens.sort("row", "pos")["scale"].to_torch().view(-1, length)
-    heads = [(layer, head) for layer in range(model.n_layers) for head in range(model.n_heads)]
     z_mean = torch.zeros(model.n_layers, model.n_heads, model.d_head, device=model.device, dtype=torch.float64)
     count = torch.zeros(model.n_layers, model.n_heads, 1, device=model.device)
     rows = selected["row"].unique().sort().to_torch().long()
     work = len(rows) * length
     progress = Progress(f"{model.name}: promoted tokens", work, work=work * model.n_layers)
     for batch in rows.split(max(1, chunk_tokens(model) // length)):
-        top = selected_tokens(selected, heads, batch, length).unflatten(0, (model.n_layers, model.n_heads))
+        top = selected_tokens(selected, model.heads, batch, length).unflatten(0, (model.n_layers, model.n_heads))
         weight = (top / model.direct_scale(scale[batch])).to(model.device, torch.float64)
         count += top.sum((2, 3))[..., None].to(model.device)
         resid = model.embed(matrix[batch, :-1].to(model.device))

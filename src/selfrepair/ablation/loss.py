@@ -17,16 +17,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.inputs import read_inputs
-from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.memory import CHUNK_BYTES, allowance, tokens_at_once
+from selfrepair.ablation.jobs import AblationJobs, within
+from selfrepair.ablation.memory import CHUNK_BYTES, batches_in_memory
 from selfrepair.ablation.partners import spread_rows
-from selfrepair.ablation.program import Machine, read_sampled
+from selfrepair.ablation.program import Machine, heads_or_all, read_sampled
 from selfrepair.ablation.schema import LOSS_TOKENS, LOSSES
 from selfrepair.ablation.selection import control_sample, selected_tokens
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import empty, frame, write_parquet
-from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.precision import linear
 
@@ -77,7 +76,7 @@ class LossRecorder:
 
     def wanted(self, at: slice) -> Int[Tensor, " wanted"]:
         """The wanted tokens among some of the sweep's, counted from the first of them."""
-        return (self.token[self._among(at)] - at.start).to(self.model.device)
+        return (self.token[within(self.token, at)] - at.start).to(self.model.device)
 
     def record(
         self,
@@ -87,15 +86,11 @@ class LossRecorder:
         ablated: Float[Tensor, "wanted d_model"],
     ) -> None:
         """Take in these tokens' final streams."""
-        here = self._among(at)
+        here = within(self.token, at)
         values, correct = self.values[here], self.correct[here]
         for first in range(0, len(values), self.at_once):
             part = slice(first, first + self.at_once)
             values[part] = losses(self.model, clean[part], own[part], ablated[part], correct[part])
-
-    def _among(self, at: slice) -> slice:
-        first, last = torch.searchsorted(self.token, torch.tensor([at.start, at.stop])).tolist()
-        return slice(first, last)
 
 
 def losses_of_heads(
@@ -131,13 +126,10 @@ def losses_of_heads(
     control = control.view(len(measured), length)
     wanted = top | control
     jobs = AblationJobs.covering(wanted, heads, measured)
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     reserve = CHUNK_BYTES[model.device.type] + BYTES_PER_ROW * int(wanted.sum())
-    size = tokens_at_once(model, jobs, length, room, reserve)
     progress = Progress(f"{model.name}: loss", jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
     tables = [empty(LOSS_TOKENS)]
-    for batch in jobs.batches(size):
-        batch = batch.ordered()
+    for batch in batches_in_memory(model, jobs, length, memory_mb, limit_mb, reserve):
         head, row, pos = batch.per_token(batch.heads_among(heads)), batch.per_token(batch.row), batch.pos
         among = torch.searchsorted(measured, row)
         keep = wanted[head, among, pos].nonzero()[:, 0]
@@ -178,7 +170,7 @@ def measure_loss(
         output: Parquet file to write.
     """
     folded, record = machine.load(model)
-    named = list(map(parse_head, heads)) or folded.heads
+    named = heads_or_all(folded, heads)
     inputs = (*read_sampled(sampled), pl.read_parquet(selected), named)
     table = losses_of_heads(folded, *inputs, rows, control, seed, machine.memory_mb, machine.limit)
     write_parquet(table, output, record)

@@ -52,6 +52,29 @@ def allowance(device: torch.device, memory_mb: int | None, limit_mb: int | None,
     return free if limit_mb is None else min(free, limit_mb * 10**6 - taken)
 
 
+def batches_in_memory(
+    model: FoldedModel,
+    jobs: AblationJobs,
+    length: int,
+    memory_mb: int | None,
+    limit_mb: int | None,
+    reserve: int = 0,
+    units: bool = False,
+) -> list[AblationJobs]:
+    """Divide jobs into batches that memory holds, each in the order of a sweep.
+
+    Args:
+        length, reserve, units: as in `tokens_at_once`.
+        memory_mb, limit_mb: as in `allowance`.
+
+    Raises:
+        ValueError: there is no room for a single job; says how much is needed.
+    """
+    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
+    size = tokens_at_once(model, jobs, length, room, reserve, units)
+    return [batch.ordered() for batch in jobs.batches(size)]
+
+
 def tokens_at_once(
     model: FoldedModel, jobs: AblationJobs, length: int, room: int, reserve: int = 0, units: bool = False
 ) -> int:

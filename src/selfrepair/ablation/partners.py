@@ -11,7 +11,7 @@ from torch import Tensor
 from selfrepair.ablation.chosen_heads import distinct, read_chosen
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.memory import allowance, tokens_at_once
+from selfrepair.ablation.memory import batches_in_memory
 from selfrepair.ablation.program import Machine, read_sampled
 from selfrepair.ablation.schema import PARTNERS
 from selfrepair.ablation.selection import selected_tokens
@@ -71,13 +71,13 @@ def ablate_with_partners(
     measured = spread_rows(len(inputs.tokens), n_rows)
     wanted = selected_tokens(selected, heads, measured, length)
     jobs = AblationJobs.all_pairs(heads, measured, length)
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
-    size = tokens_at_once(model, jobs, length, room, BYTES_PER_ROW * partners * jobs.n_tokens)
+    reserve = BYTES_PER_ROW * partners * jobs.n_tokens
+    batches = batches_in_memory(model, jobs, length, memory_mb, limit_mb, reserve)
     what, work = f"{model.name}: {partners} partners", partners * jobs.block_passes(model.n_layers)
     progress = Progress(what, partners * jobs.n_tokens, "ablated tokens", work)
     tables = [empty(PARTNERS)]
     for partner, sources in enumerate(torch.from_numpy(drawn)):
-        for batch in jobs.batches(size):
+        for batch in batches:
             m = sweep(model, inputs.tokens, sources, "resample", batch, no_means(model), progress=progress)
             row, pos = m.jobs.per_token(m.jobs.row), m.jobs.pos
             of_head = m.jobs.per_token(m.jobs.heads_among(heads))

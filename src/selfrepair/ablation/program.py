@@ -7,6 +7,7 @@ import polars as pl
 import torch
 
 from selfrepair.models.device import describe_device, job_record, pick_device
+from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import load_folded
 
@@ -43,3 +44,8 @@ class Machine:
 def read_sampled(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read `TOKENS` and `ROWS` from their folder."""
     return pl.read_parquet(folder / "tokens.parquet"), pl.read_parquet(folder / "rows.parquet")
+
+
+def heads_or_all(model: FoldedModel, named: list[str]) -> list[tuple[int, int]]:
+    """The heads that are named (L9H11), or all of the model if none is."""
+    return [parse_head(name) for name in named] or model.heads

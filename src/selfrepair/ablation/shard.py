@@ -17,8 +17,8 @@ from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.hand_off import HandOffSums
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.memory import allowance, tokens_at_once
-from selfrepair.ablation.program import Machine, read_sampled
+from selfrepair.ablation.memory import batches_in_memory
+from selfrepair.ablation.program import Machine, heads_or_all, read_sampled
 from selfrepair.ablation.replacements import Ablation
 from selfrepair.ablation.schema import CLIPPED, EFFECTS, HEAD, ablated_tokens, by_layer, document_sums
 from selfrepair.ablation.selection import Measured, selected_tokens
@@ -26,7 +26,6 @@ from selfrepair.ablation.sweep import sweep
 from selfrepair.ablation.unit_names import Unit, coded_units
 from selfrepair.core.progress import Progress
 from selfrepair.core.tables import empty, frame, write_parquet
-from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 from selfrepair.tokens.schema import PLACE
 
@@ -83,11 +82,10 @@ def ablate_shard(
     responders = recorder.hand_off((model.n_layers, model.n_heads))
     what = f"{model.name}: {ablation} ablation, shard {shard + 1}/{shards}"
     progress = Progress(what, jobs.n_tokens, "ablated tokens", jobs.block_passes(model.n_layers))
-    room = allowance(model.device, memory_mb, limit_mb, torch.get_num_threads())
     means = clean.means.to(model.device)
     reserve = sums.nbytes + recorder.nbytes + responders.nbytes
-    for batch in jobs.batches(tokens_at_once(model, jobs, documents.shape[1], room, reserve, bool(units))):
-        batch = batch.ordered()
+    limits = memory_mb, limit_mb
+    for batch in batches_in_memory(model, jobs, documents.shape[1], *limits, reserve, bool(units)):
         at = recorder.where(batch)
         responders.expect(at.head, at.row, at.pos)
         m = sweep(
@@ -142,7 +140,7 @@ def ablate_heads(
     kind, coded = ablation, {}
     if kind == "units":
         kind, coded = "resample", coded_units(units, folded.n_layers, folded.n_heads)
-    named = list(map(parse_head, heads)) or folded.heads
+    named = heads_or_all(folded, heads)
     inputs, limits = (*read_sampled(sampled), read_clean(clean)), (machine.memory_mb, machine.limit)
     kept, sums, responders = ablate_shard(folded, *inputs, kind, named, shard, shards, measure, *limits, coded)
     write_parquet(kept, tokens_output)

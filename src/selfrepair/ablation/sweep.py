@@ -74,8 +74,8 @@ def sweep(
     jobs = jobs.ordered()
     if units and ablation != "resample":
         raise ValueError(f"units are resampled; {ablation} ablation is of single heads")
-    beyond = [(layer, head) for layer, head in _pairs(jobs) if layer >= model.n_layers or head >= model.n_heads]
-    if absent := set() if units else set(beyond):
+    pairs = [] if units else _pairs(jobs)
+    if absent := {(layer, head) for layer, head in pairs if layer >= model.n_layers or head >= model.n_heads}:
         raise ValueError(f"{model.name} has {model.n_layers} layers of {model.n_heads} heads, so not {sorted(absent)}")
     if recorder is not None and model.W_U_authors is not None:
         raise ValueError(f"{model.name} was folded as published: direct effects of its neurons are not defined")
@@ -86,8 +86,8 @@ def sweep(
     v, b = model.unembedding(tokens[: len(rows), 1:])
     read = model.logit_direction(tokens[: len(rows), 1:])
     if direction is not None:
-        v, b = (part[rows].to(v) for part in direction)
-        read = v
+        read, b = (part[rows].to(v) for part in direction)
+        v = read
     clean = model.embed(tokens[:, :-1])
     state = State(model, jobs, rows, source_at, read, units, responders)
     for index, layer in enumerate(model.layers):
@@ -200,7 +200,9 @@ def _join(
         state.own[at] = (delta * v).sum(-1)
         state.direct[at] = (head_result(model, block.layer, chunk, z) * v).sum(-1)
     resid = delta.add_(block.resid[place]).add_(block.attention[place])
-    if model.parallel:  # its own block's MLP does not see the head
+    if model.parallel and not state.units:
+        resid += block.mlp[place]  # its own block's MLP does not see the head
+    elif model.parallel:
         _add_mlp(model, state, block, members, at, resid, block.mlp[place])
     else:
         hidden = model.mlp_hidden(block.layer, resid)

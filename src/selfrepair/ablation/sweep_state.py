@@ -107,8 +107,8 @@ class State:
         for place in (self.place, self.source):
             place += torch.arange(n, device=model.device)
         self.resid = torch.empty(n, model.d_model, dtype=model.dtype, device=model.device)
-        # What the ablation changes of the head itself: its z, or what a unit writes.
-        self.delta = zeros(n, model.d_model if units else model.d_head)
+        # What the ablation changes of the head itself: its z; or the sum of what a unit's members write.
+        self.delta = zeros(n, model.d_model) if units else self.resid.new_empty(n, model.d_head)
         self.direct, self.own = zeros(n), zeros(n)
         self.attention, self.mlp = zeros(n, model.n_layers), zeros(n, model.n_layers)
 
