@@ -4,7 +4,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 REPAIR, ERROR = "self_repair", "error"
 HEADS = {  # what the dots are, and their colour
@@ -25,9 +24,7 @@ def attribution(heads: pl.DataFrame, findings: pl.DataFrame) -> alt.ConcatChart:
         heads: `ATTRIBUTION` of models, and of their null twins if there are any.
         findings: `FINDINGS` of the same.
     """
-    names = theme.names(heads)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(heads)
     late = 2 * pl.col("layer") >= pl.col("n_layers")
     table = (
         heads.filter(pl.col("quantity").is_in([REPAIR, ERROR]), tokens="top")

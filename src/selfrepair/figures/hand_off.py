@@ -4,7 +4,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 RANKS = 20  # later heads whose share is drawn
 WIDEST = 1.0  # interval; where nothing repairs there is nothing to share, and the ratio may be anything
@@ -18,9 +17,7 @@ def hand_off_share(sparsity: pl.DataFrame) -> alt.ConcatChart:
     Args:
         sparsity: `SPARSITY` of models, and of their null twins if there are any.
     """
-    names = theme.names(sparsity)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(sparsity)
     percent = (pl.col(name) * 100 for name in ("value", "low", "high"))
     known = sparsity.filter(pl.col("rank") <= RANKS, pl.col("high") - pl.col("low") <= WIDEST)
     table = known.select(
@@ -58,15 +55,9 @@ def _share(table: pl.DataFrame, title: str, index: int, columns: int) -> alt.Lay
     tooltip = [
         alt.Tooltip("rank:Q", title="later heads"),
         alt.Tooltip("weights:N"),
-        *(
-            alt.Tooltip(f"{name}:Q", title=said, format=".1f")
-            for name, said in (("value", "share (%)"), ("low", "95 % interval, low"), ("high", "95 % interval, high"))
-        ),
+        *theme.estimate_tooltips("share (%)", ".1f"),
     ]
-    band = base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    lines = base.mark_line(strokeWidth=1.5, clip=True).encode(y=y)
-    points = base.mark_point(filled=True, size=16, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
-    return alt.layer(theme.level(50, strokeDash=[4, 3]), band, lines, points).properties(
+    return alt.layer(theme.level(50, strokeDash=[4, 3]), *theme.line_with_band(base, y, tooltip)).properties(
         title=title, width=theme.panel_width(columns), height=160
     )
 
@@ -119,14 +110,7 @@ def hand_off_matrix(hand_off: pl.DataFrame) -> alt.LayerChart:
             tooltip=[
                 alt.Tooltip("ablated:N", title="ablated"),
                 alt.Tooltip("responds:N", title="responds"),
-                *(
-                    alt.Tooltip(f"{of}:Q", title=said, format=".4f")
-                    for of, said in (
-                        ("value", "change (logits)"),
-                        ("low", "95 % interval, low"),
-                        ("high", "95 % interval, high"),
-                    )
-                ),
+                *theme.estimate_tooltips("change (logits)", ".4f"),
             ],
         )
     )

@@ -4,7 +4,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 KINDS = {  # unit: what the line is called, its colour and its dashes
     "attention": ("attention layers", theme.BLUE, [1, 0]),
@@ -21,9 +20,7 @@ def layer_units(units: pl.DataFrame) -> alt.ConcatChart:
     Args:
         units: `UNITS` of models, and of their null twins if there are any.
     """
-    names = theme.names(units)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(units)
     rows = units.filter(pl.col("layer").is_not_null(), statistic="share", quantity="self_repair")
     percent = (pl.col(name) * 100 for name in ("value", "low", "high"))
     called = {kind: name for kind, (name, *_) in KINDS.items()}
@@ -73,16 +70,10 @@ def _panel(table: pl.DataFrame, title: str, index: int, columns: int) -> alt.Lay
     tooltip = [
         alt.Tooltip("kind:N", title="ablated"),
         alt.Tooltip("layer:Q"),
-        *(
-            alt.Tooltip(f"{name}:Q", title=said, format=".1f")
-            for name, said in (("value", "share (%)"), ("low", "95 % interval, low"), ("high", "95 % interval, high"))
-        ),
+        *theme.estimate_tooltips("share (%)", ".1f"),
     ]
     dash = alt.StrokeDash("kind:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
-    band = base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    lines = base.mark_line(strokeWidth=1.5, clip=True).encode(y=y, strokeDash=dash)
-    points = base.mark_point(filled=True, size=18, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
     levels = [theme.level(0), theme.level(100, strokeDash=[4, 3], color=theme.INK)]
-    return alt.layer(*levels, band, lines, points).properties(
+    return alt.layer(*levels, *theme.line_with_band(base, y, tooltip, strokeDash=dash)).properties(
         title=title, width=theme.panel_width(columns), height=HEIGHT
     )

@@ -4,7 +4,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 HEAD, SAVED, COST, TWIN = (
     "saved by repair: a head",
@@ -23,9 +22,7 @@ def loss_saved(losses: pl.DataFrame) -> alt.ConcatChart:
     Args:
         losses: `LOSS` of models, and of their null twins if there are any.
     """
-    names = theme.names(losses)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(losses)
     table = losses.filter(tokens="top", statistic="mean").with_columns(
         twin=pl.col("model").is_in(list(of)),
         model=pl.col("model").replace(of),
@@ -68,9 +65,7 @@ def _panel(dots: pl.DataFrame, layers: dict[str, pl.DataFrame], y: alt.Y, column
     numbers = [
         alt.Tooltip("series:N", title="loss"),
         alt.Tooltip("layer:Q"),
-        alt.Tooltip("value:Q", title="nats per token", format=".4f"),
-        alt.Tooltip("low:Q", title="95 % interval, low", format=".4f"),
-        alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
+        *theme.estimate_tooltips("nats per token", ".4f"),
     ]
     single = _series(dots, HEAD).encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), color=color)
     size = min(22.0, 5000 / len(dots))

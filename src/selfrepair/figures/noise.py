@@ -158,9 +158,7 @@ def _bars(shares: pl.DataFrame, model: str | None, x_title: str | None) -> alt.L
             tooltip=[
                 alt.Tooltip("name:N", title="head"),
                 alt.Tooltip("component:N", title="variance"),
-                alt.Tooltip("value:Q", title="share", format=".1%"),
-                alt.Tooltip("low:Q", title="95 % interval, low", format=".1%"),
-                alt.Tooltip("high:Q", title="95 % interval, high", format=".1%"),
+                *theme.estimate_tooltips("share", ".1%"),
             ],
         )
     )

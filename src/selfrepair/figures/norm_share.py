@@ -5,7 +5,6 @@ import polars as pl
 
 from selfrepair.analysis.final_norm import ABLATED, CLEAN, MIDPOINT
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 PAPER = 30  # %, in the paper's abstract; claim `norm-share-mean`
 LINES = {  # accounting and quantity: what the line is called, its colour and dashes
@@ -26,9 +25,7 @@ def norm_share(norm: pl.DataFrame) -> alt.ConcatChart:
     Args:
         norm: `NORM` of models, and of their null twins if there are any, under resample ablation.
     """
-    names = theme.names(norm)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(norm)
     own, shuffled = (norm.filter(pl.col("model").is_in(some)) for some in (models, list(of)))
     drawn = [_shares(own, *key).with_columns(line=pl.lit(name)) for key, (name, *_) in LINES.items()]
     drawn.append(_shares(shuffled, CLEAN, "norm").with_columns(pl.col("model").replace(of), line=pl.lit(TWIN[0])))
@@ -77,15 +74,9 @@ def _panel(table: pl.DataFrame, model: str, index: int, columns: int) -> alt.Lay
     tooltip = [
         alt.Tooltip("line:N", title="part"),
         alt.Tooltip("layer:Q"),
-        *(
-            alt.Tooltip(f"{name}:Q", title=title, format=".1f")
-            for name, title in (("value", "share (%)"), ("low", "95 % interval, low"), ("high", "95 % interval, high"))
-        ),
+        *theme.estimate_tooltips("share (%)", ".1f"),
     ]
-    band = base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    lines = base.mark_line(strokeWidth=1.5, clip=True).encode(y=y, strokeDash=dash)
-    points = base.mark_point(filled=True, size=16, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
     levels = [theme.level(0), theme.level(PAPER, strokeDash=[4, 3], color=theme.INK)]
-    return alt.layer(*levels, band, lines, points).properties(
+    return alt.layer(*levels, *theme.line_with_band(base, y, tooltip, strokeDash=dash)).properties(
         title=model, width=theme.panel_width(columns), height=HEIGHT
     )

@@ -53,9 +53,7 @@ def _panel(table: pl.DataFrame, x_title: str | None) -> alt.LayerChart:
         tooltip=[
             alt.Tooltip("layer:O"),
             alt.Tooltip("bar:N", title="what"),
-            alt.Tooltip("value:Q", title="mean (logits)", format=".4f"),
-            alt.Tooltip("low:Q", title="95 % interval, low", format=".4f"),
-            alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
+            *theme.estimate_tooltips("mean (logits)", ".4f"),
         ],
     )
     lines = theme.interval_bars(base, color=theme.INK)

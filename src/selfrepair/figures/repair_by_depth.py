@@ -77,9 +77,7 @@ def _panel(
     tooltip = [
         alt.Tooltip("model:N"),
         alt.Tooltip("layer:Q"),
-        alt.Tooltip("value:Q", title=f"value ({unit})", format=".4f"),
-        alt.Tooltip("low:Q", title="95 % interval, low", format=".4f"),
-        alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
+        *theme.estimate_tooltips(f"value ({unit})", ".4f"),
     ]
     band = base.mark_area(opacity=0.18, clip=True).encode(y=alt.Y("low:Q"), y2="high:Q")
     line = base.mark_line(strokeWidth=1.5, clip=True).encode(y=y)

@@ -73,7 +73,7 @@ def _panel(
             x=x,
             y=alt.Y("value:Q", stack="zero", scale=scale, axis=y_axis),
             color=alt.Color("part:N", scale=COLORS, title=None),
-            tooltip=[alt.Tooltip("layer:O"), alt.Tooltip("part:N"), *_numbers("part (logits)", ".4f")],
+            tooltip=[alt.Tooltip("layer:O"), alt.Tooltip("part:N"), *theme.estimate_tooltips("part (logits)", ".4f")],
         )
     )
     total = alt.Chart(theme.embed(totals.select("layer", "value", "low", "high"))).encode(x=x)
@@ -81,18 +81,10 @@ def _panel(
     points = total.mark_point(filled=True, size=30, color=theme.INK, stroke="white", strokeWidth=0.8, opacity=1).encode(
         y=alt.Y("value:Q", scale=scale, axis=y_axis),
         shape=alt.Shape("series:N", scale=alt.Scale(domain=[TOTAL], range=["diamond"]), title=None),
-        tooltip=[alt.Tooltip("layer:O"), *_numbers("self-repair (logits)", ".4f")],
+        tooltip=[alt.Tooltip("layer:O"), *theme.estimate_tooltips("self-repair (logits)", ".4f")],
     )
     layers = alt.layer(bars, theme.level(0), theme.interval_bars(total, color=theme.INK, strokeWidth=1.4), points)
     return layers.properties(width=theme.panel_width(columns), height=HEIGHT)
-
-
-def _numbers(title: str, form: str) -> list[alt.Tooltip]:
-    return [
-        alt.Tooltip("value:Q", title=title, format=form),
-        alt.Tooltip("low:Q", title="95 % interval, low", format=form),
-        alt.Tooltip("high:Q", title="95 % interval, high", format=form),
-    ]
 
 
 def repair_share(layers: pl.DataFrame) -> alt.ConcatChart:
@@ -150,7 +142,11 @@ def _share_panel(table: pl.DataFrame, x_title: str | None, y_axis: alt.Axis) -> 
     inside = alt.Chart(theme.embed(shown.filter(~pl.col("beyond")))).encode(x=x, xOffset=dodge, color=color)
     bars = theme.interval_bars(alt.Chart(theme.embed(shown)).encode(x=x, xOffset=dodge, color=color), clip=True)
     y = alt.Y("at:Q", scale=scale, axis=y_axis)
-    tooltip = [alt.Tooltip("layer:O"), alt.Tooltip("way:N", title="as"), *_numbers("share of direct effect", ".1%")]
+    tooltip = [
+        alt.Tooltip("layer:O"),
+        alt.Tooltip("way:N", title="as"),
+        *theme.estimate_tooltips("share of direct effect", ".1%"),
+    ]
     marks = [theme.level(0), bars, inside.mark_circle(size=22, opacity=1).encode(y=y, tooltip=tooltip)]
     for sign, shape, align in ((1, "triangle-up", "right"), (-1, "triangle-down", "left")):
         outside = shown.filter(pl.col("beyond") & (value * sign > 0))

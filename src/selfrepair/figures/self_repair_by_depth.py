@@ -59,9 +59,7 @@ def _panel(
     numbers = [
         alt.Tooltip("layer:Q"),
         alt.Tooltip("depth:Q", title="relative depth (%)", format=".1f"),
-        alt.Tooltip("value:Q", title=f"self-repair ({unit})", format=".4f"),
-        alt.Tooltip("low:Q", title="95 % interval, low", format=".4f"),
-        alt.Tooltip("high:Q", title="95 % interval, high", format=".4f"),
+        *theme.estimate_tooltips(f"self-repair ({unit})", ".4f"),
     ]
     color = alt.Color("series:N", scale=SERIES, title=None)
     single = _series(dots, HEAD).encode(x=alt.X("at:Q", scale=x_scale, axis=x_axis), color=color)

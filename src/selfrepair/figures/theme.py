@@ -7,6 +7,8 @@ import altair as alt
 import polars as pl
 import polars.selectors as cs
 
+from selfrepair.models.directory import twins
+
 PX_PER_INCH = 96
 FULL_WIDTH = 648  # px: both columns of a journal page, 6.75 in
 MAX_COLUMNS = 4  # panels beside each other
@@ -98,6 +100,13 @@ def names(table: pl.DataFrame, column: str = "model") -> list[str]:
     return table[column].unique(maintain_order=True).to_list()
 
 
+def with_twins(table: pl.DataFrame) -> tuple[list[str], dict[str, str]]:
+    """Return a table's models in order of appearance, and of each null twin among them the model that it is of."""
+    found = names(table)
+    of = {twin: name for twin, name in twins(found).items() if twin in found}
+    return [name for name in found if name not in of], of
+
+
 def describe_ablation(table: pl.DataFrame) -> str:
     """Name the ablation of a table, such as "Resample ablation"."""
     return " and ".join(names(table, "ablation")).capitalize() + " ablation"
@@ -126,6 +135,28 @@ def left_only(title: str | list[str], panel: int, columns: int, **axis: Any) -> 
     if panel % columns == 0:
         return alt.Axis(title=title, **axis)
     return alt.Axis(title=None, labels=False, ticks=False, domain=False, **axis)
+
+
+def estimate_tooltips(title: str, form: str) -> list[alt.Tooltip]:
+    """What the mouse shows of the columns `value`, `low` and `high`."""
+    return [
+        alt.Tooltip("value:Q", title=title, format=form),
+        alt.Tooltip("low:Q", title="95 % interval, low", format=form),
+        alt.Tooltip("high:Q", title="95 % interval, high", format=form),
+    ]
+
+
+def line_with_band(base: alt.Chart, y: alt.Y, tooltip: list[alt.Tooltip], **line: Any) -> list[alt.Chart]:
+    """A line over its band from `low` to `high`, with points that show numbers; all end with the panel.
+
+    Args:
+        line: encodings of the line alone.
+    """
+    return [
+        base.mark_area(opacity=0.15, clip=True).encode(y=alt.Y("low:Q", scale=y["scale"]), y2="high:Q"),
+        base.mark_line(strokeWidth=1.5, clip=True).encode(y=y, **line),
+        base.mark_point(filled=True, size=16, opacity=1, clip=True).encode(y=y, tooltip=tooltip),
+    ]
 
 
 def interval_bars(base: alt.Chart, **mark: Any) -> alt.Chart:

@@ -4,7 +4,6 @@ import altair as alt
 import polars as pl
 
 from selfrepair.figures import theme
-from selfrepair.models.directory import twins
 
 QUANTITIES = {
     "self_repair": "Self-repair",
@@ -34,9 +33,7 @@ def threshold(thresholds: pl.DataFrame) -> alt.VConcatChart:
     Args:
         thresholds: `BY_THRESHOLD` of models, and of their null twins if there are any.
     """
-    names = theme.names(thresholds)
-    of = {twin: name for twin, name in twins(names).items() if twin in names}
-    models = [name for name in names if name not in of]
+    models, of = theme.with_twins(thresholds)
     rules = {rule: name for rule, (name, *_) in RULES.items()}
     numbers, key = ["value", "low", "high"], ["model", "rule", "threshold"]
     effects = thresholds.filter(quantity="direct_effect", statistic="mean").select(*key, drawn=pl.col("low") > 0)
@@ -100,15 +97,11 @@ def _panel(
         alt.Tooltip("line:N", title="ranked by"),
         alt.Tooltip("threshold:Q", title="tokens that count (%)"),
         alt.Tooltip("n_tokens:Q", title="tokens", format=","),
-        *(
-            alt.Tooltip(f"{name}:Q", title=title, format=".1f")
-            for name, title in (("value", "share (%)"), ("low", "95 % interval, low"), ("high", "95 % interval, high"))
-        ),
+        *theme.estimate_tooltips("share (%)", ".1f"),
     ]
-    band = base.mark_area(opacity=0.13, clip=True).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q")
-    line = base.mark_line(strokeWidth=1.5, clip=True).encode(y=y, strokeDash=dash)
-    points = base.mark_point(filled=True, size=14, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
     at_paper = alt.Chart(alt.InlineData(values=[{}])).mark_rule(color=theme.INK, strokeDash=[4, 3], strokeWidth=0.8)
-    panel = alt.layer(theme.level(0), at_paper.encode(x=alt.datum(PAPER)), band, line, points)
+    panel = alt.layer(
+        theme.level(0), at_paper.encode(x=alt.datum(PAPER)), *theme.line_with_band(base, y, tooltip, strokeDash=dash)
+    )
     width, title = theme.panel_width(columns, theme.FULL_WIDTH - TITLE), {"title": model} if first else {}
     return panel.properties(width=width, height=HEIGHT, **title)
