@@ -4,8 +4,10 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
-from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS, LOSS
+from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS, HAND_OFF, LOSS, SPARSITY, UNITS
 from selfrepair.figures.attribution import attribution
+from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
+from selfrepair.figures.layer_units import layer_units
 from selfrepair.figures.loss_saved import loss_saved
 from selfrepair.figures.threshold import threshold
 
@@ -65,7 +67,47 @@ def loss_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in LOSS.items()}, orient="row")
 
 
+def units_table() -> pl.DataFrame:
+    generator, rows = np.random.default_rng(4), []
+    for model in STUDIED:
+        for unit in ("heads", "attention", "mlp"):
+            for layer in (*range(4), None):
+                for quantity in ("self_repair", "repair_norm"):
+                    for statistic in ("mean", "share"):
+                        value = generator.random() - 0.2
+                        key = (model, 4, unit, layer, quantity, statistic)
+                        rows.append((*key, value, value - 0.1, value + 0.2, 100, 10, 6.5))
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in UNITS.items()}, orient="row")
+
+
+def sparsity_table() -> pl.DataFrame:
+    """The twin's share of the strongest head has an interval that says nothing."""
+    rows = [
+        (model, rank, 1 - 0.7**rank, 1 - 0.7**rank - low, 1 - 0.7**rank + 0.05)
+        for model in STUDIED
+        for rank in range(1, 31)
+        for low in [5.0 if rank == 1 and model == "one-shuffled" else 0.1]
+    ]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in SPARSITY.items()}, orient="row")
+
+
+def hand_off_table() -> pl.DataFrame:
+    generator = np.random.default_rng(5)
+    rows = [
+        ("one", layer, head, later, responds, value, value - 0.1, value + 0.1)
+        for layer in range(3)
+        for head in range(2)
+        for later in range(layer + 1, 4)
+        for responds in range(2)
+        for value in [generator.normal()]
+    ]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in HAND_OFF.items()}, orient="row")
+
+
 STUDY_FIGURES = {
+    "layer_units": lambda: layer_units(units_table()),
+    "hand_off_share": lambda: hand_off_share(sparsity_table()),
+    "hand_off_matrix": lambda: hand_off_matrix(hand_off_table()),
     "loss_saved": lambda: loss_saved(loss_table()),
     "threshold": lambda: threshold(threshold_table()),
     "attribution": lambda: attribution(attribution_table(), findings_table()),

@@ -5,6 +5,7 @@ import re
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -60,20 +61,25 @@ def judged() -> list[dict]:
     return evaluate([Claim(**entry) for entry in LISTED], {"m": Model(measured(), parallel=True)})
 
 
+def of_paper(judged: list[dict], **changes: Any) -> dict[str, str]:
+    """The macros of a small run, with some arguments of `macros` changed."""
+    arguments: dict[str, Any] = {
+        "record": RECORD,
+        "models": WHOLE,
+        "heads": wide(statistics("m", HEADS), "top"),
+        "layers": wide(statistics("m", LAYERS), "top"),
+        "claims": judged,
+        "costs": COSTS,
+        "listed": SAID,
+        "findings": FINDINGS,
+        "studies": LISTED_STUDIES,
+    }
+    return macros(**arguments | changes)
+
+
 @pytest.fixture(scope="module")
 def values(judged: list[dict]) -> dict[str, str]:
-    return macros(
-        RECORD,
-        WHOLE,
-        wide(statistics("m", HEADS), "top"),
-        wide(statistics("m", LAYERS), "top"),
-        judged,
-        COSTS,
-        SAID,
-        FINDINGS,
-        LISTED_STUDIES,
-        judged,
-    )
+    return of_paper(judged, studied=judged)
 
 
 def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
@@ -115,15 +121,13 @@ def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: lis
             claim | {"models": [entry | {"model": f"m{i}"} for entry in claim["models"][:1] for i in range(n_models)]}
             for claim in judged
         ]
-        tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-        return macros(RECORD, *tables, claims, COSTS, {}, FINDINGS, LISTED_STUDIES)["OrientationOfClaims"]
+        return of_paper(claims, listed={})["OrientationOfClaims"]
 
     assert [orientation(n) for n in (0, 3, 4, 7)] == ["portrait", "portrait", "landscape", "landscape"]
 
 
 def test_without_other_runs_the_paper_says_nothing_of_them(judged: list[dict]) -> None:
-    tables = (WHOLE, wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top"))
-    alone = macros(RECORD, *tables, judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
+    alone = of_paper(judged)
     assert [name for name in alone if "Study" in name] == ["StudyModels"]
 
 
@@ -138,11 +142,11 @@ def test_no_number_is_typed_in_the_prose() -> None:
 
 def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judged: list[dict]) -> None:
     heads, layers = wide(statistics("m", HEADS), "top"), wide(statistics("m", LAYERS), "top")
-    partial = macros(RECORD, WHOLE, heads.head(3), layers, judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
+    partial = of_paper(judged, heads=heads.head(3))
     for name in ("PeakLayerByModel", "FirstLayerByModel", "MostRepairedHeadByModel"):
         assert partial[name] == "not measured"
     with pytest.raises(pl.exceptions.NoRowsReturnedError):
-        macros(RECORD, WHOLE, heads, layers.filter(pl.col("layer") > 0), judged, COSTS, SAID, FINDINGS, LISTED_STUDIES)
+        of_paper(judged, layers=layers.filter(pl.col("layer") > 0))
 
 
 def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
@@ -161,17 +165,7 @@ def test_definitions_are_tex_and_refuse_digits() -> None:
 def test_a_record_that_lacks_a_fact_is_refused(judged: list[dict]) -> None:
     short = RECORD | {"config": {key: value for key, value in RECORD["config"].items() if key != "seed"}}
     with pytest.raises(KeyError, match=r"config\.seed"):
-        macros(
-            short,
-            WHOLE,
-            wide(statistics("m", HEADS), "top"),
-            wide(statistics("m", LAYERS), "top"),
-            judged,
-            COSTS,
-            SAID,
-            FINDINGS,
-            LISTED_STUDIES,
-        )
+        of_paper(judged, record=short)
 
 
 def blank_pdf() -> bytes:

@@ -16,9 +16,19 @@ from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS
 from selfrepair.analysis.threshold import by_threshold
 from selfrepair.figures.attribution import attribution
+from selfrepair.figures.hand_off import RANKS, hand_off_matrix, hand_off_share
+from selfrepair.figures.layer_units import layer_units
 from selfrepair.figures.threshold import RULES, TWIN, threshold
 from tests.helpers.drawings import close, drawn, shown
-from tests.helpers.study_drawings import STUDIED, attribution_table, findings_table, threshold_table
+from tests.helpers.study_drawings import (
+    STUDIED,
+    attribution_table,
+    findings_table,
+    hand_off_table,
+    sparsity_table,
+    threshold_table,
+    units_table,
+)
 
 HEADS = [(layer, head) for layer in range(4) for head in range(5)]
 DOCUMENTS = np.repeat(np.arange(12), 50)
@@ -189,3 +199,38 @@ def test_attribution_shows_error_against_self_repair(model):
     assert {row["layer"] for row in twin} == ({2, 3} if model == "one" else set())
     said = json.dumps(chart.to_dict())
     assert "r = -0.70 [-0.99, -0.50]" in said and ("shuffled: r = -0.90" in said) == ("one-shuffled" in STUDIED)
+
+
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_units_are_shown_by_depth_and_beside_shuffled_weights(model):
+    rows = units_table().filter(pl.col("layer").is_not_null(), model=model, quantity="self_repair", statistic="share")
+    panels = drawn(layer_units(units_table()), "point", model, y="value")
+    wanted = rows.select(pl.col("layer") / 4 * 100, pl.col("value", "low", "high") * 100)
+    close(shown(panels, "depth", "value", "low", "high"), sorted(wanted.rows()))
+    of_twin = drawn(layer_units(units_table()), "point", "shuffled weights", y="value")
+    twin = units_table().filter(
+        pl.col("layer").is_not_null(), model="one-shuffled", quantity="self_repair", statistic="share"
+    )
+    close(shown(of_twin, "value"), sorted((100 * twin["value"]).to_frame().rows()))
+
+
+def test_shares_of_later_heads_end_where_there_is_nothing_to_share():
+    table = sparsity_table().filter(pl.col("rank") <= RANKS)
+    rows = drawn(hand_off_share(sparsity_table()), "line", "one", y="value")
+    own = table.filter(model="one").select("rank", pl.col("value") * 100)
+    close(shown([row for row in rows if row["weights"] == "trained"], "rank", "value"), sorted(own.rows()))
+    twin = [row["rank"] for row in rows if row["weights"] != "trained"]
+    assert sorted(twin) == list(range(2, RANKS + 1)), "an interval wider than all there is says nothing"
+    assert {row["weights"] for row in drawn(hand_off_share(sparsity_table()), "line", "two", y="value")} == {"trained"}
+
+
+def test_the_matrix_holds_each_late_head_with_its_later_heads():
+    spec = hand_off_matrix(hand_off_table()).to_dict()
+    cells = [row for rows in spec["datasets"].values() for row in rows if "ablated" in row]
+    late = hand_off_table().filter(pl.col("layer") >= 2)
+    names = late.select(
+        pl.format("L{}H{}", "layer", "head"), pl.format("L{}H{}", "later_layer", "later_head").alias("later")
+    )
+    assert shown(cells, "ablated", "responds") == sorted(names.rows())
+    close(shown(cells, "x", "y", "value"), sorted(late.select("head", "later_head", "value").rows()))
+    assert {(row["x"], row["y"]) for row in cells} == {(0, 0), (0, 1), (1, 0), (1, 1)}

@@ -15,10 +15,9 @@ from jaxtyping import Float
 
 from selfrepair.ablation.reselection import top_count
 from selfrepair.analysis.bootstrap import Draws, ratio
-from selfrepair.analysis.by_document import Head, Totals, totals
+from selfrepair.analysis.by_document import long_table, totals
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.schema import ATTRIBUTION
-from selfrepair.core.tables import frame
 
 TOP = 0.02  # share of tokens
 LARGEST = 0.1  # share of heads
@@ -48,8 +47,12 @@ def summarise(model: str, estimates: pl.DataFrame, facts: Path, replicates: int,
         tokens: totals(rows.with_columns(error=pl.col("estimate") - pl.col("delta_logit")), QUANTITIES, heads, draws)
         for tokens, rows in (("top", ranked.filter(pl.col("threshold") <= TOP)), ("all", ranked))
     }
-    tables = [_table(model, n_layers, tokens, heads, summed) for tokens, summed in of_tokens.items()]
-    means = of_tokens["top"].ratio(QUANTITIES)
+    index = {"layer": [layer for layer, _ in heads], "head": [head for _, head in heads]}
+    labels, means = {"model": model, "n_layers": n_layers}, of_tokens["top"].ratio(QUANTITIES)
+    tables = [
+        long_table(ATTRIBUTION, labels | {"tokens": tokens}, index, QUANTITIES, summed.ratio(QUANTITIES), summed.counts)
+        for tokens, summed in of_tokens.items()
+    ]
     late = np.array([2 * layer >= n_layers for layer, _ in heads])
     exact, repair, estimate, error, _ = (means[:, place] for place in range(len(QUANTITIES)))
     count = top_count(len(heads), LARGEST)
@@ -81,19 +84,3 @@ def misses(
     """Share of the `count` heads of largest exact value, in size, that are not among those of largest estimate."""
     largest = [np.abs(of).argsort(1)[:, ::-1].argsort(1) < count for of in (exact, estimate)]
     return 1 - (largest[0] & largest[1]).sum(1) / count
-
-
-def _table(model: str, n_layers: int, tokens: str, heads: list[Head], summed: Totals) -> pl.DataFrame:
-    means, each = summed.ratio(QUANTITIES), len(QUANTITIES)
-    ends = zip(("value", "low", "high"), (means.value, *means.interval), strict=True)
-    columns = {
-        "model": [model] * len(heads) * each,
-        "n_layers": [n_layers] * len(heads) * each,
-        "layer": np.repeat([layer for layer, _ in heads], each),
-        "head": np.repeat([head for _, head in heads], each),
-        "tokens": [tokens] * len(heads) * each,
-        "quantity": QUANTITIES * len(heads),
-        **{name: of.ravel() for name, of in ends},
-        **{name: np.repeat(counts, each) for name, counts in summed.counts.items()},
-    }
-    return frame(columns, ATTRIBUTION)

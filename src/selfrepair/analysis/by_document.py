@@ -1,6 +1,6 @@
 """Sums over the tokens of single heads and of groups of heads, in every sample of documents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 
 from selfrepair.ablation.reselection import top_counts
 from selfrepair.analysis.bootstrap import LARGEST, Draws, Estimate, effective, median, ratio
+from selfrepair.core.tables import Column, frame
 
 ONE, LAYER, LATER, ALL = "one", "layer", "later half", "all"
 Head = tuple[int, int]  # layer, head
@@ -106,6 +107,34 @@ def counted(tokens: Float[np.ndarray, "document item"]) -> dict[str, np.ndarray]
         "n_documents": (tokens > 0).sum(0),
         "n_effective": effective(tokens),
     }
+
+
+def long_table(
+    schema: dict[str, Column],
+    labels: Mapping[str, object],
+    index: Mapping[str, Sequence[object]],
+    quantities: Sequence[str],
+    estimate: Estimate,
+    counts: Mapping[str, np.ndarray],
+) -> pl.DataFrame:
+    """Write estimates of items as a table: a row for each item and quantity, with the 95 % interval.
+
+    Args:
+        labels: columns that are the same in all rows.
+        index: columns that tell items apart, one value an item.
+        quantities: names along the last axis of the estimate.
+        counts: of `counted`, one value an item.
+    """
+    each, items = len(quantities), len(next(iter(index.values())))
+    ends = zip(("value", "low", "high"), (estimate.value, *estimate.interval), strict=True)
+    columns = {
+        **{name: [value] * items * each for name, value in labels.items()},
+        **{name: [value for value in values for _ in quantities] for name, values in index.items()},
+        "quantity": list(quantities) * items,
+        **{name: end.ravel() for name, end in ends},
+        **{name: np.repeat(count, each) for name, count in counts.items()},
+    }
+    return frame(columns, schema)
 
 
 def sum_by_document(

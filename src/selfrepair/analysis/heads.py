@@ -7,10 +7,9 @@ since clipping turns noise into repair (experiments.md pitfall:clipped-shares).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
-from selfrepair.analysis.by_document import Selection, counted, medians, totals
+from selfrepair.analysis.by_document import Selection, counted, long_table, medians, totals
 from selfrepair.analysis.head_estimates import (
     CLIPPED,
     EFFECTS,
@@ -20,9 +19,6 @@ from selfrepair.analysis.head_estimates import (
     sum_top_tokens,
 )
 from selfrepair.analysis.schema import RESPONDERS, STATISTICS
-from selfrepair.core.tables import frame
-
-VALUES = ("value", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -85,20 +81,11 @@ def _describe(
     labels: dict[str, str | int], described: dict[str, Described], items: Sequence[tuple[int, int | None]]
 ) -> pl.DataFrame:
     """Write estimates of each item (a head, or a layer with None for the head) as rows of `STATISTICS`."""
-    tables = []
-    for statistic, (quantities, estimate, n) in described.items():
-        each = len(quantities)
-        columns = {
-            "layer": np.repeat([layer for layer, _ in items], each),
-            "head": [head for _, head in items for _ in quantities],
-            "quantity": list(quantities) * len(items),
-            "statistic": [statistic] * len(items) * each,
-            **{name: end.ravel() for name, end in zip(VALUES, (estimate.value, *estimate.interval), strict=True)},
-            **{name: np.repeat(counts, each) for name, counts in counted(n).items()},
-        }
-        same = {name: [value] * len(items) * each for name, value in labels.items()}
-        tables.append(frame(columns | same, STATISTICS))
-    return pl.concat(tables)
+    index: dict[str, Sequence[object]] = {"layer": [layer for layer, _ in items], "head": [head for _, head in items]}
+    return pl.concat(
+        long_table(STATISTICS, labels | {"statistic": statistic}, index, quantities, estimate, counted(n))
+        for statistic, (quantities, estimate, n) in described.items()
+    )
 
 
 def _responders(labels: dict[str, str | int], table: pl.DataFrame) -> pl.DataFrame:

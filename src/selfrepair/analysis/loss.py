@@ -4,15 +4,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import LOSSES
-from selfrepair.analysis.bootstrap import Draws, Estimate
-from selfrepair.analysis.by_document import LATER, Group, Grouping, Totals, group_heads, totals
+from selfrepair.analysis.bootstrap import Draws
+from selfrepair.analysis.by_document import LATER, Group, group_heads, long_table, totals
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.schema import LOSS
-from selfrepair.core.tables import frame
 
 CHANGES = {
     "loss_saved": pl.col("loss_without_repair") - pl.col("ablated_loss"),
@@ -44,31 +42,17 @@ def summarise_loss(model: str, losses: pl.DataFrame, facts: Path, replicates: in
     grouping = group_heads(heads, n_layers)
     rows = losses.with_columns(pl.col(list(LOSSES)).cast(pl.Float64)).with_columns(**CHANGES)
     quantities, later = [*LOSSES, *CHANGES], Group(LATER, None, None)
+    index = {name: [getattr(group, name) for group in grouping.groups] for name in Group._fields}
     tables, found = [], {}
     for tokens, flag in (("top", "selected"), ("control", "control")):
         of_groups = totals(rows.filter(flag), quantities, heads, draws).grouped(grouping.members)
         labels = {"model": model, "n_layers": n_layers, "tokens": tokens}
         share = of_groups.ratio(["loss_saved"], "cost_without_repair")
-        tables.append(
-            _table(labels | {"statistic": "mean"}, grouping, of_groups, quantities, of_groups.ratio(quantities))
-        )
-        tables.append(_table(labels | {"statistic": "share"}, grouping, of_groups, ["loss_saved"], share))
+        described = [("mean", quantities, of_groups.ratio(quantities)), ("share", ["loss_saved"], share)]
+        for statistic, names, estimate in described:
+            of = labels | {"statistic": statistic}
+            tables.append(long_table(LOSS, of, index, names, estimate, of_groups.counts))
         if later in grouping.groups:
             of_later = share[grouping.groups.index(later), 0]
             found[STATISTICS[tokens]] = (tokens, of_later.value, *of_later.interval)
     return Losses(pl.concat(tables), findings(model, "loss", found, len(draws.documents)))
-
-
-def _table(
-    labels: dict[str, str | int], grouping: Grouping, of_groups: Totals, quantities: list[str], estimate: Estimate
-) -> pl.DataFrame:
-    each, count = len(quantities), len(grouping.groups)
-    ends = zip(("value", "low", "high"), (estimate.value, *estimate.interval), strict=True)
-    columns = {
-        **{name: [value] * count * each for name, value in labels.items()},
-        **{name: [getattr(group, name) for group in grouping.groups for _ in quantities] for name in Group._fields},
-        "quantity": quantities * count,
-        **{name: end.ravel() for name, end in ends},
-        **{name: np.repeat(counts, each) for name, counts in of_groups.counts.items()},
-    }
-    return frame(columns, LOSS)

@@ -1,17 +1,16 @@
 """Are a layer's attention and its MLP repaired, beside its heads? (config/studies.yaml, `layers`; studies.md, N2)"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from selfrepair.ablation.unit_names import ATTENTION, MLP
-from selfrepair.analysis.bootstrap import Estimate
-from selfrepair.analysis.by_document import Head, Selection, Totals
+from selfrepair.analysis.by_document import Head, Selection, Totals, long_table
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.head_estimates import PARTS, sum_top_tokens
 from selfrepair.analysis.schema import UNITS
-from selfrepair.core.tables import frame
 
 KINDS = {"heads": lambda part: part >= 0, "attention": lambda part: part == ATTENTION, "mlp": lambda part: part == MLP}
 MEANS = ["direct_effect", "delta_logit", *PARTS]
@@ -62,8 +61,12 @@ def summarise_units(
     totals = Totals.joined(summed).grouped(members)
     shares = totals.ratio(PARTS, "direct_effect")
     labels = {"model": model, "n_layers": n_layers}
+    index: dict[str, Sequence[object]] = {"unit": [kind for kind, _ in groups], "layer": [layer for _, layer in groups]}
     described = [("mean", MEANS, totals.ratio(MEANS)), ("share", PARTS, shares)]
-    table = pl.concat([_table(labels, list(groups), totals, *of) for of in described])
+    table = pl.concat(
+        long_table(UNITS, labels | {"statistic": statistic}, index, quantities, estimate, totals.counts)
+        for statistic, quantities, estimate in described
+    )
     later = {kind: shares[list(groups).index((kind, None)), 0] for kind in KINDS if (kind, None) in groups}
     found = {
         "attention_minus_mlp": later["attention"] - later["mlp"],
@@ -74,26 +77,3 @@ def summarise_units(
         found |= {"heads": later["heads"], "attention_minus_heads": later["attention"] - later["heads"]}
     named = {name: ("top", estimate.value, *estimate.interval) for name, estimate in found.items()}
     return Units(table, findings(model, "layers", named, len(selection.draws.documents)))
-
-
-def _table(
-    labels: dict[str, str | int],
-    groups: list[tuple[str, int | None]],
-    totals: Totals,
-    statistic: str,
-    quantities: list[str],
-    estimate: Estimate,
-) -> pl.DataFrame:
-    each = len(quantities)
-    columns = {
-        "unit": [kind for kind, _ in groups for _ in quantities],
-        "layer": [layer for _, layer in groups for _ in quantities],
-        "quantity": quantities * len(groups),
-        "statistic": [statistic] * len(groups) * each,
-        **{
-            name: end.ravel()
-            for name, end in zip(("value", "low", "high"), (estimate.value, *estimate.interval), strict=True)
-        },
-        **{name: np.repeat(counts, each) for name, counts in totals.counts.items()},
-    }
-    return frame(columns | {name: [value] * len(groups) * each for name, value in labels.items()}, UNITS)

@@ -103,9 +103,8 @@ def hand_off_matrix(hand_off: pl.DataFrame) -> alt.LayerChart:
             color=alt.Color(
                 "value:Q",
                 scale=alt.Scale(scheme="blueorange", domain=[-limit, limit]),
-                legend=alt.Legend(
-                    title="Mean change of its direct effect (logits)", orient="top", gradientLength=260, titleLimit=400
-                ),
+                title="Mean change of its direct effect (logits)",
+                legend=alt.Legend(orient="top", gradientLength=260, titleLimit=400),
             ),
             tooltip=[
                 alt.Tooltip("ablated:N", title="ablated"),
