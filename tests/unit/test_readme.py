@@ -59,3 +59,6 @@ def test_studies_are_told_by_their_first_statistic_and_what_differs() -> None:
     head, _, *rows = beyond(table_of_findings(STUDIES, table)[0]).splitlines()
     assert len(rows) == len(LISTED) and head.startswith("| beyond the paper |")
     assert all(row.endswith("| 0.50 | 0.10 to 0.50 | 1 of 2 |") for row in rows)
+    head, _, *rows = beyond(table_of_findings(STUDIES, table)[0], ["n"]).splitlines()
+    assert head.startswith("| beyond the paper | n | small models | shuffled weights |")
+    assert all(row.endswith("| 0.50 | 0.50 | 0.10 to 0.50 | 1 of 2 |") for row in rows)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from test_findings import LISTED, STUDIES, found
 
 from selfrepair.report import study
 from selfrepair.report.claims_table import claims_of_studies
+from selfrepair.report.findings import table_of_findings
 from selfrepair.report.study import StudyError, compare_study, keep_study
 
 CLAIM = {
@@ -49,6 +51,7 @@ def run(tmp_path: Path) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     (folder / TABLE).parent.mkdir(parents=True)
+    table_of_findings(STUDIES, found(["m"], {}))[0].write_csv(folder / "tables/findings.csv")
     pl.DataFrame({"head": range(300), "value": [0.5] * 300}).write_parquet(folder / TABLE)
     return folder
 
@@ -66,14 +69,17 @@ def test_what_is_small_is_kept_with_a_page_that_says_how_it_was_made(kept: Path,
         "`the command` at commit 0123abc" in page
         and "1:56:40 hours of processor time" in page
         and "Most heads are repaired." in page
+        and page.count("| 0 of 1 |") == len(LISTED)
     )
 
 
 def test_what_is_large_is_named_and_not_kept(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study, "LARGEST", (run / TABLE).stat().st_size - 1)
+    large = run / "report/explorer.html"
+    large.write_text("a" * 100_000)
+    monkeypatch.setattr(study, "LARGEST", large.stat().st_size - 1)
     keep_study(run, tmp_path / "kept", "the command")
-    assert not (tmp_path / "kept" / TABLE).exists()
-    assert f"`{TABLE}` is too large" in (tmp_path / "kept/README.md").read_text()
+    assert not (tmp_path / "kept/report/explorer.html").exists() and (tmp_path / "kept" / TABLE).exists()
+    assert "`report/explorer.html` is too large" in (tmp_path / "kept/README.md").read_text()
 
 
 def test_a_run_that_is_not_finished_is_not_kept(run: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 
@@ -100,12 +101,18 @@ def clone(tmp_path: Path) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """A clone with a finished run; not to be changed, tests copy it."""
-    clone = fresh_clone(tmp_path_factory.mktemp("finished") / "clone")
-    done = clone.run()
-    assert done.returncode == 0, done.stdout[-8000:]
-    (clone.root / "run.out").write_text(done.stdout)
+def finished_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Clone:
+    """A clone with a finished run, made once for all processes of the tests; not to be changed, tests copy it."""
+    folder = tmp_path_factory.getbasetemp()
+    root = (folder if worker_id == "master" else folder.parent) / "finished"
+    with FileLock(f"{root}.lock"):
+        if (root / "run.out").exists():
+            return Clone(root)
+        shutil.rmtree(root, ignore_errors=True)  # of a process that failed
+        clone = fresh_clone(root)
+        done = clone.run()
+        assert done.returncode == 0, done.stdout[-8000:]
+        (root / "run.out").write_text(done.stdout)
     return clone
 
 

@@ -42,9 +42,9 @@ def arguments_of_each(
     return list(named), list(files)
 
 
-def listed(run: str, **files: list[str]) -> Path:
-    """File with the paths of a rule's inputs: of a large run they are more than a command line may hold."""
-    path = Path(".snakemake") / f"recorded.{run}.json"
+def listed(rule: str, run: str, **files: str | list[str]) -> Path:
+    """File with the paths of a rule's inputs, by name: of a large run they are more than a command line may hold."""
+    path = Path(".snakemake") / f"{rule}.{run}.json"
     path.write_text(json.dumps(files))
     return path
 

@@ -28,7 +28,7 @@ LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens a
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 # Keys that change no result of a run's own.
-ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies"])
+ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies", "beyond"])
 # Keys that people try, and what to write instead.
 RENAMED = {
     "model": "list models under `models`, by name",
@@ -67,9 +67,10 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     _check_hub("corpora", corpus, settings.corpus)
     if clash := set(settings.as_published) & set(settings.models):
         raise WorkflowError(f"models: {', '.join(clash)} is how `as_published` names its measurement; rename the model")
-    for study in config["studies"]:
-        if not (STUDIES / study / "report/claims.json").is_file():
-            raise WorkflowError(f"studies: {STUDIES / study} holds no kept results; correct or remove `{study}`")
+    for key in ("studies", "beyond"):
+        for study in config[key]:
+            if not (STUDIES / study / "report/claims.json").is_file():
+                raise WorkflowError(f"{key}: {STUDIES / study} holds no kept results; correct or remove `{study}`")
     if "reference" in config and not Path(config["reference"]).is_file():
         raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
     if "reference" in config and find_spec("polars"):

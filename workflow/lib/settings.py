@@ -113,9 +113,13 @@ class Settings:
         """Folder where the run's small results are kept, if the configuration names one."""
         return str(STUDIES / self.config["study"]) if "study" in self.config else None
 
-    def of_studies(self, file: str) -> list[str]:
+    def of_studies(self, file: str, key: str = "studies") -> list[str]:
         """Files of this name below the kept results that this run shows beside its own."""
-        return sorted(str(path) for study in self.config["studies"] for path in (STUDIES / study).glob(file))
+        return sorted(str(path) for study in self.config[key] for path in (STUDIES / study).glob(file))
+
+    def beyond(self, file: str) -> dict[str, str]:
+        """Files of this name of the models whose findings beyond the paper are kept, by model."""
+        return {Path(path).parts[4]: path for path in self.of_studies(f"analysis/*/{file}", "beyond")}
 
     @property
     def as_published(self) -> list[str]:

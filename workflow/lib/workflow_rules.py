@@ -12,9 +12,15 @@ from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, 
 from selfrepair.claims.published import COLUMNS
 
 ROOT = Path(__file__).parents[2]
-# With the default configuration one in which every rule exists: second measurements, published, kept and known results.
+# With the default configuration one in which every rule exists: second measurements, published, kept and known results,
+# and the studies beyond the paper.
 KNOWN = {"known-answer": {"path": "workflow/resources/known-answer/model"}}
-CONFIG = {"study": "any", "tokens": {"row_length": 16}, "models": {"tiny-llama": {"as_published": True}} | KNOWN}
+CONFIG = {
+    "study": "any",
+    "tokens": {"row_length": 16},
+    "models": {"tiny-llama": {"as_published": True}} | KNOWN,
+    "experiments": {"study_rows": 1, "distributions": ["prose", "ioi"]},
+}
 PUBLISHED = dict.fromkeys(COLUMNS, "1") | {"model": "a", "percentile": "0.02"}
 
 

@@ -399,7 +399,7 @@ rule record_run:
         "../../envs/measure.yaml"
     params:
         config=SETTINGS.as_json(),
-        jobs=list(MEASUREMENTS),
+        listed=listed("record_run", config["run"], **MEASUREMENTS),
     shell:
-        "python {input.code[0]:q} --config {params.config:q} --jobs {params.jobs:q} --measured {input.measured:q} "
+        "python {input.code[0]:q} --config {params.config:q} --listed {params.listed:q} "
         "--fetched {input.fetched:q} --snakemake $(snakemake --version) --output {output:q} 2>&1 | tee {log:q}"

@@ -223,17 +223,9 @@ ANALYSES = {
     ),
 }
 
-# Of the studies those that this run makes.
-OF_STUDIES = {
-    "layers": "summarise_units",
-    "hand-off": "summarise_hand_off",
-    "threshold": "vary_threshold",
-    "attribution": "judge_estimates",
-    "loss": "summarise_loss",
-    "distributions": "summarise_distributions",
-}
-for study in OF_STUDIES.keys() - STUDIES_BEYOND:
-    del ANALYSES[OF_STUDIES[study]]
+for rule_of_study, made in OF_STUDIES.values():
+    if not made:
+        del ANALYSES[rule_of_study]
 
 for analysis, entry in ANALYSES.items():
 
@@ -267,7 +259,7 @@ for analysis, entry in ANALYSES.items():
 # Second measurements have summaries of heads alone, twins what claims and studies need.
 OF_TWINS = [
     *["bootstrap_statistics", "choose_heads", "neuron_statistics"],
-    *(OF_STUDIES[study] for study in STUDIES_BEYOND),
+    *(OF_STUDIES[study][0] for study in STUDIES_BEYOND),
 ]
 ANALYSIS_JOBS = [
     *(job for entry in ANALYSES.values() for job in every(entry["job"])),

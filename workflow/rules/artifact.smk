@@ -65,6 +65,7 @@ INPUTS = sorted(
         *TRAINING_SUMMARIES.values(),
         *SETTINGS.all_fetched,
         *SETTINGS.of_studies("**/*.parquet"),
+        *SETTINGS.of_studies("**/*.parquet", "beyond"),
         *SETTINGS.of_studies("report/claims.json"),
         *([SETTINGS.reference] if SETTINGS.reference else []),
         *(["config/training.yaml"] if RETRAINED else []),
@@ -120,7 +121,7 @@ rule record_crate:
     params:
         run=subpath(output[0], parent=True),
         listed=lambda wildcards, input: listed(
-            config["run"], files=input.files, inputs=input.sources
+            "record_crate", config["run"], files=input.files, inputs=input.sources
         ),
         models=[f"{model}={SETTINGS.directory(model)}" for model in MEASURED],
     shell:

@@ -45,13 +45,19 @@ REFERENCE = [
     *expand("<results>/analysis/reference/{file}", file=OF_REFERENCE),
     *expand("<results>/tables/published_norm_share.{suffix}", suffix=["tex", "csv"]),
 ] * bool(SETTINGS.reference)
-# Of the studies of config/studies.yaml those that this run makes.
-OF_STUDY_ROWS = ["threshold", "attribution", "loss"]
-STUDIES_BEYOND = [
-    *["layers", "hand-off"],
-    *(OF_STUDY_ROWS if config["experiments"]["study_rows"] else []),
-    *(["distributions"] if config["experiments"]["distributions"] else []),
-]
+# The studies of config/studies.yaml: the rule that answers each, and whether this run makes it.
+OF_STUDIES = {
+    "layers": ("summarise_units", True),
+    "hand-off": ("summarise_hand_off", True),
+    "threshold": ("vary_threshold", config["experiments"]["study_rows"]),
+    "attribution": ("judge_estimates", config["experiments"]["study_rows"]),
+    "loss": ("summarise_loss", config["experiments"]["study_rows"]),
+    "distributions": (
+        "summarise_distributions",
+        config["experiments"]["distributions"],
+    ),
+}
+STUDIES_BEYOND = [study for study, (_, made) in OF_STUDIES.items() if made]
 REPORT = [
     "<results>/report/report.html",
     "<results>/report/explorer.html",
@@ -114,6 +120,14 @@ def with_studies(file, models=MODELS):
     return lambda of: SETTINGS.of_studies(
         f"analysis/*/{file.format(**of)}"
     ) + of_models(file, models)
+
+
+def beyond(study, table):
+    """A table of a study, of all models that it was made of: in this run, or in results that are kept."""
+    file = f"{study}/{table}.parquet"
+    models = [*MODELS, *TWINS] if study in STUDIES_BEYOND else []
+    kept = SETTINGS.beyond(file).items()
+    return of_models(file, models) + [path for name, path in kept if name not in models]
 
 
 def of_ablations(file):

@@ -46,12 +46,12 @@ FIGURE_RULES = {
     "layer_units": (
         "layer_units:layer_units",
         "layer_units",
-        {"units": of_models("layers/units.parquet", [*MODELS, *TWINS])},
+        {"units": beyond("layers", "units")},
     ),
     "hand_off_share": (
         "hand_off:hand_off_share",
         "hand_off_share",
-        {"sparsity": of_models("hand-off/sparsity.parquet", [*MODELS, *TWINS])},
+        {"sparsity": beyond("hand-off", "sparsity")},
     ),
     "hand_off_matrix": (
         "hand_off:hand_off_matrix",
@@ -61,7 +61,7 @@ FIGURE_RULES = {
     "loss_saved": (
         "loss_saved:loss_saved",
         "loss_saved",
-        {"losses": of_models("loss/losses.parquet", [*MODELS, *TWINS])},
+        {"losses": beyond("loss", "losses")},
     ),
     "ablation_types": (
         "ablation_types:ablation_types_of_head",
@@ -114,15 +114,12 @@ FIGURE_RULES = {
     "threshold": (
         "threshold:threshold",
         "threshold",
-        {"thresholds": of_models("threshold/thresholds.parquet", [*MODELS, *TWINS])},
+        {"thresholds": beyond("threshold", "thresholds")},
     ),
     "attribution": (
         "attribution:attribution",
         "attribution",
-        {
-            table: of_models(f"attribution/{table}.parquet", [*MODELS, *TWINS])
-            for table in ["heads", "findings"]
-        },
+        {table: beyond("attribution", table) for table in ["heads", "findings"]},
     ),
     "training_loss": (
         "training_loss:training_loss_of_models",
@@ -147,7 +144,7 @@ FIGURE_RULES = {
         "distributions:distributions",
         "distributions",
         {
-            table: of_models(f"distributions/{table}.parquet")
+            table: beyond("distributions", table)
             for table in ["heads", "accuracy", "findings"]
         },
     ),
@@ -176,7 +173,7 @@ for study, figure in [
     *[("threshold", "threshold"), ("attribution", "attribution")],
     *[("loss", "loss_saved"), ("distributions", "distributions")],
 ]:
-    if study not in STUDIES_BEYOND:
+    if not beyond(study, "findings"):
         del FIGURE_RULES[figure]
 if not SETTINGS.as_published:
     del FIGURE_RULES["as_published"]

@@ -35,11 +35,9 @@ TABLE_ARGUMENTS = {
         "findings:table_of_findings",
         {
             "studies": "config/studies.yaml",
-            "findings": expand(
-                "<results>/analysis/{model}/{study}/findings.parquet",
-                model=[*MODELS, *TWINS],
-                study=STUDIES_BEYOND,
-            ),
+            "findings": [
+                file for study in OF_STUDIES for file in beyond(study, "findings")
+            ],
         },
     )
 }

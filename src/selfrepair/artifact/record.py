@@ -16,8 +16,7 @@ from selfrepair.core.tables import read_made_with
 
 def record_run(
     config: str,
-    jobs: list[str],
-    measured: list[Path],
+    listed: Path,
     snakemake: str,
     output: Path,
     fetched: list[Path] = [],  # noqa: B006
@@ -26,13 +25,12 @@ def record_run(
 
     Args:
         config: configuration as JSON.
-        jobs: names of the measuring jobs.
-        measured: a Parquet file of each of them.
+        listed: JSON file with a Parquet file of each measuring job, by the job's name.
         snakemake: version of Snakemake.
         output: JSON file to write.
         fetched: records of what was fetched from a hub.
     """
-    made_with = {job: read_made_with(path) for job, path in zip(jobs, measured, strict=True)}
+    made_with = {job: read_made_with(Path(path)) for job, path in json.loads(listed.read_text()).items()}
     records = {f"{path.parent.name}/{path.stem}": json.loads(path.read_text()) for path in fetched}
     write_text(output, json.dumps(run_record(json.loads(config), made_with, records, snakemake), indent=2) + "\n")
 

@@ -16,13 +16,14 @@ def distributions(heads: pl.DataFrame, accuracy: pl.DataFrame, findings: pl.Data
     """Draw mean self-repair (logits) of each later head: rows of panels for models, columns for distributions.
 
     Args:
-        heads: `DISTRIBUTION_HEADS` of one or several models; on prompts their answers are drawn.
+        heads: `DISTRIBUTION_HEADS` of models, of which null twins are not drawn; on prompts their answers are.
         accuracy: `ACCURACY`; of distributions that are not reported there is a text in place of the heads.
         findings: `FINDINGS` of the study.
     """
     first, *others = theme.names(heads, "distribution")
     if others:
-        rows = [_row(*(table.filter(model=m) for table in (heads, accuracy, findings))) for m in theme.names(heads)]
+        models, _ = theme.with_twins(heads)
+        rows = [_row(*(table.filter(model=model) for table in (heads, accuracy, findings))) for model in models]
         chart = alt.vconcat(*rows, spacing=18)
     else:
         chart = theme.words(f"This run measured no distribution but {first}.", 0, 12, align="left")

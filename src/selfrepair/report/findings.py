@@ -88,6 +88,11 @@ def table_of_findings(studies: Path, findings: pl.DataFrame) -> tuple[pl.DataFra
     return found, _latex(found.filter("primary", pl.col("outcome") != UNMEASURED))
 
 
+def read_found(path: Path) -> pl.DataFrame:
+    """Read the CSV file of `FOUND`."""
+    return pl.read_csv(path, schema={name: column.dtype for name, column in FOUND.items()})
+
+
 def _latex(rows: pl.DataFrame) -> str:
     columns = [
         LatexColumn("model", "Model", "code", align="l"),

@@ -1,6 +1,7 @@
 """The README's picture and its table of findings, from a finished run."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
 from selfrepair.report.claims_table import read_claims
-from selfrepair.report.findings import ABOVE, BELOW, FOUND
+from selfrepair.report.findings import ABOVE, BELOW, read_found
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
 PARTS = {"late-norm-part": "norm", "late-attention-part": "later attention", "late-mlp-part": "MLPs"}
@@ -49,7 +50,7 @@ def write_readme(
     """
     judged = {claim["id"]: claim for claim in read_claims(claims)}
     kept = list(map(read_claims, studies))
-    of_studies = beyond(pl.read_csv(found, schema={name: column.dtype for name, column in FOUND.items()}))
+    of_studies = beyond(read_found(found), _models(kept))
     block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept), of_studies])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
@@ -62,10 +63,10 @@ def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] =
         studies: claims of other runs, whose models come first, with the verdict on each.
     """
     beside = {(entry["model"], claim["id"]): entry for run in studies for claim in run for entry in claim["models"]}
-    names = list(dict.fromkeys(model for model, _ in beside))
-    own = "these models" if not names else "small models"
+    names = _models(studies)
+    titles = ["claim of the paper", "its value", *names, _own(names), "shuffled weights", "held in"]
     lines = [
-        "| " + " | ".join(["claim of the paper", "its value", *names, own, "shuffled weights", "held in"]) + " |",
+        "| " + " | ".join(titles) + " |",
         "|---|---:|" + "---|" * len(names) + "---:|---:|---|",
     ]
     for claim in claims:
@@ -78,22 +79,31 @@ def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] =
     return "\n".join(lines)
 
 
-def beyond(found: pl.DataFrame) -> str:
-    """A Markdown table of what the studies beyond the paper found in the run's models.
+def beyond(found: pl.DataFrame, names: Iterable[str] = ()) -> str:
+    """A Markdown table of what the studies beyond the paper found, and how often it differs from shuffled weights.
 
     Args:
         found: `findings.FOUND`.
+        names: models that get a column each; the others share one.
     """
-    lines = [
-        "| beyond the paper | small models | shuffled weights | differs from these in |",
-        "|---|---:|---:|---|",
-    ]
+    titles = ["beyond the paper", *names, _own(names), "shuffled weights", "differs from these in"]
+    lines = ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 2) + "---|"]
+    others = ~pl.col("model").is_in(list(names))
     for (short,), rows in found.filter("primary").group_by("short", maintain_order=True):
         measured = rows.drop_nulls("value")
+        of_models = [measured.filter(model=name) for name in names] + [measured.filter(others)]
         differing = sum(outcome in (ABOVE, BELOW) for outcome in measured["outcome"])
-        numbers = (_span(measured[name].to_list()) for name in ("value", "null"))
+        numbers = [*(_span(of["value"].to_list()) for of in of_models), _span(measured["null"].to_list())]
         lines.append(f"| {short[0].upper()}{short[1:]}. | {' | '.join(numbers)} | {differing} of {len(measured)} |")
     return "\n".join(lines)
+
+
+def _models(studies: list[list[dict[str, Any]]]) -> list[str]:
+    return list(dict.fromkeys(entry["model"] for run in studies for claim in run for entry in claim["models"]))
+
+
+def _own(names: Iterable[str]) -> str:
+    return "small models" if names else "these models"
 
 
 def parts(study: list[dict[str, Any]]) -> str:

@@ -12,8 +12,9 @@ import polars as pl
 
 from selfrepair.core.files import whole_folder, write_atomically, write_text
 from selfrepair.report.claims_table import read_claims
+from selfrepair.report.findings import read_found
 from selfrepair.report.html import duration
-from selfrepair.report.readme import findings
+from selfrepair.report.readme import beyond, findings
 
 KEPT = (
     *("report/claims.json", "report/run.json", "report/costs.csv", "report/explorer.html", "ro-crate-metadata.json"),
@@ -22,6 +23,12 @@ KEPT = (
     *("figures/norm_share.png", "figures/norm_scale.*.png", "figures/effect_scatter.*.resample.png"),
     *("figures/self_repair_by_depth.*.png", "figures/repair_*.resample.png", "figures/responders.resample.png"),
     *("figures/noise.*.png", "figures/erasure_scatter.*.png"),
+    # Beyond the paper.
+    *("analysis/*/*/findings.parquet", "analysis/*/layers/units.parquet", "analysis/*/hand-off/sparsity.parquet"),
+    *("analysis/*/threshold/thresholds.parquet", "analysis/*/loss/losses.parquet"),
+    "analysis/*/distributions/accuracy.parquet",
+    *("figures/layer_units.png", "figures/hand_off_*.png", "figures/threshold.png", "figures/attribution.png"),
+    *("figures/distributions.png", "figures/loss_saved.png"),
 )
 FIRST = ("figures/self_repair_by_depth.resample.png", "figures/norm_share.png")  # on the page of the study
 LARGEST = 5_000_000  # bytes of a file that is kept
@@ -75,6 +82,8 @@ def _page(study: Path, command: str, large: list[str]) -> str:
             "",
             *(f"![{Path(name).stem}]({name})\n" for name in FIRST if (study / name).is_file()),
             findings([claim for claim in claims if claim["models"] and not claim["exploratory"]]),
+            "",
+            beyond(read_found(study / "tables/findings.csv")),
             "",
         ]
     )
