@@ -16,6 +16,7 @@ from selfrepair.analysis import hand_off
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.units import summarise_units
 from selfrepair.models.load import load_model
+from selfrepair.tokens.contexts import context
 from selfrepair.tokens.rows import sample_tokens, token_matrix
 
 TOP, REPLICATES = 0.2, 100
@@ -103,7 +104,7 @@ def test_statistics_are_what_plain_loops_give(model, ablated, clean, sampled, la
     facts.write_text(json.dumps({"n_layers": model.n_layers, "n_heads": model.n_heads}))
     pairs = strongest_pairs(ablated[2], model.n_layers, model.n_heads, 2)
     held = ablate_held(model, sampled.tokens, sampled.rows, clean.selected, pairs)
-    found = hand_off.summarise("m", ablated[2], held, clean.tokens, facts, REPLICATES, 1)
+    found = hand_off.summarise("m", ablated[2], held, clean.tokens, sampled.tokens, str, facts, REPLICATES, 1)
     for entry in found.hand_off.iter_rows(named=True):
         ablated_head = model.heads.index((entry["layer"], entry["head"]))
         place = entry["later_layer"] * model.n_heads + entry["later_head"]
@@ -137,6 +138,8 @@ def test_statistics_are_what_plain_loops_give(model, ablated, clean, sampled, la
     of_pair = held.filter(layer=first["layer"], head=first["head"])
     effect = (of_pair["direct_effect"] + of_pair["later_direct_effect"]).sum()
     assert first["share_of_pair"] == pytest.approx(of_pair["pair_self_repair"].sum() / effect, rel=1e-3)
+    row, pos = of_pair.sort("handed")["row", "pos"].row(-1)
+    assert first["context_1"] == context(token_matrix(sampled.tokens)[row], pos, str)
     assert (found.findings["low"] <= found.findings["value"]).all()
 
 
@@ -146,7 +149,7 @@ def test_without_late_heads_nothing_is_found_and_nothing_fails(model, sampled, c
     facts.write_text(json.dumps({"n_layers": model.n_layers, "n_heads": model.n_heads}))
     early = ablated[2].filter(layer=0)
     held = ablate_held(model, sampled.tokens, sampled.rows, clean.selected, [])
-    found = hand_off.summarise("m", early, held, clean.tokens, facts, REPLICATES, 1)
+    found = hand_off.summarise("m", early, held, clean.tokens, sampled.tokens, str, facts, REPLICATES, 1)
     assert found.findings["value"].is_nan().all()
     assert found.pairs.is_empty()
 

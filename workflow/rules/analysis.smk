@@ -11,6 +11,14 @@ BOOTSTRAP = [
 ]
 RESELECTED = [*BOOTSTRAP, f"top_fraction={config['analysis']['top_fraction']}"]
 CLEAN_TOKENS = "<results>/ablation/{model}/clean/tokens.parquet"
+
+
+def with_tokenizer(wildcards):
+    """Arguments of analyses that decode tokens."""
+    tokenizer = SETTINGS.tokenizer_directory(wildcards.model)
+    return [*(text.format(**wildcards) for text in BOOTSTRAP), f"tokenizer={tokenizer}"]
+
+
 ANALYSES = {
     "summarise_heads": dict(
         function="analysis.heads:summarise",
@@ -109,10 +117,7 @@ ANALYSES = {
             "sampled": "<results>/tokens/{model}/tokens.parquet",
         },
         also=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
-        texts=lambda wildcards: [
-            *(text.format(**wildcards) for text in BOOTSTRAP),
-            f"tokenizer={SETTINGS.tokenizer_directory(wildcards.model)}",
-        ],
+        texts=with_tokenizer,
         output=expand(
             f"{OF_MODEL}/neurons/{{table}}.{{suffix}}",
             table=NEURON_SUMMARIES,
@@ -140,15 +145,18 @@ ANALYSES = {
         ),
     ),
     "summarise_hand_off": dict(
-        function="analysis.hand_off:summarise",
+        function="analysis.hand_off:hand_off_of_files",
+        kind="measure",  # it decodes tokens
         job="summarise_hand_off.{model}",
         tables={
             "hand_off": of_shards("hand_off", ["resample"]),
             "held": "<results>/ablation/{model}/held.parquet",
             "clean": CLEAN_TOKENS,
+            "sampled": "<results>/tokens/{model}/tokens.parquet",
             "facts": "<results>/models/{model}/model.json",
         },
-        texts=BOOTSTRAP,
+        also=lambda wildcards: SETTINGS.tokenizer_files(wildcards.model),
+        texts=with_tokenizer,
         output=[
             f"{OF_MODEL}/hand-off/hand_off.parquet",
             *expand(

@@ -13,6 +13,9 @@ from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, ratio_of_sums
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.schema import HAND_OFF, PAIRS, SPARSITY
 from selfrepair.core.tables import frame
+from selfrepair.tokens.contexts import CONTEXTS, Decode, context
+from selfrepair.tokens.rows import token_matrix
+from selfrepair.tokens.tokenizer import decoder
 
 LARGEST = 2**24  # numbers that are held at once
 
@@ -27,11 +30,28 @@ class HandOff:
     findings: pl.DataFrame
 
 
+def hand_off_of_files(
+    model: str,
+    hand_off: pl.DataFrame,
+    held: pl.DataFrame,
+    clean: pl.DataFrame,
+    sampled: pl.DataFrame,
+    tokenizer: Path,
+    facts: Path,
+    replicates: int,
+    seed: int,
+) -> HandOff:
+    """`summarise`, with contexts in the words of the tokenizer in a directory."""
+    return summarise(model, hand_off, held, clean, sampled, decoder(tokenizer), facts, replicates, seed)
+
+
 def summarise(
     model: str,
     hand_off: pl.DataFrame,
     held: pl.DataFrame,
     clean: pl.DataFrame,
+    sampled: pl.DataFrame,
+    decode: Decode,
     facts: Path,
     replicates: int,
     seed: int,
@@ -42,6 +62,8 @@ def summarise(
         hand_off: sums of all shards under resample ablation (`ablation.schema.hand_off`).
         held: `HELD`.
         clean: clean tokens of the run (`CLEAN_TOKENS`).
+        sampled: `TOKENS` of the run, in which contexts are read.
+        decode: tokens to text.
         facts: model.json, for layers and heads.
         replicates: of the bootstrap.
     """
@@ -52,7 +74,7 @@ def summarise(
     sums, counts = _by_document(hand_off, heads, draws)
     late = [heads.index(head) for head in late_heads(heads, n_layers)]
     curve, of_half = _sparsity(sums[:, late], counts[:, late], draws)
-    pairs, held_clean = _pairs(model, held, draws)
+    pairs, held_clean = _pairs(model, held, token_matrix(sampled), decode, draws)
     found = {
         "strongest_share": ("top", curve[0].value, *curve[0].interval),
         "heads_of_half": ("top", of_half.value, *of_half.percentiles),
@@ -154,7 +176,9 @@ def _matrix(
     return pl.DataFrame(rows, {name: column.dtype for name, column in HAND_OFF.items()}, orient="row")
 
 
-def _pairs(model: str, held: pl.DataFrame, draws: Draws) -> tuple[pl.DataFrame, Estimate]:
+def _pairs(
+    model: str, held: pl.DataFrame, matrix: Int[np.ndarray, "row pos"], decode: Decode, draws: Draws
+) -> tuple[pl.DataFrame, Estimate]:
     """Of each pair what is handed on and what holding it changes; and the second by the first, over all pairs."""
     key = ["layer", "head", "later_layer", "later_head"]
     pairs = held.select(key).unique(maintain_order=True).rows()
@@ -179,4 +203,13 @@ def _pairs(model: str, held: pl.DataFrame, draws: Draws) -> tuple[pl.DataFrame, 
     for name, estimate in estimates.items():
         low, high = estimate.interval
         columns |= {name: estimate.value[order], f"{name}_low": low[order], f"{name}_high": high[order]}
+    shown = [_contexts(held.filter(**dict(zip(key, pairs[index], strict=True))), matrix, decode) for index in order]
+    columns |= {f"context_{i + 1}": [texts[i] for texts in shown] for i in range(CONTEXTS)}
     return frame(columns, PAIRS), ratio_of_sums(fall.sum(1), handed.sum(1), draws)
+
+
+def _contexts(of_pair: pl.DataFrame, matrix: Int[np.ndarray, "row pos"], decode: Decode) -> list[str | None]:
+    """The tokens on which most is handed on, first the one with most."""
+    places = of_pair.sort("handed", descending=True, maintain_order=True).select("row", "pos").head(CONTEXTS).rows()
+    texts: list[str | None] = [context(matrix[row], pos, decode) for row, pos in places]
+    return texts + [None] * (CONTEXTS - len(texts))

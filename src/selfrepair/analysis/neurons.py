@@ -26,14 +26,13 @@ from selfrepair.analysis.schema import (
     NEURON_SPARSITY,
 )
 from selfrepair.core.tables import Column, empty, frame
-from selfrepair.tokens.contexts import Decode, context
+from selfrepair.tokens.contexts import CONTEXTS, Decode, context
 from selfrepair.tokens.rows import token_matrix
 from selfrepair.tokens.tokenizer import decoder
 
 THRESHOLDS = (0.5, 0.1, 0.05, 0.025, 0.01)  # of the head's direct effect
 FREQUENT = 20  # neurons of each head and MLP whose frequency is summarised
 ERASURE = 5  # erasure neurons listed of each head
-CONTEXTS = 3  # tokens shown of each
 BINS = {  # upper end and number of bins of each histogram; values are clipped to the range
     "mlp_share": (1.0, 20),
     "top_percent_share": (1.0, 20),

@@ -315,6 +315,10 @@ NEURON_FREQUENCY = (
     }
     | ESTIMATE
 )
+SHOWN_CONTEXTS = {
+    f"context_{i}": Column(pl.String, "", f"text before a prediction, `>>`, and the predicted token: {which}")
+    for i, which in enumerate(("where its change is largest", "second largest", "third largest"), 1)
+}
 ERASURE_NEURONS = (
     OF_NEURONS
     | {
@@ -323,11 +327,8 @@ ERASURE_NEURONS = (
         "ablated_direct_effect": Column(pl.Float64, "logits", "mean direct effect in the ablated pass, clean scale"),
         "anti_erasing": NEURONS["anti_erasing"],
         "value": NEURONS["top_10"],
-        **{
-            f"context_{i}": Column(pl.String, "", f"text before a prediction, `>>`, and the predicted token: {which}")
-            for i, which in enumerate(("where its change is largest", "second largest", "third largest"), 1)
-        },
     }
+    | SHOWN_CONTEXTS
     | ESTIMATE
 )
 UNITS = (
@@ -390,7 +391,7 @@ PAIRS = {
         for name, (unit, meaning) in PAIR_ESTIMATES.items()
         for end, said in (("", ""), ("_low", ": lower end of the 95 % interval"), ("_high", ": upper end of it"))
     },
-}
+} | SHOWN_CONTEXTS
 LOSS = (
     MODEL_COLUMNS
     | {name: NORM[name] for name in ("heads", "layer", "head")}

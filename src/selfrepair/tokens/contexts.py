@@ -5,6 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Int
 from numpy import ndarray
 
+CONTEXTS = 3  # shown of a thing
 BEFORE = 8  # tokens shown before the predicted one
 ARROW = " >> "  # between them and the predicted token
 ESCAPED: dict[str, str | int | None] = {"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
