@@ -38,6 +38,7 @@ CHECKED = (
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
     from selfrepair.ablation import shard  # noqa: F401
     from selfrepair.models import load
+    from selfrepair.models.decoder import DECODER
     from selfrepair.models.folded import FoldedModel
     from selfrepair.tokens import stdlib_corpus  # noqa: F401
 
@@ -86,6 +87,9 @@ ARCHITECTURES = {
     "mistral": GROUPED | {"model_type": "mistral", "sliding_window": WINDOW, "rms_norm_eps": EPSILON},
     "qwen2": GROUPED
     | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
+    "decoder_rms": GROUPED
+    | {"model_type": DECODER, "norm": "rms", "gated": True, "hidden_act": "silu", "use_parallel_residual": True},
+    "decoder_bare": WIDE | {"model_type": DECODER, "final_norm": False, "rotary": True, "tie_word_embeddings": True},
 }
 
 

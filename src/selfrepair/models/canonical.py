@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selfrepair.models.directory import RMS_NORM
+from selfrepair.models.directory import DECODER, RMS_NORM
 from selfrepair.models.folded import Layer
 
 Map = tuple[Float[Tensor, "d_in d_out"], Float[Tensor, " d_out"]]  # weight and bias
@@ -66,9 +66,10 @@ PARTS = {
         "fc2",
     ),
     **dict.fromkeys(RMS_NORM, _LLAMA),
+    DECODER: Parts(("norm_attention", "norm_mlp"), ("q", "k", "v"), "o", ("up", "gate"), "down"),
 }
 # Module of learned positions, and rows before the first.
-POSITIONS = {"gpt2": ("wpe", 0), "gpt_neo": ("wpe", 0), "opt": ("embed_positions", 2)}
+POSITIONS = {"gpt2": ("wpe", 0), "gpt_neo": ("wpe", 0), DECODER: ("wpe", 0), "opt": ("embed_positions", 2)}
 
 
 def layers_of(model: nn.Module) -> nn.ModuleList:
@@ -84,13 +85,14 @@ def final_norm(model: nn.Module) -> nn.Module | None:
 
 def centres(model: nn.Module) -> bool:
     """Whether what is written to the stream can be centred: every norm centres what it reads, and all is read so."""
-    return model.config.model_type not in RMS_NORM and final_norm(model) is not None
+    norm = final_norm(model)
+    return norm is not None and "RMS" not in type(norm).__name__
 
 
 def embeddings(model: nn.Module) -> tuple[Float[Tensor, "d_vocab d_model"], Float[Tensor, "position d_model"] | None]:
     """Of tokens, and of positions where they are learned."""
     name, before = POSITIONS.get(model.config.model_type, ("", 0))
-    positions = next((m.weight[before:] for at, m in model.named_modules() if name and at.endswith(f".{name}")), None)
+    positions = next((m.weight[before:] for at, m in model.named_modules() if name and at.split(".")[-1] == name), None)
     centred = centres(model)
     tokens = _written(model.get_input_embeddings().weight.detach().clone(), centred)
     return tokens, None if positions is None else _written(positions.detach().clone(), centred)
@@ -106,7 +108,8 @@ def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: in
     config, centred = model.config, centres(model)
     parts = PARTS[config.model_type]
     before_attention, before_mlp = (block.get_submodule(name) for name in parts.norms)
-    linear = {name: _linear(block.get_submodule(name)) for name in (*parts.qkv, parts.attention_out, *parts.mlp_in)}
+    read = [name for name in parts.mlp_in if getattr(block, name, block) is not None]  # not every decoder has a gate
+    linear = {name: _linear(block.get_submodule(name)) for name in (*parts.qkv, parts.attention_out, *read)}
     maps = [linear[name] for name in parts.qkv]
     W, b = torch.cat([w for w, _ in maps], dim=1), torch.cat([b for _, b in maps])
     n_heads, d_head = config.num_attention_heads, head_size(config)
@@ -118,7 +121,7 @@ def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: in
     b_V = b_QKV[-n_kv_heads * d_head :].clone().unflatten(0, (n_kv_heads, d_head))
     b_QKV[-n_kv_heads * d_head :] = 0  # a value bias passes attention unchanged
     b_O = b_O + b_V.repeat_interleave(n_heads // n_kv_heads, dim=0).flatten() @ W_O
-    (W_in, b_in), *gate = (_reading(before_mlp, *linear[name]) for name in parts.mlp_in)
+    (W_in, b_in), *gate = (_reading(before_mlp, *linear[name]) for name in read)
     W_out, b_out = _linear(block.get_submodule(parts.mlp_out))
     return Layer(
         W_QKV=W_QKV,

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
-from selfrepair.models.directory import RMS_NORM, ModelDirectoryError
+from selfrepair.models.directory import GROUPED, ModelDirectoryError
 from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, read_header, weight_files
 
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
@@ -45,7 +45,7 @@ class Checkpoint:
             raise ModelDirectoryError(f"{folder / 'config.json'} can't be used: {error}; restore it") from error
         if self.config._attn_implementation not in (None, "eager", "sdpa"):  # others need packages, and give the same
             self.config._attn_implementation = "eager"
-        if self.config.model_type not in RMS_NORM:  # families without grouped heads, whatever their configuration says
+        if self.config.model_type not in GROUPED:  # whatever the configuration says
             vars(self.config).pop("num_key_value_heads", None)
         files = weight_files(folder)
         sharded = files != [folder / "model.safetensors"] and (folder / INDEX).is_file()

@@ -12,6 +12,7 @@ from typing import Any
 
 from selfrepair.models.weight_headers import ModelDirectoryError, check_weights
 
+DECODER = "selfrepair_decoder"  # the controlled family (`models.decoder`)
 SUPPORTED = {
     "gpt2": "GPT-2",
     "gpt_neo": "GPT-Neo",
@@ -20,8 +21,10 @@ SUPPORTED = {
     "mistral": "Mistral",
     "opt": "OPT",
     "qwen2": "Qwen2",
+    DECODER: "the controlled family",
 }
 RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
+GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer than their heads
 # The same quantity under the names that the families' configs give it.
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
@@ -35,6 +38,7 @@ DEFAULT_POSITIONS = {
     "mistral": 131072,
     "opt": 2048,
     "qwen2": 32768,
+    DECODER: 128,
 }
 # What a family's own class reads; a configuration may hold another's key, which Hugging Face does not look at.
 ACTIVATION_KEYS = dict.fromkeys(("gpt2", "gpt_neo", "opt"), "activation_function")
