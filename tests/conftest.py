@@ -38,7 +38,7 @@ CHECKED = (
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
     from selfrepair.ablation import shard  # noqa: F401
     from selfrepair.models import load
-    from selfrepair.models.decoder import DECODER
+    from selfrepair.models.decoder import DECODER, register
     from selfrepair.models.folded import FoldedModel
     from selfrepair.tokens import stdlib_corpus  # noqa: F401
 
@@ -105,6 +105,7 @@ class Zoo:
     def _folder(self, name: str) -> Path:
         from transformers import AutoConfig, AutoModelForCausalLM
 
+        register()
         config = AutoConfig.for_model(**ARCHITECTURES[name], vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         generator = torch.Generator().manual_seed(sorted(ARCHITECTURES).index(name))
@@ -121,6 +122,7 @@ class Zoo:
         """A fresh Hugging Face model: its owner may change it."""
         from transformers import AutoModelForCausalLM
 
+        register()
         return AutoModelForCausalLM.from_pretrained(self.folder(name), dtype=dtype, local_files_only=True).eval()
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from selfrepair.models import train as train_module
+from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import Training, bigram_loss, checkpoint_steps, rows_at, token_stream, train
 from selfrepair.tokens.tokenizer import train_bpe
@@ -36,6 +37,14 @@ ARCHITECTURES = {
         "intermediate_size": 24,
         "max_position_embeddings": 16,
         "tie_word_embeddings": True,
+    },
+    DECODER: {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 24,
+        "max_position_embeddings": 16,
+        "dropout": 0.2,
     },
 }
 

@@ -38,6 +38,9 @@ class Checkpoint:
         from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
+        from selfrepair.models.decoder import register
+
+        register()
         self.folder = folder
         try:
             self.config = AutoConfig.from_pretrained(folder, local_files_only=True)

@@ -138,5 +138,7 @@ class Decoder(PreTrainedModel):
         return CausalLMOutput(logits=self.lm_head(resid if self.norm is None else self.norm(resid)))
 
 
-AutoConfig.register(DECODER, DecoderConfig)
-AutoModelForCausalLM.register(DecoderConfig, Decoder)
+def register() -> None:
+    """Tell transformers' automatic classes of the decoder, so that its directories load like others."""
+    AutoConfig.register(DECODER, DecoderConfig, exist_ok=True)
+    AutoModelForCausalLM.register(DecoderConfig, Decoder, exist_ok=True)

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from selfrepair.models.decoder import register
 from selfrepair.tokens.corpora import read_corpus
 from selfrepair.tokens.tokenizer import END_OF_TEXT, save_tokenizer
 
@@ -38,15 +39,14 @@ class Training:
     """What is trained, and how.
 
     Attributes:
-        architecture: fields of the Hugging Face config, with its `model_type`; without dropout, whose state would
-            be lost on resuming.
+        architecture: fields of the Hugging Face config, with its `model_type`.
         steps: optimiser steps.
         batch_rows: rows of a step.
         row_length: tokens of a row, the beginning-of-text token included.
         learning_rate: peak of AdamW's rate, after `warmup_steps`; then a cosine to zero.
         weight_decay: of the matrices; gains, biases and embeddings are not decayed.
         seed: of the initial weights and of the batches.
-        checkpoints: how many log-spaced checkpoints to keep, the last step included; 0 for none.
+        checkpoints: the steps to keep, or how many log-spaced ones, the last step included; 0 for none.
     """
 
     architecture: dict[str, Any]
@@ -57,15 +57,17 @@ class Training:
     warmup_steps: int
     weight_decay: float
     seed: int
-    checkpoints: int = 0
+    checkpoints: int | list[int] = 0
 
     def __post_init__(self) -> None:
         if not 0 < self.warmup_steps < self.steps:
             raise ValueError(f"warmup_steps must be between 0 and steps ({self.steps}), not {self.warmup_steps}")
 
 
-def checkpoint_steps(steps: int, count: int) -> list[int]:
-    """Return `count` steps from 1 to `steps`, evenly spaced in their logarithm."""
+def checkpoint_steps(steps: int, count: int | list[int]) -> list[int]:
+    """Return `count` steps from 1 to `steps`, evenly spaced in their logarithm; or the steps that are given."""
+    if isinstance(count, list):
+        return count
     return sorted({round(steps ** (i / (count - 1))) for i in range(count)}) if count > 1 else [steps] * count
 
 
@@ -101,7 +103,10 @@ def bigram_loss(train: Int[Tensor, " token"], rows: Int[Tensor, "row pos"], voca
 @torch.no_grad()
 def held_out_loss(model: PreTrainedModel, rows: Int[Tensor, "row pos"], batch_rows: int = 64) -> float:
     """Mean loss (nats per token) of the model on rows, every position after the first scored."""
+    was_training = model.training
+    model.eval()
     losses = [_loss(model, batch, reduction="sum").item() for batch in rows.split(batch_rows)]
+    model.train(was_training)
     return sum(losses) / rows[:, 1:].numel()
 
 
@@ -123,6 +128,7 @@ def train(
     held-out loss in nats per token, seconds), `training.json` (the exact settings and the baselines) and
     `checkpoints/step-N/`. The held-out loss of the log is of a fixed tenth of the held-out rows; the final one of all.
     """
+    register()
     torch.manual_seed(training.seed)
     vocabulary_size, bos = tokenizer.get_vocab_size(), tokenizer.token_to_id(END_OF_TEXT)
     assert bos is not None  # `train_tokenizer` puts it first
@@ -144,6 +150,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
+        torch.manual_seed(training.seed * 1_000_003 + step)  # of dropout
         starts = torch.randint(len(train_stream) - length + 1, (training.batch_rows,), generator=generator)
         loss = _loss(model, rows_at(train_stream, starts, length, bos))
         optimiser.zero_grad(set_to_none=True)
@@ -153,9 +160,9 @@ def train(
         running.append(loss.item())
         if not math.isfinite(running[-1]):
             raise FloatingPointError(f"training diverged at step {step}: loss {running[-1]}; lower learning_rate")
-        if step % LOG_EVERY == 0 or step == training.steps:
+        if step % LOG_EVERY == 0 or step == training.steps or step in keep:
             seconds = spent + time.monotonic() - started
-            evaluate = step % EVALUATE_EVERY == 0
+            evaluate = step % EVALUATE_EVERY == 0 or step in keep
             history.append(
                 {
                     "step": step,
