@@ -16,50 +16,23 @@ if not workflow.overwrite_configfiles:
     configfile: "config/demo.yaml"
 
 
-include: "workflow/rules/common.smk"
+include: "workflow/rules/setup.smk"
 
 
-pathvars:
-    results=SETTINGS.results,
-    logs=f"{SETTINGS.results}/logs",
-    benchmarks=f"{SETTINGS.results}/benchmarks",
+if "arms" in config:
 
+    include: "workflow/rules/family.smk"
 
-include: "workflow/rules/tokens.smk"
-include: "workflow/rules/models.smk"
-include: "workflow/rules/ablation.smk"
-include: "workflow/rules/analysis.smk"
+else:
 
-
-if SETTINGS.reference:
-
-    include: "workflow/rules/reference.smk"
-
-
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/report.smk"
-include: "workflow/rules/explorer.smk"
-include: "workflow/rules/paper.smk"
-include: "workflow/rules/artifact.smk"
-include: "workflow/rules/benchmark.smk"
-
-
-if "known-answer" in MODELS:
-
-    include: "workflow/rules/known_answer.smk"
-
-
-if SETTINGS.study:
-
-    include: "workflow/rules/study.smk"
+    include: "workflow/rules/run.smk"
 
 
 rule all:
-    """Every deliverable of a run; nothing where a study's results are kept with this configuration."""
+    """Every deliverable; nothing where the results are kept with this configuration."""
     default_target: True
     input:
-        f"{SETTINGS.study}/report/run.json" if is_kept(SETTINGS) else FINISHED,
+        WANTED,
 
 
 for each in workflow.rules:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
-from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS, HAND_OFF, LOSS, SPARSITY, UNITS
+from selfrepair.analysis.schema_beyond import ATTRIBUTION, BY_THRESHOLD, FINDINGS, HAND_OFF, LOSS, SPARSITY, UNITS
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
 from selfrepair.figures.layer_units import layer_units

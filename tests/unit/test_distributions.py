@@ -12,7 +12,7 @@ from selfrepair.ablation.measure import measure
 from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.distributions import DistributionSummary, beside, spearman, summarise
-from selfrepair.analysis.schema import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
+from selfrepair.analysis.schema_beyond import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
 from selfrepair.core.tables import Column
 from selfrepair.figures.distributions import distributions
 from selfrepair.tokens.rows import SampledTokens, row_table, token_table

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 import yaml
 
-from selfrepair.analysis.schema import FINDINGS
+from selfrepair.analysis.schema_beyond import FINDINGS
 from selfrepair.core.tables import frame
 from selfrepair.report.findings import ABOVE, BELOW, FOUND, NO_NULL, UNMEASURED, WITHIN, table_of_findings
 

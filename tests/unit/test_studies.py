@@ -13,7 +13,7 @@ from selfrepair.ablation.estimates import sum_by_threshold
 from selfrepair.ablation.schema import SUMMED, THRESHOLDS
 from selfrepair.analysis.attribution import misses, rank_correlation, summarise
 from selfrepair.analysis.bootstrap import Draws
-from selfrepair.analysis.schema import ATTRIBUTION, BY_THRESHOLD, FINDINGS
+from selfrepair.analysis.schema_beyond import ATTRIBUTION, BY_THRESHOLD, FINDINGS
 from selfrepair.analysis.threshold import by_threshold
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import RANKS, hand_off_matrix, hand_off_share

@@ -38,21 +38,30 @@ RENAMED = {
 }
 
 
+def check_configuration(config: dict[str, Any], configfiles: list[Path], schema: Path) -> None:
+    """Check a configuration by its schema, and give what it does not say the schema's defaults, in place.
+
+    Raises:
+        WorkflowError: as `read_settings`.
+    """
+    for file in configfiles:
+        _check_keys(file)
+    described = yaml.safe_load(schema.read_text())
+    fill_in(config, described)
+    _check_values(config, "")
+    _check_schema(config, described)
+
+
 def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
     """Check a configuration and return it.
 
     Raises:
         WorkflowError: something in it can't be used; the message names the key or the file, and the fix.
     """
-    for file in configfiles:
-        _check_keys(file)
     # On the command line Snakemake reads `retrain=true` as text.
     if config.get("retrain") in ("true", "false"):
         config["retrain"] = config["retrain"] == "true"
-    schema = yaml.safe_load(SCHEMA.read_text())
-    fill_in(config, schema)
-    _check_values(config, "")
-    _check_schema(config, schema)
+    check_configuration(config, configfiles, SCHEMA)
     settings = Settings(config, f"results/{config['run']}")
     if settings.shards > MOST_SHARDS:
         raise WorkflowError(

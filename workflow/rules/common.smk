@@ -1,26 +1,10 @@
-# What all rules share: the checked configuration, names of models and files, the environment of every command.
+# What the rules of a run share: the checked configuration, names of models and files.
 
-import os
-import sys
-from pathlib import Path
-
-# Found from here, as there are two files from which the workflow can start.
-ROOT = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
-sys.path[:0] = [f"{ROOT}/workflow/lib", f"{ROOT}/src"]
-
-from arguments import arguments, arguments_of_each, listed
+from arguments import arguments_of_each, listed
 from checks import is_kept, read_settings
-from closure import code
-from content import content_of
-from environment import command_prefix
-from locking import hold_lock
 from machine import check_machine
-from report_marks import FIGURE_SUFFIXES, figure_files, shown
 from settings import HUB_LOCK, TOKENIZER_FILES, TRAINED_FILES, where_results_are
 
-shell.prefix(command_prefix(str(ROOT)))
-
-CONFIGFILES = workflow.overwrite_configfiles or ["config/demo.yaml"]
 SETTINGS = read_settings(config, CONFIGFILES)
 MODELS = SETTINGS.models
 ABLATIONS = SETTINGS.ablations

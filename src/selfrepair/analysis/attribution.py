@@ -17,7 +17,7 @@ from selfrepair.ablation.reselection import top_count
 from selfrepair.analysis.bootstrap import Draws, ratio
 from selfrepair.analysis.by_document import long_table, totals
 from selfrepair.analysis.findings import findings
-from selfrepair.analysis.schema import ATTRIBUTION
+from selfrepair.analysis.schema_beyond import ATTRIBUTION
 
 TOP = 0.02  # share of tokens
 LARGEST = 0.1  # share of heads

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio_of_sums
 from selfrepair.analysis.by_document import LATER, ONE, Group, Head, Totals, group_heads, totals
-from selfrepair.analysis.schema import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
+from selfrepair.analysis.schema_beyond import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
 from selfrepair.core.tables import empty, frame
 
 STUDY = "distributions"

@@ -4,7 +4,7 @@ import polars as pl
 from jaxtyping import Float
 from numpy import ndarray
 
-from selfrepair.analysis.schema import FINDINGS
+from selfrepair.analysis.schema_beyond import FINDINGS
 from selfrepair.core.tables import frame
 
 Number = Float[ndarray, ""]

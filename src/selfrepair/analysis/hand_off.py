@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from selfrepair.ablation.unit_names import late_heads
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, ratio_of_sums
 from selfrepair.analysis.findings import findings
-from selfrepair.analysis.schema import HAND_OFF, PAIRS, SPARSITY
+from selfrepair.analysis.schema_beyond import HAND_OFF, PAIRS, SPARSITY
 from selfrepair.core.tables import frame
 from selfrepair.tokens.contexts import CONTEXTS, Decode, context
 from selfrepair.tokens.rows import token_matrix

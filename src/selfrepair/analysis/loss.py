@@ -10,7 +10,7 @@ from selfrepair.ablation.schema import LOSSES
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.by_document import LATER, Group, group_heads, long_table, totals
 from selfrepair.analysis.findings import findings
-from selfrepair.analysis.schema import LOSS
+from selfrepair.analysis.schema_beyond import LOSS
 
 CHANGES = {
     "loss_saved": pl.col("loss_without_repair") - pl.col("ablated_loss"),

@@ -16,7 +16,7 @@ from selfrepair.ablation.schema import RULES, THRESHOLDS
 from selfrepair.analysis.bootstrap import Draws, ratio_of_sums
 from selfrepair.analysis.by_document import counted
 from selfrepair.analysis.findings import findings
-from selfrepair.analysis.schema import BY_THRESHOLD
+from selfrepair.analysis.schema_beyond import BY_THRESHOLD
 from selfrepair.core.tables import frame
 
 PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]

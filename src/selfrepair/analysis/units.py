@@ -10,7 +10,7 @@ from selfrepair.ablation.unit_names import ATTENTION, MLP
 from selfrepair.analysis.by_document import Head, Selection, Totals, long_table
 from selfrepair.analysis.findings import findings
 from selfrepair.analysis.head_estimates import PARTS, sum_top_tokens
-from selfrepair.analysis.schema import UNITS
+from selfrepair.analysis.schema_beyond import UNITS
 
 KINDS = {"heads": lambda part: part >= 0, "attention": lambda part: part == ATTENTION, "mlp": lambda part: part == MLP}
 MEANS = ["direct_effect", "delta_logit", *PARTS]

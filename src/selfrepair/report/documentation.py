@@ -24,16 +24,8 @@ from selfrepair.ablation.schema import (
 )
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
-    ACCURACY,
-    ATTRIBUTION,
-    BY_THRESHOLD,
-    DISTRIBUTION_HEADS,
     ERASURE_NEURONS,
-    FINDINGS,
-    HAND_OFF,
     ITERATIVE_SUMMARY,
-    KNOWN_ANSWER,
-    LOSS,
     MOVING,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,
@@ -43,14 +35,24 @@ from selfrepair.analysis.schema import (
     NOISE,
     NORM,
     NORM_HISTOGRAM,
-    PAIRS,
     REFERENCE_AGREEMENT,
     REFERENCE_HEADS,
     REPRESSION,
     RESPONDERS,
     SIMULATED,
-    SPARSITY,
     STATISTICS,
+)
+from selfrepair.analysis.schema_beyond import (
+    ACCURACY,
+    ATTRIBUTION,
+    BY_THRESHOLD,
+    DISTRIBUTION_HEADS,
+    FINDINGS,
+    HAND_OFF,
+    KNOWN_ANSWER,
+    LOSS,
+    PAIRS,
+    SPARSITY,
     UNITS,
 )
 from selfrepair.claims import published

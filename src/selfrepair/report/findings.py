@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from selfrepair.analysis.schema import FINDINGS
+from selfrepair.analysis.schema_beyond import FINDINGS
 from selfrepair.core.tables import Column
 from selfrepair.models.directory import twins
 from selfrepair.report.latex import LatexColumn, escape, table

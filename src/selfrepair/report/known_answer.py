@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from selfrepair.ablation.schema import EFFECTS
 from selfrepair.analysis.known_answer import PENCIL, SCALES, derive, pencil, pencil_tokens
-from selfrepair.analysis.schema import KNOWN_ANSWER
+from selfrepair.analysis.schema_beyond import KNOWN_ANSWER
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import frame, write_table
 from selfrepair.models.known_answer import NEURON

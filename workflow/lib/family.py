@@ -1,0 +1,77 @@
+"""The configuration of a controlled family: which trainings there are, with what settings, and which are kept."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from checks import check_configuration
+from settings import STUDIES
+from snakemake.exceptions import WorkflowError
+
+from selfrepair.models.directory import DECODER
+
+SCHEMA = Path("workflow/schemas/family.schema.yaml")
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rules need to know of a family.
+
+    Attributes:
+        config: the checked configuration.
+    """
+
+    config: dict[str, Any]
+
+    @property
+    def results(self) -> str:
+        return f"results/{self.config['run']}"
+
+    @property
+    def study(self) -> Path:
+        """Where finished trainings are kept."""
+        return STUDIES / self.config["study"]
+
+    @property
+    def trainings(self) -> list[str]:
+        """All trainings, as arm-seed: seed by seed, so that few seeds of all arms come before many of some."""
+        seeds = self.config["seeds"]
+        count = {"base": seeds["base"]} | dict.fromkeys(self.config["arms"], seeds["arms"])
+        return [f"{arm}-{seed}" for seed in range(1, max(count.values()) + 1) for arm in count if seed <= count[arm]]
+
+    def settings(self, name: str) -> dict[str, Any]:
+        """All that a training and its measurement depend on."""
+        arm, seed = name.rsplit("-", 1)
+        features = self.config["base"] | self.config["arms"].get(arm, {})
+        training = {"architecture": {"model_type": DECODER} | features, "seed": int(seed)} | self.config["training"]
+        return {"arm": arm, "seed": int(seed), "training": training, "measured": self.config["measured"]}
+
+    def is_kept(self, name: str) -> bool:
+        """Whether what is kept of a training was made with these settings."""
+        file, settings = self.study / "arms" / name / "arm.json", self.settings(name)
+        return file.is_file() and json.loads(file.read_text()).items() >= settings.items()
+
+    def folder(self, name: str) -> str:
+        """Where the results of a training are, or will be made."""
+        return str(self.study / "arms" / name) if self.is_kept(name) else f"{self.results}/arms/{name}"
+
+
+def read_family(config: dict[str, Any], configfiles: list[Path]) -> Family:
+    """Check a family's configuration and return it.
+
+    Raises:
+        WorkflowError: something in it can't be used; the message names the key or the file, and the fix.
+    """
+    check_configuration(config, configfiles, SCHEMA)
+    for key in ("corpus", "tokenizer"):
+        if not Path(config[key]).exists():
+            raise WorkflowError(f"{key}: {config[key]} does not exist; correct it")
+    training = config["training"]
+    if training["checkpoints"] != sorted(training["checkpoints"]) or training["checkpoints"][-1] != training["steps"]:
+        raise WorkflowError(f"training.checkpoints: they must ascend and end with training.steps ({training['steps']})")
+    if training["warmup_steps"] >= training["steps"]:
+        raise WorkflowError(f"training.warmup_steps: must be less than training.steps ({training['steps']})")
+    if config["seeds"]["base"] < config["seeds"]["arms"]:
+        raise WorkflowError("seeds.base: an arm's seed needs one of the base to be compared with; raise it")
+    return Family(config)

@@ -1,0 +1,168 @@
+# A controlled family: a base and arms that differ from it in one feature, trained and measured here, seed by seed.
+
+import json
+
+from family import read_family
+
+FAMILY = read_family(config, CONFIGFILES)
+OF_ARM = ["sums.parquet", "training.csv", "arm.json"]
+COMPARED = ["arms", "course", "differences"]
+FAMILY_FIGURES = {
+    "architecture": ["arms", "differences"],
+    "architecture_loss": ["course"],
+}
+
+
+pathvars:
+    results=FAMILY.results,
+    logs=f"{FAMILY.results}/logs",
+    benchmarks=f"{FAMILY.results}/benchmarks",
+
+
+onstart:
+    hold_lock()
+
+
+rule train_arm:
+    """Train one arm with one seed; an interrupted training resumes from its last checkpoint."""
+    input:
+        code=code("train_model", "train"),
+        corpus=config["corpus"],
+        tokenizer=f"{config['tokenizer']}/tokenizer.json",
+    output:
+        temp(directory("<results>/trained/{name}")),
+    log:
+        "<logs>/train_arm.{name}.log",
+    benchmark:
+        "<benchmarks>/train_arm.{name}.tsv"
+    conda:
+        "../../envs/train.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        training=lambda wildcards: json.dumps(
+            FAMILY.settings(wildcards.name)["training"]
+        ),
+    shell:
+        "python {input.code[0]} --corpus {input.corpus:q} --tokenizer {input.tokenizer:q} --training {params.training:q} "
+        "--threads {threads} --output {output:q} 2>&1 | tee -a {log:q}"
+
+
+rule measure_arm:
+    """Self-repair of a training's checkpoints, and of its last step with shuffled weights, summed by document."""
+    input:
+        code=code("measure_arm", "measure"),
+        trained="<results>/trained/{name}",
+        corpus=config["corpus"],
+        tokenizer=f"{config['tokenizer']}/tokenizer.json",
+    output:
+        expand("<results>/arms/{{name}}/{file}", file=OF_ARM),
+    log:
+        "<logs>/measure_arm.{name}.log",
+    benchmark:
+        "<benchmarks>/measure_arm.{name}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        mem_mb=2000,
+    params:
+        settings=lambda wildcards: json.dumps(FAMILY.settings(wildcards.name)),
+        tokenizer=subpath(input.tokenizer, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python {input.code[0]} --trained {input.trained:q} --settings {params.settings:q} --corpus {input.corpus:q} "
+        "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
+rule compare_arms:
+    """Each arm against the base: paired differences with intervals over seeds and documents, in words and numbers."""
+    input:
+        code=code("analyse", "analyse", "analysis.arms:compare_arms"),
+        measured=[
+            f"{FAMILY.folder(name)}/{file}"
+            for name in FAMILY.trainings
+            for file in OF_ARM
+        ],
+    output:
+        expand(
+            "<results>/analysis/{table}.{suffix}",
+            table=COMPARED,
+            suffix=["parquet", "csv"],
+        ),
+    log:
+        "<logs>/compare_arms.log",
+    benchmark:
+        "<benchmarks>/compare_arms.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        inputs=[
+            *(f"folders={FAMILY.folder(name)}" for name in FAMILY.trainings),
+            f"bound={config['bound']}",
+            f"replicates={config['bootstrap_replicates']}",
+            "seed=1",
+        ],
+    shell:
+        "python {input.code[0]:q} --function analysis.arms:compare_arms --inputs {params.inputs:q} --output {output:q} "
+        "2>&1 | tee {log:q}"
+
+
+for figure, tables in FAMILY_FIGURES.items():
+
+    rule:
+        """Draw a figure of the family; `workflow/report/captions.yaml` says what it shows."""
+        name:
+            f"figure_{figure}"
+        input:
+            **{table: f"<results>/analysis/{table}.parquet" for table in tables},
+            code=code("figure", "draw", f"figures.architecture:{figure}"),
+        output:
+            figure_files(figure),
+        log:
+            f"<logs>/figure_{figure}.log",
+        benchmark:
+            f"<benchmarks>/figure_{figure}.tsv"
+        conda:
+            "../../envs/draw.yaml"
+        resources:
+            mem_mb=1500,
+        params:
+            function=f"figures.architecture:{figure}",
+            inputs=[
+                f"{figure}:{table}={FAMILY.results}/analysis/{table}.parquet"
+                for table in tables
+            ],
+        shell:
+            "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
+            "2>&1 | tee {log:q}"
+
+
+rule keep_arms:
+    """Keep the finished trainings' tables, and what follows from all of them if they are there, under results/studies/."""
+    input:
+        code=code("keep_arms", "analyse"),
+    log:
+        "<logs>/keep_arms.log",
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        run=FAMILY.results,
+        study=str(FAMILY.study),
+    shell:
+        "python {input.code[0]:q} --run {params.run:q} --study {params.study:q} 2>&1 | tee {log:q}"
+
+
+KEPT = FAMILY.study / "differences.csv"
+IS_KEPT = KEPT.is_file() and all(map(FAMILY.is_kept, FAMILY.trainings))
+WANTED = (
+    str(KEPT)
+    if IS_KEPT
+    else [
+        *expand(
+            "<results>/analysis/{table}.{suffix}",
+            table=COMPARED,
+            suffix=["parquet", "csv"],
+        ),
+        *(file for figure in FAMILY_FIGURES for file in figure_files(figure)),
+    ]
+)
