@@ -4,7 +4,19 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
-from selfrepair.analysis.schema_beyond import ATTRIBUTION, BY_THRESHOLD, FINDINGS, HAND_OFF, LOSS, SPARSITY, UNITS
+from selfrepair.analysis.schema_beyond import (
+    ARM_COURSE,
+    ARM_DIFFERENCES,
+    ARMS,
+    ATTRIBUTION,
+    BY_THRESHOLD,
+    FINDINGS,
+    HAND_OFF,
+    LOSS,
+    SPARSITY,
+    UNITS,
+)
+from selfrepair.figures.architecture import PARTS, architecture, architecture_loss
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
 from selfrepair.figures.layer_units import layer_units
@@ -104,7 +116,42 @@ def hand_off_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in HAND_OFF.items()}, orient="row")
 
 
+def arms_table() -> pl.DataFrame:
+    generator = np.random.default_rng(6)
+    rows = [
+        (arm, seed, 1000, 3.0, part, value, value - 0.1, value + 0.1, 0.0)
+        for arm in ("base", "rotary", "tied")
+        for seed in (1, 2, 3)
+        for part in PARTS
+        for value in [0.3 + 0.05 * generator.normal()]
+    ]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARMS.items()}, orient="row")
+
+
+def differences_table() -> pl.DataFrame:
+    rows = [
+        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, "undecided")
+        for arm in ("rotary", "tied")
+        for matched in ("steps", "loss")
+        for part in PARTS
+    ]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARM_DIFFERENCES.items()}, orient="row")
+
+
+def course_table() -> pl.DataFrame:
+    rows = [
+        (arm, seed, step, 7.0 - 0.5 * np.log(step), 0.5, part, 0.3, 0.2, 0.4)
+        for arm in ("base", "rotary", "tied")
+        for seed in (1, 2, 3)
+        for step in (1, 10, 100)
+        for part in PARTS
+    ]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARM_COURSE.items()}, orient="row")
+
+
 STUDY_FIGURES = {
+    "architecture": lambda: architecture(arms_table(), differences_table()),
+    "architecture_loss": lambda: architecture_loss(course_table()),
     "layer_units": lambda: layer_units(units_table()),
     "hand_off_share": lambda: hand_off_share(sparsity_table()),
     "hand_off_matrix": lambda: hand_off_matrix(hand_off_table()),

@@ -11,9 +11,11 @@ from selfrepair.ablation.arms import measure_arm
 from selfrepair.ablation.distributions import ablate_distribution
 from selfrepair.ablation.schema import ARM_SUMS
 from selfrepair.analysis.arms import BASE, PARTS, answer, compare_arms, multi_bootstrap
+from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import train_model
+from selfrepair.report.arms import keep_arms
 from selfrepair.tokens.sample import sample_distributions
 from selfrepair.tokens.tokenizer import save_tokenizer, train_bpe
 
@@ -129,6 +131,18 @@ def test_an_arm_is_compared_at_the_same_step_and_at_the_same_loss(tmp_path: Path
     assert nothing["value"] == 0 and nothing["answer"] == "no effect larger than 0.05"
     assert found.arms.filter(arm=BASE, seed=2, part="repair_norm")["value"].item() == pytest.approx(0.402)
     assert found.course.filter(arm=BASE, seed=2, part="self_repair")["value"].to_list() == pytest.approx([0.201, 0.402])
+
+
+def test_what_is_finished_is_kept_and_the_page_says_what_was_found(tmp_path: Path) -> None:
+    run, study, losses = tmp_path / "run", tmp_path / "study", {10: 5.0}
+    folders = [arm(run / "arms", name, seed, 0.4, losses) for name in (BASE, "other") for seed in (1, 2, 3)]
+    keep_arms(run, study)
+    assert sorted(path.name for path in (study / "arms").iterdir()) == sorted(folder.name for folder in folders)
+    assert not (study / "README.md").exists()
+    write_table(compare_arms(folders, 0.05, 200, 1).differences, run / "analysis/differences.csv")
+    keep_arms(run, study)
+    said = (study / "README.md").read_text()
+    assert "| other | loss | 0.00 [" in said and "| 3 | no effect larger than 0.05 |" in said
 
 
 def test_two_seeds_are_not_compared(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from tests.helpers.drawings import (
     views,
 )
 
+OF_TRAINING = ("training_loss", "architecture_loss")
 ALL_TOKENS = "Without selection ({:,} tokens)".format(HEADS.filter(tokens="all")["n_tokens"].max())
 
 
@@ -37,7 +38,7 @@ ALL_TOKENS = "Without selection ({:,} tokens)".format(HEADS.filter(tokens="all")
 def test_a_figure_is_valid_and_describes_itself(name):
     spec = FIGURES[name]().to_dict(validate=True)
     assert len(spec["description"]) > 80
-    assert "95 %" in json.dumps(spec, ensure_ascii=False) or name in ("responders", "training_loss", "ablation_types")
+    assert "95 %" in json.dumps(spec, ensure_ascii=False) or name in (*OF_TRAINING, "responders", "ablation_types")
     titles = [e.get("title") or "" for view in views(spec) for e in view["encoding"].values() if isinstance(e, dict)]
     titles += [e["axis"].get("title") or "" for view in views(spec) for e in view["encoding"].values() if "axis" in e]
     assert re.search(r"\((logits|nats per token|%)\)", str(titles)), "no axis or legend says its unit"

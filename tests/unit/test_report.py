@@ -55,12 +55,14 @@ KINDS = [
 ]
 TABLES = ["findings", "pairs", "norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
 ELSEWHERE = [
+    "architecture",
+    "architecture_loss",
     "models",
     "layers",
     "heads",
     "claims",
     "claims_of_studies",
-]  # tables of Snakemake's report, or shown in another way
+]  # of a family of trainings, tables of Snakemake's report, or shown in another way
 
 
 def claim(**changes) -> dict:

@@ -103,7 +103,7 @@ def architecture_loss(course: pl.DataFrame) -> alt.ConcatChart:
         y = alt.Y(
             "held_out_loss:Q",
             scale=alt.Scale(domain=[table["held_out_loss"].min() - 0.2, domain[1]], nice=False),
-            axis=theme.left_only("Held-out loss (nats)", index, columns),
+            axis=theme.left_only(["Held-out loss", "(nats per token)"], index, columns),
         )
         lines = [
             alt.Chart(theme.embed(of))
