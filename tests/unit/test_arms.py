@@ -10,7 +10,7 @@ import pytest
 from selfrepair.ablation.arms import measure_arm
 from selfrepair.ablation.distributions import ablate_distribution
 from selfrepair.ablation.schema import ARM_SUMS
-from selfrepair.analysis.arms import BASE, PARTS, answer, compare_arms, multi_bootstrap
+from selfrepair.analysis.arms import BASE, PARTS, answer, compare_arms, half_time, multi_bootstrap
 from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
@@ -143,6 +143,23 @@ def test_what_is_finished_is_kept_and_the_page_says_what_was_found(tmp_path: Pat
     keep_arms(run, study)
     said = (study / "README.md").read_text()
     assert "| other | loss | 0.00 [" in said and "| 3 | no effect larger than 0.05 |" in said
+
+
+def test_half_time_is_where_a_course_passes_half_of_its_end_for_good() -> None:
+    """Otherwise a passing peak would count as the onset."""
+    doublings = np.array([0.0, 1, 2, 3, 4])
+    course = np.array([[0.0, 3, 0, 1, 2], [3, 2, 2.5, 2, 2], [0, 0, 0, 0, 2]])
+    assert half_time(course, doublings).tolist() == pytest.approx([3, 0, 3.5])
+    assert half_time(np.stack([course, -course], -1), doublings)[:, 1].tolist() == pytest.approx([3, 0, 3.5])
+
+
+def test_repair_that_grows_after_direct_effects_is_said_to(tmp_path: Path) -> None:
+    """Direct effects of the made-up arms are there from the start, repair is half there until the end."""
+    folders = [arm(tmp_path, BASE, seed, 0.4, {1: 6.0, 2: 5.5, 4: 5.0, 8: 3.0}) for seed in (1, 2, 3)]
+    onset = compare_arms(folders, 0.05, 200, 1).onset
+    assert onset["quantity"].to_list() == [*PARTS, "held_out_loss"] and set(onset["n_seeds"]) == {3}
+    loss = onset.filter(quantity="held_out_loss").row(0, named=True)
+    assert loss["value"] == pytest.approx(2 + 0.25) and loss["answer"] == "after"  # 1.5 of 3 nats, between 1 and 3
 
 
 def test_two_seeds_are_not_compared(tmp_path: Path) -> None:

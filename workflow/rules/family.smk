@@ -6,7 +6,7 @@ from family import read_family
 
 FAMILY = read_family(config, CONFIGFILES)
 OF_ARM = ["sums.parquet", "training.csv", "arm.json"]
-COMPARED = ["arms", "course", "differences"]
+COMPARED = ["arms", "course", "onset", "differences"]
 FAMILY_FIGURES = {
     "architecture": ["arms", "differences"],
     "architecture_loss": ["course"],

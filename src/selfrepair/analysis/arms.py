@@ -16,21 +16,23 @@ from jaxtyping import Float
 
 from selfrepair.ablation.schema import SHUFFLED, TRAINED
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, student
-from selfrepair.analysis.schema_beyond import ARM_COURSE, ARM_DIFFERENCES, ARMS
+from selfrepair.analysis.schema_beyond import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS
 from selfrepair.core.tables import frame
 
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 BASE, STEPS, LOSS = "base", "steps", "loss"
 RAISES, LOWERS, SMALL, UNDECIDED = "raises", "lowers", "no effect larger than", "undecided"
+BEFORE, WITH, AFTER = "before", "not told apart", "after"  # direct effects
 FEWEST = 3  # seeds of a comparison
 
 
 @dataclass(frozen=True)
 class Arms:
-    """Tables of `ARMS`, `ARM_COURSE` and `ARM_DIFFERENCES`."""
+    """Tables of `ARMS`, `ARM_COURSE`, `ARM_ONSET` and `ARM_DIFFERENCES`."""
 
     arms: pl.DataFrame
     course: pl.DataFrame
+    onset: pl.DataFrame
     differences: pl.DataFrame
 
 
@@ -73,6 +75,7 @@ def compare_arms(folders: list[Path], bound: float, replicates: int, seed: int) 
     return Arms(
         pl.concat([_last(t, draws) for t in trainings]),
         pl.concat([_course(t, draws) for t in trainings]),
+        _onset(trainings, replicates, seed),
         _differences(trainings, bound, replicates, seed),
     )
 
@@ -126,6 +129,44 @@ def _rows(training: _Training, estimate: Estimate, schema: dict, **same: object)
     columns = {n: value if isinstance(value, np.ndarray) else [value] * len(PARTS) for n, value in same.items()}
     columns |= {"arm": [training.arm] * len(PARTS), "seed": [training.seed] * len(PARTS)}
     return frame(columns | {"part": list(PARTS), "value": estimate.value, "low": low, "high": high}, schema)
+
+
+def _onset(trainings: list[_Training], replicates: int, seed: int) -> pl.DataFrame:
+    """When repair and the loss come, beside direct effects: a row of `ARM_ONSET` for each arm and quantity."""
+    rows = []
+    for arm in dict.fromkeys(training.arm for training in trainings):
+        seeds = [training for training in trainings if training.arm == arm]
+        if len(seeds) < FEWEST:
+            continue
+        later = []
+        for training in seeds:
+            doublings = np.log2(training.steps)
+            losses = np.array([training.losses[step] for step in training.steps])
+            fallen = np.broadcast_to((losses[0] - losses)[:, None], training.shares[:, :, :1].shape)
+            of = np.concatenate([training.shares, fallen], -1)
+            later.append(half_time(of, doublings) - half_time(training.direct_effects, doublings)[:, None])
+        values, half = multi_bootstrap(np.stack(later, 1), replicates, seed)
+        for quantity, value, width in zip((*PARTS, "held_out_loss"), values, half, strict=True):
+            low, high = value - width, value + width
+            said = BEFORE if high < 0 else AFTER if low > 0 else WITH
+            rows.append((arm, quantity, value, low, high, len(seeds), said))
+    return pl.DataFrame(rows, {name: column.dtype for name, column in ARM_ONSET.items()}, orient="row")
+
+
+def half_time(
+    course: Float[np.ndarray, " sample step *item"], doublings: Float[np.ndarray, " step"]
+) -> Float[np.ndarray, " sample *item"]:
+    """When a quantity reaches half of its last value for good, between the measured steps; NaN if that value is zero.
+
+    Args:
+        doublings: base-two logarithm of the steps, ascending.
+    """
+    share = ratio(course, course[:, -1:])
+    below = (share < 0.5) * np.arange(1, len(doublings) + 1).reshape(1, -1, *[1] * (course.ndim - 2))
+    last = np.clip(below.max(1), 1, len(doublings) - 1)  # the step after the last one below; never the first
+    before, after = (np.take_along_axis(share, np.expand_dims(at, 1), 1).squeeze(1) for at in (last - 1, last))
+    part = np.where(before >= 0.5, 0, np.clip(ratio(0.5 - before, after - before), 0, 1))
+    return doublings[last - 1] + part * (doublings[last] - doublings[last - 1])
 
 
 def _differences(trainings: list[_Training], bound: float, replicates: int, seed: int) -> pl.DataFrame:

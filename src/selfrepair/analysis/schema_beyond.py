@@ -236,6 +236,20 @@ ARM_COURSE = (
     }
     | ARM_PART
 )
+ARM_ONSET = {
+    "arm": ARM["arm"],
+    "quantity": Column(pl.String, "", "self_repair, or its part; or held_out_loss"),
+    "value": Column(
+        pl.Float64,
+        "doublings of the step",
+        "step at which the quantity is half of what it is in the end (the loss: half way from its first value), after "
+        "that of the late heads' mean direct effect on their top tokens; mean over seeds",
+    ),
+    "low": Column(pl.Float64, "doublings of the step", "lower end of its 95 % interval, as of `differences`"),
+    "high": Column(pl.Float64, "doublings of the step", "upper end of it"),
+    "n_seeds": Column(pl.Int16, "seeds", "trainings"),
+    "answer": Column(pl.String, "", "whether it comes before, with or after direct effects, by the interval"),
+}
 ARM_DIFFERENCES = {
     "arm": ARM["arm"],
     "matched": Column(pl.String, "", "steps: both after the last step; loss: where their held-out losses are nearest"),
