@@ -16,7 +16,7 @@ from selfrepair.analysis.schema_beyond import (
     SPARSITY,
     UNITS,
 )
-from selfrepair.figures.architecture import PARTS, architecture, architecture_loss
+from selfrepair.figures.architecture import PARTS, architecture, architecture_course, architecture_loss
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
 from selfrepair.figures.layer_units import layer_units
@@ -151,6 +151,7 @@ def course_table() -> pl.DataFrame:
 
 STUDY_FIGURES = {
     "architecture": lambda: architecture(arms_table(), differences_table()),
+    "architecture_course": lambda: architecture_course(course_table()),
     "architecture_loss": lambda: architecture_loss(course_table()),
     "layer_units": lambda: layer_units(units_table()),
     "hand_off_share": lambda: hand_off_share(sparsity_table()),

@@ -56,6 +56,7 @@ KINDS = [
 TABLES = ["findings", "pairs", "norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
 ELSEWHERE = [
     "architecture",
+    "architecture_course",
     "architecture_loss",
     "models",
     "layers",

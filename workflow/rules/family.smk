@@ -10,6 +10,7 @@ COMPARED = ["arms", "course", "onset", "differences"]
 FAMILY_FIGURES = {
     "architecture": ["arms", "differences"],
     "architecture_loss": ["course"],
+    "architecture_course": ["course"],
 }
 
 

@@ -13,6 +13,8 @@ PARTS = {
 }
 MATCHED = {"steps": "same step", "loss": "same held-out loss"}
 COLORS = [theme.BLUE, theme.VERMILION]
+PART_COLORS = [theme.INK, theme.BLUE, theme.ORANGE, theme.GREEN]
+COURSE = {"held_out_loss": "Held-out loss (nats per token)", "direct_effect": "Direct effect (logits)"}
 BASE = "base"
 NAMES = 86  # px beside the first panel
 ROW, APART = 26, 5  # px of an arm, and of its two estimates from its middle
@@ -124,4 +126,42 @@ def architecture_loss(course: pl.DataFrame) -> alt.ConcatChart:
         alt.concat(*panels, columns=columns),
         f"Held-out loss against steps of training, of every seed of {', '.join(arms)}, beside all seeds of the base.",
         ["Blue: seeds of the arm; grey: of the base. Loss per token, on a tenth of the held-out text."],
+    )
+
+
+def architecture_course(course: pl.DataFrame) -> alt.HConcatChart:
+    """Draw the base along training: held-out loss, mean direct effect, self-repair and its parts; every seed a line.
+
+    Args:
+        course: `ARM_COURSE`.
+    """
+    base = course.filter(arm=BASE)
+    width = (theme.FULL_WIDTH - 3 * theme.AXIS_WIDTH) // 3
+    x = alt.X("step:Q", title="Step", scale=alt.Scale(type="log", nice=False), axis=STEPS)
+    about = [alt.Tooltip("seed:N"), alt.Tooltip("step:Q")]
+    panels = []
+    for column, title in COURSE.items():
+        rows = base.filter(part="self_repair").select("seed", "step", column)
+        y = alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=column == "direct_effect"))
+        line = alt.Chart(theme.embed(rows)).mark_line(strokeWidth=1, color=theme.BLUE, opacity=0.7)
+        panels.append(
+            line.encode(x=x, y=y, detail="seed:N", tooltip=[*about, alt.Tooltip(f"{column}:Q", format=".3f")])
+        )
+    parts = base.select(
+        "seed", "step", pl.col("part").replace(PARTS), *(pl.col(n) * 100 for n in ("value", "low", "high"))
+    )
+    shown = alt.Chart(theme.embed(parts)).encode(
+        x=x,
+        color=alt.Color("part:N", scale=alt.Scale(domain=list(PARTS.values()), range=PART_COLORS), title=None),
+        detail="seed:N",
+    )
+    y = alt.Y("value:Q", title="Share of direct effect (%)", scale=alt.Scale(nice=False))
+    band = shown.mark_area(opacity=0.1).encode(y=alt.Y("low:Q"), y2="high:Q")
+    lines = shown.mark_line(strokeWidth=1.2).encode(y=y, tooltip=[*about, *theme.estimate_tooltips("share (%)", ".1f")])
+    panels.append(alt.layer(theme.level(0), band, lines))
+    return theme.themed(
+        alt.hconcat(*(panel.properties(width=width, height=PANEL) for panel in panels), spacing=theme.GAP),
+        "The base of the family along training: held-out loss in nats per token, mean direct effect of the late heads "
+        "in logits, and their self-repair with its parts in percent of it, against the step, a line for each seed.",
+        ["Heads of the later half on their top tokens. Lines: seeds. Bands: 95 % intervals, bootstrap by document."],
     )
