@@ -54,7 +54,7 @@ def estimates(values) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def facts(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("facts") / "model.json"
-    path.write_text(json.dumps({"n_layers": 4}))
+    path.write_text(json.dumps({"n_layers": 4, "n_heads": len(HEADS) // 4}))
     return path
 
 
@@ -151,6 +151,12 @@ def test_findings_of_attribution_by_hand(values, estimates, facts):
     assert of_statistic(table, "relative_error")["value"] == pytest.approx(relative, rel=1e-5)
     largest = [set(np.argsort(-np.abs(means[name]))[:2]) for name in ("delta_logit", "estimate")]
     assert of_statistic(table, "misses")["value"] == len(largest[0] - largest[1]) / 2
+
+
+def test_what_is_missed_is_not_known_where_only_some_heads_were_measured(estimates, facts):
+    """A tenth of the later half is not a tenth of all heads."""
+    some = estimates.filter(pl.col("layer") >= 2)
+    assert "misses" not in set(summarise("m", some, facts, 20, 1).findings["statistic"])
 
 
 def test_rank_correlation_and_misses_of_a_few_heads():

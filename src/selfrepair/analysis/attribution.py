@@ -37,10 +37,11 @@ def summarise(model: str, estimates: pl.DataFrame, facts: Path, replicates: int,
 
     Args:
         estimates: rows of `ESTIMATES`.
-        facts: model.json, for the number of layers.
+        facts: model.json, for the numbers of layers and heads; what is missed is only known where all were measured.
         replicates: of the bootstrap.
     """
-    n_layers = json.loads(facts.read_text())["n_layers"]
+    described = json.loads(facts.read_text())
+    n_layers, n_heads = described["n_layers"], described["n_heads"]
     draws, ranked = Draws.of(estimates["document"], replicates, seed), estimates.filter(rule="signed")
     heads = sorted(ranked.select("layer", "head").unique().rows())
     of_tokens = {
@@ -62,9 +63,10 @@ def summarise(model: str, estimates: pl.DataFrame, facts: Path, replicates: int,
         "error_follows_repair": draws.estimate(rank_correlation(repair[late].samples, error[late].samples)),
         "relative_error": draws.estimate(ratio(*sizes)),
     }
-    described = {name: ("top", of.value, *of.interval) for name, of in found.items()}
-    described["misses"] = ("top", missed.value, *missed.interval_of_heads(count))
-    return Attribution(pl.concat(tables), findings(model, "attribution", described, len(draws.documents)))
+    statistics = {name: ("top", of.value, *of.interval) for name, of in found.items()}
+    if len(heads) == n_layers * n_heads:
+        statistics["misses"] = ("top", missed.value, *missed.interval_of_heads(count))
+    return Attribution(pl.concat(tables), findings(model, "attribution", statistics, len(draws.documents)))
 
 
 def rank_correlation(x: Float[np.ndarray, "sample head"], y: Float[np.ndarray, "sample head"]) -> np.ndarray:
