@@ -10,6 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from selfrepair.models import checkpoint
+from selfrepair.models.checkpoint import Checkpoint
 from selfrepair.models.directory import SUPPORTED, ModelDirectoryError, check_heads, parse_head, read_model_info
 from selfrepair.models.load import load_model
 
@@ -253,3 +255,22 @@ def test_a_head_that_the_model_lacks(zoo, head):
 def test_every_family_is_measured_by_some_test(zoo):
     """A family that is announced and never compared with Hugging Face is a promise."""
     assert {facts["model_type"] for facts in zoo.architectures.values()} == set(SUPPORTED)
+
+
+def test_a_wrong_reading_of_the_files_is_found(zoo, monkeypatch):
+    """The check would be worth nothing if it compared what was read with itself."""
+    read = Checkpoint._read
+
+    def doubled(self: Checkpoint, layers: range) -> dict[str, torch.Tensor]:
+        return {n: 2 * value if n.endswith("down_proj.weight") else value for n, value in read(self, layers).items()}
+
+    monkeypatch.setattr(Checkpoint, "_read", doubled)
+    with pytest.raises(ValueError, match="differ from Hugging Face's"):
+        load_model(zoo.folder("llama_gqa"))
+
+
+def test_a_large_model_is_compared_group_by_group(zoo, monkeypatch):
+    """Otherwise it would have to fit into memory twice."""
+    monkeypatch.setattr(checkpoint, "WHOLE_BYTES", 0)
+    assert Checkpoint(zoo.folder("llama_gqa")).whole() is None
+    load_model(zoo.folder("llama_gqa"))

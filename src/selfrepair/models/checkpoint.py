@@ -15,11 +15,12 @@ from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
 from selfrepair.models.directory import GROUPED, ModelDirectoryError
-from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, read_header, weight_files
+from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, count_parameters, read_header, weight_files
 
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
 # What older files hold besides weights: attention masks, rotary frequencies, a version.
 BUFFER = re.compile(r"\b(?:attn|attention)\.(?:masked_)?bias$|\brotary_emb\.inv_freq$|^(?:model\.)?decoder\.version$")
+WHOLE_BYTES = 2_000_000_000  # of float32 weights that Hugging Face's own reader is asked for at once
 STAND_IN = 8  # tokens of the vocabulary that a group of layers carries: Hugging Face's models want one
 
 
@@ -69,6 +70,27 @@ class Checkpoint:
                         f"{folder / file} lacks the tensor {name}, which {self._index.name} places there; "
                         "fetch it again"
                     )
+
+    def whole(self) -> torch.nn.Module | None:
+        """The model as Hugging Face's own reader loads it, which shares nothing with `group`.
+
+        None for a large model, and for one whose tensors that reader would not all find, or would not all use.
+        """
+        from transformers import AutoModelForCausalLM
+
+        large = sum(map(count_parameters, self._tensors)) * 4 > WHOLE_BYTES
+        if large or not any((self.folder / name).is_file() for name in ("model.safetensors", INDEX)):
+            return None
+        model, report = AutoModelForCausalLM.from_pretrained(
+            self.folder,
+            config=deepcopy(self.config),  # without attention that needs a package
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+        unused = [name for name in report["unexpected_keys"] if not BUFFER.search(name)]
+        return None if report["missing_keys"] or report["mismatched_keys"] or unused else model.eval()
 
     def group(self, layers: range) -> torch.nn.Module:
         """Hugging Face's model in float32 with these layers only and a few tokens; given none, the rest of the model.

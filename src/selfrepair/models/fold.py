@@ -77,7 +77,8 @@ class Folding:
                 resid, _ = rest.resid_post(folded, resid, attention)
                 yield folded
                 del folded
-        expected = run(checkpoint.group(range(0)), self._tokens, stream)[1]
+        whole = checkpoint.whole()
+        expected = run(*((whole, self._tokens) if whole else (checkpoint.group(range(0)), self._tokens, stream)))[1]
         folded_logits = rest.final(resid) @ rest.W_U + rest.b_U
         difference = folded_logits.log_softmax(-1) - expected.log_softmax(-1)
         self.error = (difference.abs().max() / expected.abs().max()).item()
