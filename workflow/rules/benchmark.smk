@@ -127,11 +127,19 @@ rule estimate:
     params:
         sampled=expand(f"{RESULTS}/tokens/{{model}}", model=MEASURED),
         clean=expand(f"{RESULTS}/ablation/{{model}}/clean", model=MEASURED),
-        measured=[f"{m}={SETTINGS.measure(a)}" for m, a, s in SHARDED if s == 0],
+        measured=[
+            f"{m}={'units-' * (a == 'units')}{SETTINGS.measure(a)}"
+            for m, a, s in SHARDED
+            if s == 0
+        ],
+        study_rows=config["experiments"]["study_rows"],
+        distribution_rows=config["experiments"]["distribution_rows"]
+        * len(config["experiments"]["distributions"]),
         heads=[f"{m}={head}" for m in MEASURED for head in SETTINGS.heads(m)],
         jobs=len(BENCHMARKS),
         cores=workflow.cores,
     shell:
         "python {input.code[0]:q} --models {input.models:q} --sampled {params.sampled:q} --clean {params.clean:q} "
-        "--measured {params.measured} --heads {params.heads} --jobs {params.jobs} --cores {params.cores} "
+        "--measured {params.measured} --heads {params.heads} --study-rows {params.study_rows} "
+        "--distribution-rows {params.distribution_rows} --jobs {params.jobs} --cores {params.cores} "
         "--memory-mb {resources.mem_mb} --device {resources.device} --memory {resources.memory} --output {output:q} 2>&1 | tee {log:q}"

@@ -8,12 +8,14 @@ from pathlib import Path
 from selfrepair.ablation.clean_run import CleanRun, read_clean
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.program import Machine, read_sampled
-from selfrepair.ablation.selection import MEASURED, Measured
+from selfrepair.ablation.selection import MEASURED
 from selfrepair.ablation.shard import ShardRecorder, ablate_shard, shard_rows
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
 
 BESIDE = 1.25  # what else is measured takes about a quarter of what ablation takes
+UNITS = "units-"
+STUDIES = 4  # times what ablation takes in a row: gradient estimates and losses
 TIMED = 50_000  # ablated tokens that are timed of a model, or those of one row
 SHARD = 300  # seconds of one job that ablates
 JOB = 3.5  # seconds that a job takes beside that: its imports, its tables, its figures
@@ -25,6 +27,8 @@ def estimate_run(
     clean: list[Path],
     measured: list[str],
     heads: list[str],
+    study_rows: int,
+    distribution_rows: int,
     jobs: int,
     cores: int,
     memory_mb: int,
@@ -37,8 +41,11 @@ def estimate_run(
         models: folders of the folded models.
         sampled: folder of each model's tokens.
         clean: folder of each model's clean pass.
-        measured: what is ablated, as NAME=all or NAME=selected, once for each kind of ablation.
+        measured: what is ablated, as NAME=all or NAME=selected, once for each kind of ablation; of units
+            NAME=units-all.
         heads: those of a model that are measured, as NAME=L9H11; all if none.
+        study_rows: rows in which the costly studies ablate all of these.
+        distribution_rows: rows of all distributions together.
         jobs: of the whole run.
         cores: on which it will run.
         memory_mb: of the largest job.
@@ -47,12 +54,12 @@ def estimate_run(
     total, shard = 0.0, float("inf")
     for folder, tokens, of_clean in zip(models, sampled, clean, strict=True):
         name = tokens.name
-        kinds = [MEASURED[MEASURED.index(kind)] for of, kind in (pair.split("=") for pair in measured) if of == name]
+        kinds = [kind for of, kind in (pair.split("=") for pair in measured) if of == name]
         model, _ = machine.load(folder)
         named = [parse_head(head) for of, head in (pair.split("=") for pair in heads) if of == name]
         kept = read_clean(of_clean)
-        seconds = _ablation(model, tokens, kept, named or model.heads, kinds)
-        total += sum(seconds)
+        seconds, of_row = _ablation(model, tokens, kept, named or model.heads, kinds)
+        total += sum(seconds) + (STUDIES * study_rows + distribution_rows) * of_row
         shard = min([shard, *(kept.tokens.height * SHARD / of_kind for of_kind in seconds)])
     total = (BESIDE * total + JOB * jobs) / cores
     said = f"about {_duration(total)} with {cores} jobs at a time, of at most {memory_mb / 1000:.1f} GB each"
@@ -63,25 +70,29 @@ def estimate_run(
 
 
 def _ablation(
-    model: FoldedModel, sampled: Path, clean: CleanRun, heads: list[tuple[int, int]], kinds: Sequence[Measured]
-) -> list[float]:
-    """Seconds that one core ablates all heads of a model in all rows, for each entry of `kinds`."""
+    model: FoldedModel, sampled: Path, clean: CleanRun, heads: list[tuple[int, int]], kinds: Sequence[str]
+) -> tuple[list[float], float]:
+    """Seconds that one core ablates all heads, or units, in all rows, for each entry of `kinds`; and heads in one row."""
     tables = read_sampled(sampled)
     documents = read_inputs(*tables).documents
     timed = max(1, min(8, len(documents), TIMED // (len(heads) * documents.shape[1])))
     shards = len(documents) // timed
 
-    def work(shard: int, of: int, kind: Measured) -> int:
+    def work(shard: int, of: int, kind: str) -> int:
         chosen = shard_rows(len(documents), shard, of)
-        recorder = ShardRecorder(clean, heads, heads, chosen, documents[chosen], model.n_layers)
-        return recorder.jobs(kind).block_passes(model.n_layers)
+        units = sorted(clean.units.select("layer", "head").unique().rows()) if kind.startswith(UNITS) else []
+        named, jobs = (units, [(layer, i) for i, (layer, _) in enumerate(units)]) if units else (heads, heads)
+        ranked = clean.of_units() if units else clean
+        recorder = ShardRecorder(ranked, named, jobs, chosen, documents[chosen], model.n_layers)
+        measured = MEASURED[MEASURED.index(kind.removeprefix(UNITS))]
+        return recorder.jobs(measured).block_passes(model.n_layers)
 
     clock = time.perf_counter if model.device.type == "cuda" else time.process_time  # other work shall not count
     ablate_shard(model, *tables, clean, "resample", heads[:1], 0, shards, "all")  # the first pass takes longer
     start = clock()
     ablate_shard(model, *tables, clean, "resample", heads, 0, shards, "all")
     rate = work(0, shards, "all") / (clock() - start)
-    return [work(0, 1, kind) / rate for kind in kinds]
+    return [work(0, 1, kind) / rate for kind in kinds], work(0, 1, "all") / rate / len(documents)
 
 
 def _duration(seconds: float) -> str:
