@@ -72,7 +72,7 @@ def estimate_run(
 def _ablation(
     model: FoldedModel, sampled: Path, clean: CleanRun, heads: list[tuple[int, int]], kinds: Sequence[str]
 ) -> tuple[list[float], float]:
-    """Seconds that one core ablates all heads, or units, in all rows, for each entry of `kinds`; and heads in one row."""
+    """Seconds that one core ablates heads, or units, in all rows, for each entry of `kinds`; and heads in one row."""
     tables = read_sampled(sampled)
     documents = read_inputs(*tables).documents
     timed = max(1, min(8, len(documents), TIMED // (len(heads) * documents.shape[1])))
