@@ -30,7 +30,10 @@ KEPT = (
     *("figures/layer_units.png", "figures/hand_off_*.png", "figures/threshold.png", "figures/attribution.png"),
     *("figures/distributions.png", "figures/loss_saved.png"),
 )
-FIRST = ("figures/self_repair_by_depth.resample.png", "figures/norm_share.png")  # on the page of the study
+FIRST = (  # on the page of the study
+    *("figures/self_repair_by_depth.resample.png", "figures/norm_share.png", "figures/layer_units.png"),
+    *("figures/threshold.png", "figures/distributions.png", "figures/loss_saved.png"),
+)
 LARGEST = 5_000_000  # bytes of a file that is kept
 TOLERANCE = 1e-3  # relative, and absolute in the unit of a column: what another machine's rounding may change
 ODD = 0.01  # of a table's numbers that may differ by more: where rounding makes another token a head's last top token
@@ -64,7 +67,7 @@ def keep_study(run: Path, study: Path, command: str) -> None:
 def _page(study: Path, command: str, large: list[str]) -> str:
     record = json.loads((study / "report/run.json").read_text())
     costs = pl.read_csv(study / "report/costs.csv")
-    claims = read_claims(study / "report/claims.json")
+    judged = [c for c in read_claims(study / "report/claims.json") if c["models"] and not c["exploratory"]]
     models = ", ".join(f"`{name}`" for name in record["config"]["models"])
     tokens, machine = record["config"]["tokens"], record["machine"]
     made = f"Made by `{command}` at commit {record['commit']}: {models} on {tokens['rows']} rows"
@@ -81,8 +84,7 @@ def _page(study: Path, command: str, large: list[str]) -> str:
             *(f"`{name}` is too large to be kept." for name in large),
             "",
             *(f"![{Path(name).stem}]({name})\n" for name in FIRST if (study / name).is_file()),
-            findings([claim for claim in claims if claim["models"] and not claim["exploratory"]]),
-            "",
+            *([findings(judged), ""] if judged else []),
             beyond(read_found(study / "tables/findings.csv")),
             "",
         ]
