@@ -115,7 +115,7 @@ class Settings:
 
     def of_studies(self, file: str, key: str = "studies") -> list[str]:
         """Files of this name below the kept results that this run shows beside its own."""
-        return sorted(str(path) for study in self.config[key] for path in (STUDIES / study).glob(file))
+        return [str(path) for study in self.config[key] for path in sorted((STUDIES / study).glob(file))]
 
     def beyond(self, file: str) -> dict[str, str]:
         """Files of this name of the models whose findings beyond the paper are kept, by model."""
