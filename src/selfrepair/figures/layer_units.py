@@ -31,7 +31,7 @@ def layer_units(units: pl.DataFrame) -> alt.ConcatChart:
         depth=100 * pl.col("layer") / pl.col("n_layers"),
         kind=pl.col("unit").replace(called),
     )
-    columns = theme.columns_of(len(models), 3)
+    columns = theme.columns_of(len(models))
     back = {name: twin for twin, name in of.items()}
     panels = []
     for first in range(0, len(models), columns):
