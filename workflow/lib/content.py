@@ -10,7 +10,7 @@ from typing import Any
 
 from arguments import several
 
-from selfrepair.core.files import sha256, write_text
+from selfrepair.core.files import sha256
 
 KNOWN = Path(".snakemake/content.json")  # of large files: what was read at a size, time and inode
 LARGE = 1_000_000  # bytes from which on a file is not read anew at every start
@@ -45,5 +45,7 @@ def digest(file: str) -> str:
     known = json.loads(KNOWN.read_text()) if KNOWN.is_file() else {}
     if known.get(file, {}).get("state") != state:
         known[file] = {"state": state, "sha256": sha256(Path(file))}
-        write_text(KNOWN, json.dumps(known))
+        own = KNOWN.with_name(f"content.{os.getpid()}.json")  # several may plan at once
+        own.write_text(json.dumps(known))
+        own.rename(KNOWN)
     return known[file]["sha256"]

@@ -399,7 +399,7 @@ rule record_run:
         "../../envs/measure.yaml"
     params:
         config=SETTINGS.as_json(),
-        listed=listed("record_run", config["run"], **MEASUREMENTS),
+        listed=lambda wildcards: listed("record_run", config["run"], **MEASUREMENTS),
     shell:
         "python {input.code[0]:q} --config {params.config:q} --listed {params.listed:q} "
         "--fetched {input.fetched:q} --snakemake $(snakemake --version) --output {output:q} 2>&1 | tee {log:q}"
