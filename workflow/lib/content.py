@@ -45,6 +45,7 @@ def digest(file: str) -> str:
     known = json.loads(KNOWN.read_text()) if KNOWN.is_file() else {}
     if known.get(file, {}).get("state") != state:
         known[file] = {"state": state, "sha256": sha256(Path(file))}
+        KNOWN.parent.mkdir(exist_ok=True)
         own = KNOWN.with_name(f"content.{os.getpid()}.json")  # several may plan at once
         own.write_text(json.dumps(known))
         own.rename(KNOWN)
