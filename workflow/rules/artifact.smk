@@ -93,9 +93,12 @@ rule record_costs:
     conda:
         "../../envs/analyse.yaml"
     params:
-        inputs=arguments(["run_record", "benchmarks"]),
+        listed=lambda wildcards, input: listed(
+            "record_costs", config["run"], benchmarks=input.benchmarks
+        ),
     shell:
-        "python {input.code[0]:q} --function report.costs:costs_of_files --inputs {params.inputs:q} "
+        "python {input.code[0]:q} --function report.costs:costs_of_files "
+        "--inputs run_record={input.run_record:q} listed={params.listed:q} "
         "--output {output:q} 2>&1 | tee {log:q}"
 
 

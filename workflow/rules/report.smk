@@ -91,7 +91,7 @@ rule write_report:
                 else []
             ),
         ],
-        benchmarks=BENCHMARKS,
+        spent="<results>/report/costs.csv",
     output:
         report(
             "<results>/report/report.html",
@@ -107,7 +107,7 @@ rule write_report:
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --claims {input.claims:q} "
         "--captions {input.captions:q} --figures {input.figures:q} --tables {input.tables:q} "
-        "--benchmarks {input.benchmarks:q} --output {output:q} "
+        "--spent {input.spent:q} --output {output:q} "
         "2>&1 | tee {log:q}"
 
 

@@ -19,13 +19,15 @@ COSTS = {
 }
 
 
-def costs_of_files(run_record: Path, benchmarks: list[Path]) -> pl.DataFrame:
+def costs_of_files(run_record: Path, listed: Path) -> pl.DataFrame:
     """What the jobs of each rule took (`COSTS`), by Snakemake's benchmark files.
 
     Args:
         run_record: run.json of record_run.
+        listed: JSON file with the paths of the benchmark files, `benchmarks`.
     """
-    return cost_table(costs(benchmarks, json.loads(run_record.read_text())["jobs"]))
+    benchmarks = map(Path, json.loads(listed.read_text())["benchmarks"])
+    return cost_table(costs(list(benchmarks), json.loads(run_record.read_text())["jobs"]))
 
 
 def cost_table(spent: list[Cost]) -> pl.DataFrame:

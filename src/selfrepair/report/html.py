@@ -279,7 +279,7 @@ def write_report(
     captions: Path,
     figures: list[Path],
     tables: list[Path],
-    benchmarks: list[Path],
+    spent: Path,
     output: Path,
 ) -> None:
     """Write the report of a run as one HTML file.
@@ -291,10 +291,10 @@ def write_report(
         captions: captions by kind of figure and table, YAML.
         figures: SVG files, in the order of the report.
         tables: CSV files; same name, same table.
-        benchmarks: benchmark files of Snakemake.
+        spent: costs.csv of record_costs.
         output: HTML file to write.
     """
     words, record = yaml.safe_load(captions.read_text()), json.loads(run_record.read_text())
-    drawn, spent = [figure(path, words) for path in figures], costs(benchmarks, record["jobs"])
+    drawn, of_rules = [figure(path, words) for path in figures], [Cost(*row) for row in pl.read_csv(spent).rows()]
     verdicts = json.loads(claims.read_text())
-    write_text(output, report(record, read_models(models), verdicts, drawn, shown(tables, words), spent))
+    write_text(output, report(record, read_models(models), verdicts, drawn, shown(tables, words), of_rules))
