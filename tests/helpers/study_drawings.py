@@ -150,7 +150,7 @@ def course_table() -> pl.DataFrame:
 
 
 STUDY_FIGURES = {
-    "architecture": lambda: architecture(arms_table(), differences_table()),
+    "architecture": lambda: architecture(arms_table(), differences_table(), 0.05),
     "architecture_course": lambda: architecture_course(course_table()),
     "architecture_loss": lambda: architecture_loss(course_table()),
     "layer_units": lambda: layer_units(units_table()),

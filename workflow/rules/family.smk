@@ -8,9 +8,9 @@ FAMILY = read_family(config, CONFIGFILES)
 OF_ARM = ["sums.parquet", "training.csv", "arm.json"]
 COMPARED = ["arms", "course", "onset", "differences"]
 FAMILY_FIGURES = {
-    "architecture": ["arms", "differences"],
-    "architecture_loss": ["course"],
-    "architecture_course": ["course"],
+    "architecture": (["arms", "differences"], [f"bound={config['bound']}"]),
+    "architecture_loss": (["course"], []),
+    "architecture_course": (["course"], []),
 }
 
 
@@ -108,7 +108,7 @@ rule compare_arms:
         "2>&1 | tee {log:q}"
 
 
-for figure, tables in FAMILY_FIGURES.items():
+for figure, (tables, texts) in FAMILY_FIGURES.items():
 
     rule:
         """Draw a figure of the family; `workflow/report/captions.yaml` says what it shows."""
@@ -132,7 +132,8 @@ for figure, tables in FAMILY_FIGURES.items():
             inputs=[
                 f"{figure}:{table}={FAMILY.results}/analysis/{table}.parquet"
                 for table in tables
-            ],
+            ]
+            + [f"{figure}:{text}" for text in texts],
         shell:
             "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
             "2>&1 | tee {log:q}"

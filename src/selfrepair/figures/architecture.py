@@ -22,7 +22,7 @@ STEPS = alt.Axis(values=[1, 10, 100, 1000], format="d", grid=False)
 PANEL, COLUMNS = 130, 5  # px, and panels beside each other, of the losses
 
 
-def architecture(arms: pl.DataFrame, differences: pl.DataFrame, bound: float = 0.05) -> alt.HConcatChart:
+def architecture(arms: pl.DataFrame, differences: pl.DataFrame, bound: float) -> alt.HConcatChart:
     """Draw differences of each arm to the base, of self-repair and of its parts: a dot per pair of seeds, intervals.
 
     Args:
