@@ -41,6 +41,7 @@ with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "bearty
     from selfrepair.models.decoder import DECODER, register
     from selfrepair.models.folded import FoldedModel
     from selfrepair.tokens import stdlib_corpus  # noqa: F401
+    from tests.helpers.oracle import booted
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"  # real models, texts and tokenizers; not in the repository
 VOCABULARY = 97
@@ -87,9 +88,9 @@ ARCHITECTURES = {
     "mistral": GROUPED | {"model_type": "mistral", "sliding_window": WINDOW, "rms_norm_eps": EPSILON},
     "qwen2": GROUPED
     | {"model_type": "qwen2", "use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1},
-    "decoder_rms": GROUPED
+    "selfrepair_rms": GROUPED
     | {"model_type": DECODER, "norm": "rms", "gated": True, "hidden_act": "silu", "use_parallel_residual": True},
-    "decoder_bare": WIDE | {"model_type": DECODER, "final_norm": False, "rotary": True, "tie_word_embeddings": True},
+    "selfrepair_bare": WIDE | {"model_type": DECODER, "final_norm": False, "rotary": True, "tie_word_embeddings": True},
 }
 
 
@@ -134,6 +135,18 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture(scope="session", params=list(ARCHITECTURES))
 def architecture(request: pytest.FixtureRequest) -> str:
     return request.param
+
+
+@pytest.fixture(scope="session", params=[name for name, it in ARCHITECTURES.items() if it["model_type"] != DECODER])
+def lens_architecture(request: pytest.FixtureRequest) -> str:
+    """One that transformer_lens knows."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def bridge(zoo: Zoo) -> Callable[[str], torch.nn.Module]:
+    """Models in transformer_lens by name."""
+    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
 
 
 @pytest.fixture

@@ -44,11 +44,11 @@ def side_by_side(weights: dict[str, Tensor], layer: str, names: tuple[str, ...],
 
 def as_gpt2(model: Decoder) -> torch.nn.Module:
     other = hugging_face("gpt2", n_embd=32, n_layer=2, n_head=4, n_inner=48, n_positions=16, tie_word_embeddings=False)
-    names = {"norm_attention": "ln_1", "norm_mlp": "ln_2", ".o.": ".attn.c_proj.", ".up.": ".mlp.c_fc."}
-    names |= {".down.": ".mlp.c_proj.", "norm.": "ln_f."}
+    names = {"input_layernorm": "ln_1", "post_attention_layernorm": "ln_2", "self_attn.o_proj": "attn.c_proj"}
+    names |= {"up_proj": "c_fc", "down_proj": "c_proj", "norm.": "ln_f."}
     weights = renamed(model, names)
     for layer in ("layers.0", "layers.1"):
-        side_by_side(weights, layer, ("q", "k", "v"), "attn.c_attn")
+        side_by_side(weights, layer, tuple(f"self_attn.{x}_proj" for x in "qkv"), "attn.c_attn")
     lm_head = weights.pop("lm_head.weight")
     matrices = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
     body = {n.replace("layers", "h"): w.T if n.endswith(matrices) else w for n, w in weights.items()}
@@ -61,13 +61,8 @@ def as_opt(model: Decoder) -> torch.nn.Module:
     fields |= {"tie_word_embeddings": False, "_remove_final_layer_norm": True}
     size = {name: value for name, value in SIZE.items() if name != "intermediate_size"}
     other = hugging_face("opt", **size, **POSITIONS, **fields)
-    names = {
-        "norm_attention": "self_attn_layer_norm",
-        "norm_mlp": "final_layer_norm",
-        ".up.": ".fc1.",
-        ".down.": ".fc2.",
-    }
-    names |= {f".{x}.": f".self_attn.{x}_proj." for x in "qkv"} | {".o.": ".self_attn.out_proj.", ".down.": ".fc2."}
+    names = {"input_layernorm": "self_attn_layer_norm", "post_attention_layernorm": "final_layer_norm"}
+    names |= {"mlp.up_proj": "fc1", "mlp.down_proj": "fc2", "o_proj": "out_proj"}
     weights = renamed(model, names | {"wte": "embed_tokens", "wpe": "embed_positions"})
     lm_head, learned = weights.pop("lm_head.weight"), weights.pop("embed_positions.weight")
     weights["embed_positions.weight"] = torch.cat([torch.zeros(2, 32), learned])  # the first two rows are unused
@@ -80,12 +75,12 @@ def as_neox(model: Decoder) -> torch.nn.Module:
     parallel = model.config.use_parallel_residual
     fields = {"rotary_pct": 1.0, "hidden_act": "gelu_pytorch_tanh", "use_parallel_residual": parallel}
     other = hugging_face("gpt_neox", **SIZE, **POSITIONS, **fields)
-    names = {"norm_attention": "input_layernorm", "norm_mlp": "post_attention_layernorm", ".o.": ".attention.dense."}
-    names |= {".up.": ".mlp.dense_h_to_4h.", ".down.": ".mlp.dense_4h_to_h.", "norm.": "final_layer_norm."}
+    names = {"_layernorm": "_layernorm", "self_attn.o_proj": "attention.dense", "norm.": "final_layer_norm."}
+    names |= {"up_proj": "dense_h_to_4h", "down_proj": "dense_4h_to_h"}
     weights = renamed(model, names | {"wte": "embed_in"})
     for layer in ("layers.0", "layers.1"):
         for kind in ("weight", "bias"):
-            of_heads = [weights.pop(f"{layer}.{x}.{kind}").unflatten(0, (4, 8)) for x in "qkv"]
+            of_heads = [weights.pop(f"{layer}.self_attn.{x}_proj.{kind}").unflatten(0, (4, 8)) for x in "qkv"]
             weights[f"{layer}.attention.query_key_value.{kind}"] = torch.stack(of_heads, 1).flatten(0, 2)
     lm_head = weights.pop("lm_head.weight")
     body = {f"gpt_neox.{name}": value for name, value in weights.items()}
@@ -96,9 +91,7 @@ def as_neox(model: Decoder) -> torch.nn.Module:
 def as_llama(model: Decoder) -> torch.nn.Module:
     fields = {"num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 1e-5}
     other = hugging_face("llama", **SIZE, **POSITIONS, **fields)
-    names = {"norm_attention": "input_layernorm", "norm_mlp": "post_attention_layernorm", "wte": "embed_tokens"}
-    names |= {f".{x}.": f".self_attn.{x}_proj." for x in "qkvo"}
-    weights = renamed(model, names | {f".{x}.": f".mlp.{x}_proj." for x in ("gate", "up", "down")})
+    weights = renamed(model, {"wte": "embed_tokens"})
     lm_head = weights.pop("lm_head.weight")
     other.load_state_dict({f"model.{name}": value for name, value in weights.items()} | {"lm_head.weight": lm_head})
     return other

@@ -40,7 +40,7 @@ class Plain:
             mid = resid + heads.sum(2) + layer.b_O
             if index != skip:
                 resid = mid + model.mlp_out(layer, resid if model.parallel else mid)
-        self.scale = (resid.square().mean(-1) + model.eps).sqrt()
+        self.scale = (resid.square().mean(-1) + model.eps).sqrt() if model.final_norm else torch.ones(rows[:, 1:].shape)
         self.effects = torch.stack([(heads * v[:, :, None]).sum(-1).movedim(-1, 0) for heads in self.written])
 
     def z(self, model: FoldedModel, index: int) -> Tensor:

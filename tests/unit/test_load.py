@@ -57,7 +57,7 @@ def test_the_windows_and_blocks_are_those_of_the_config(zoo):
     assert [layer.window for layer in zoo.folded("gpt_neo").layers] == [None, 5, None]
     assert [layer.window for layer in zoo.folded("qwen2").layers] == [None, 5, 5]
     assert [layer.window for layer in zoo.folded("mistral").layers] == [5, 5, 5]
-    assert [name for name in zoo.architectures if zoo.folded(name).parallel] == ["neox_parallel", "decoder_rms"]
+    assert [name for name in zoo.architectures if zoo.folded(name).parallel] == ["neox_parallel", "selfrepair_rms"]
 
 
 def test_a_model_can_be_kept_in_float64(zoo, rows):

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import polars as pl
@@ -21,16 +20,11 @@ from selfrepair.analysis.loss import summarise_loss
 from selfrepair.core.tables import frame
 from selfrepair.figures.loss_saved import COST, HEAD, SAVED, TWIN, loss_saved
 from tests.helpers.drawings import close, views
-from tests.helpers.oracle import booted, z_name
+from tests.helpers.oracle import z_name
 from tests.helpers.samples import drawn
 from tests.helpers.study_drawings import loss_table
 
 SELECTED_AT = [(0, 1, 2, 3), (0, 1, 4, 0), (2, 3, 0, 10), (1, 0, 1, 5)]  # layer, head, row, pos
-
-
-@pytest.fixture(scope="session")
-def bridge(zoo):
-    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
 
 
 def table_of(model, rows, source, n_rows=5, control=1000, heads=None) -> pl.DataFrame:
@@ -69,10 +63,10 @@ def patched_losses(bridge, tokens: Tensor, source: Tensor, layer: int, head: int
     return {name: found[name] for name in LOSSES if name in found}
 
 
-def test_losses_are_those_of_patched_logits(zoo, bridge, rows, source, architecture):
+def test_losses_are_those_of_patched_logits(zoo, bridge, rows, source, lens_architecture):
     """Otherwise loss is measured of other distributions than the model's."""
-    table = table_of(zoo.folded(architecture), rows, source)
-    whole = bridge(architecture)
+    table = table_of(zoo.folded(lens_architecture), rows, source)
+    whole = bridge(lens_architecture)
     for layer, head in [(0, 1), (1, 0), (2, 3)]:
         expected = patched_losses(whole, rows, source, layer, head)
         of_head = table.filter(layer=layer, head=head).sort("row", "pos")

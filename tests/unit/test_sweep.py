@@ -1,7 +1,6 @@
 """The one-sweep measurement against two plain implementations of the definitions, and its identities."""
 
 from dataclasses import fields, replace
-from functools import cache
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.measure import measure
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.models.folded import FoldedModel
-from tests.helpers.oracle import booted, hooks_oracle, hugging_face_oracle, z_name
+from tests.helpers.oracle import hooks_oracle, hugging_face_oracle, z_name
 
 FIELDS = [field.name for field in fields(Measurement) if field.name != "repair_heads"]
 PRECISION = 1e-5  # of the largest logit; the two sides sum in another order, in float32
@@ -52,11 +51,6 @@ def equals_measurement(found: TokenEffects, whole: Measurement) -> None:
         close(getattr(found, name), expected, whole, name)
 
 
-@pytest.fixture(scope="session")
-def bridge(zoo):
-    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
-
-
 # Against hook-by-hook patching.
 
 
@@ -67,9 +61,9 @@ def equals_hooks(zoo, bridge, rows, source, architecture: str, ablation: str) ->
         close(getattr(m, name), expected[name], m, name)
 
 
-def test_every_field_is_what_patching_each_head_finds(zoo, bridge, rows, source, architecture):
+def test_every_field_is_what_patching_each_head_finds(zoo, bridge, rows, source, lens_architecture):
     """Otherwise the one sweep does not compute the paper's quantities."""
-    equals_hooks(zoo, bridge, rows, source, architecture, "resample")
+    equals_hooks(zoo, bridge, rows, source, lens_architecture, "resample")
 
 
 @pytest.mark.parametrize("architecture", ["gpt2", "neox_parallel", "llama_gqa", "qwen2"])

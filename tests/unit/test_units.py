@@ -1,7 +1,5 @@
 """Units beyond heads, and later heads as responders, against plain patching in transformer_lens; their identities."""
 
-from functools import cache
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +11,7 @@ from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.ablation.unit_names import Unit, coded_units, component_name, parse_unit
 from selfrepair.ablation.units import unit_jobs
-from tests.helpers.oracle import booted, value_bias, z_name
+from tests.helpers.oracle import value_bias, z_name
 from tests.unit.test_sweep import close
 
 EFFECTS = ["direct_effect", "delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm"]
@@ -28,11 +26,6 @@ UNITS = [
     "L0.mlp+L2.attn",
     "L1.attn+L1.mlp",
 ]
-
-
-@pytest.fixture(scope="session")
-def bridge(zoo):
-    return cache(lambda name: booted(zoo.folder(name), zoo.hugging_face(name)))
 
 
 @torch.no_grad()
@@ -95,22 +88,22 @@ def correct(bridge, rows: Tensor) -> Tensor:
     return (bridge.W_U - bridge.W_U.mean(1, keepdim=True)).T[rows[:, 1:]]
 
 
-def test_units_are_what_patching_their_members_finds(zoo, bridge, rows, source, architecture):
+def test_units_are_what_patching_their_members_finds(zoo, bridge, rows, source, lens_architecture):
     """Otherwise the sweep ablates something else than the unit says."""
-    m = measure_units(zoo.folded(architecture), rows, source, UNITS)
-    v = correct(bridge(architecture), rows)
+    m = measure_units(zoo.folded(lens_architecture), rows, source, UNITS)
+    v = correct(bridge(lens_architecture), rows)
     for index, unit in enumerate(UNITS):
-        expected = patched(bridge(architecture), rows, source, unit, v)
+        expected = patched(bridge(lens_architecture), rows, source, unit, v)
         for name in EFFECTS:
             close(getattr(m, name)[index], expected[name], m, f"{unit}: {name}")
 
 
-def test_a_direction_is_read_in_place_of_the_correct_token(zoo, bridge, rows, source, architecture):
+def test_a_direction_is_read_in_place_of_the_correct_token(zoo, bridge, rows, source, lens_architecture):
     """Otherwise a difference of two logits would be measured as one of them."""
-    model = zoo.folded(architecture)
+    model = zoo.folded(lens_architecture)
     alternative = (rows[:, 1:] + 1) % model.W_U.shape[1]
     m = measure_units(model, rows, source, UNITS[:5], alternative)
-    whole = bridge(architecture)
+    whole = bridge(lens_architecture)
     v = correct(whole, rows) - (whole.W_U - whole.W_U.mean(1, keepdim=True)).T[alternative]
     scale_of = measure_units(model, rows, source, UNITS[:5])  # errors are measured by the logits
     for index, unit in enumerate(UNITS[:5]):
@@ -156,12 +149,12 @@ def test_the_parts_sum_and_members_do_not_respond(zoo, rows, source, architectur
     close(m.repair_attention[UNITS.index("L0.mlp+L2.attn"), 2], torch.zeros_like(m.logit), m)
 
 
-def test_later_heads_sum_to_later_attention(zoo, bridge, rows, source, architecture):
+def test_later_heads_sum_to_later_attention(zoo, bridge, rows, source, lens_architecture):
     """Otherwise who repairs whom is not the exact split."""
-    model = zoo.folded(architecture)
+    model = zoo.folded(lens_architecture)
     m = measure(model, rows, source, batch_rows=3, responders="heads")
     close(m.repair_heads.sum(3), m.repair_attention, m)
-    _, clean = bridge(architecture).run_with_cache(rows)
+    _, clean = bridge(lens_architecture).run_with_cache(rows)
     clean = {name: clean[name].clone() for name in clean}
 
     def resampled(z: Tensor, hook: object) -> Tensor:
@@ -169,13 +162,13 @@ def test_later_heads_sum_to_later_attention(zoo, bridge, rows, source, architect
         z[:, :, 1] = clean[z_name(0)][source][:, :, 1]
         return z
 
-    with bridge(architecture).hooks(fwd_hooks=[(z_name(0), resampled)]):
-        _, ablated = bridge(architecture).run_with_cache(rows)
+    with bridge(lens_architecture).hooks(fwd_hooks=[(z_name(0), resampled)]):
+        _, ablated = bridge(lens_architecture).run_with_cache(rows)
     layer, head = 2, 3
-    change = (ablated[z_name(layer)] - clean[z_name(layer)])[:, :-1, head] @ bridge(architecture).blocks[
+    change = (ablated[z_name(layer)] - clean[z_name(layer)])[:, :-1, head] @ bridge(lens_architecture).blocks[
         layer
     ].attn.W_O[head]
-    expected = (change * correct(bridge(architecture), rows)).sum(-1) / clean["ln_final.hook_scale"][:, :-1, 0]
+    expected = (change * correct(bridge(lens_architecture), rows)).sum(-1) / clean["ln_final.hook_scale"][:, :-1, 0]
     close(m.repair_heads[0, 1, layer, head], expected, m)
 
 

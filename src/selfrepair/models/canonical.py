@@ -65,8 +65,7 @@ PARTS = {
         ("fc1",),
         "fc2",
     ),
-    **dict.fromkeys(RMS_NORM, _LLAMA),
-    DECODER: Parts(("norm_attention", "norm_mlp"), ("q", "k", "v"), "o", ("up", "gate"), "down"),
+    **dict.fromkeys((*RMS_NORM, DECODER), _LLAMA),
 }
 # Module of learned positions, and rows before the first.
 POSITIONS = {"gpt2": ("wpe", 0), "gpt_neo": ("wpe", 0), DECODER: ("wpe", 0), "opt": ("embed_positions", 2)}
@@ -108,8 +107,9 @@ def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: in
     config, centred = model.config, centres(model)
     parts = PARTS[config.model_type]
     before_attention, before_mlp = (block.get_submodule(name) for name in parts.norms)
-    read = [name for name in parts.mlp_in if getattr(block, name, block) is not None]  # not every decoder has a gate
-    linear = {name: _linear(block.get_submodule(name)) for name in (*parts.qkv, parts.attention_out, *read)}
+    modules = dict(block.named_modules())
+    read = [name for name in parts.mlp_in if name in modules]  # not every MLP has a gate
+    linear = {name: _linear(modules[name]) for name in (*parts.qkv, parts.attention_out, *read)}
     maps = [linear[name] for name in parts.qkv]
     W, b = torch.cat([w for w, _ in maps], dim=1), torch.cat([b for _, b in maps])
     n_heads, d_head = config.num_attention_heads, head_size(config)

@@ -73,36 +73,56 @@ class DecoderConfig(PreTrainedConfig):
             raise ValueError(f"norm must be one of {', '.join(NORMS)}, and layer without a final norm")
 
 
-class Block(nn.Module):
-    """Attention and MLP, each reading the stream through a norm and adding to it."""
+class Attention(nn.Module):
+    """Causal attention with as many keys and values as the configuration says."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        width, self.parallel, self.dropout = config.hidden_size, config.use_parallel_residual, config.dropout
+        width, self.dropout = config.hidden_size, config.dropout
         self.d_head = width // config.num_attention_heads
         kv_width = self.d_head * (config.num_key_value_heads or config.num_attention_heads)
-        self.norm_attention, self.norm_mlp = (NORMS[config.norm](width, eps=config.layer_norm_eps) for _ in range(2))
-        self.q, self.k, self.v = (nn.Linear(width, out) for out in (width, kv_width, kv_width))
-        self.o = nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, config.intermediate_size), nn.Linear(config.intermediate_size, width)
-        self.gate = nn.Linear(width, config.intermediate_size) if config.gated else None
-        self.act = ACT2FN[config.hidden_act]
-        self.drop = nn.Dropout(config.dropout)
+        self.q_proj, self.k_proj, self.v_proj = (nn.Linear(width, out) for out in (width, kv_width, kv_width))
+        self.o_proj = nn.Linear(width, width)
 
-    def forward(self, resid: Float[Tensor, "row pos d_model"], turn: Turn | None) -> Float[Tensor, "row pos d_model"]:
-        mid = resid + self.drop(self.attention(self.norm_attention(resid), turn))
-        return mid + self.drop(self.mlp(self.norm_mlp(resid if self.parallel else mid)))
-
-    def attention(self, x: Float[Tensor, "row pos d_model"], turn: Turn | None) -> Float[Tensor, "row pos d_model"]:
-        q, k, v = (linear(x).unflatten(-1, (-1, self.d_head)).transpose(1, 2) for linear in (self.q, self.k, self.v))
+    def forward(self, x: Float[Tensor, "row pos d_model"], turn: Turn | None) -> Float[Tensor, "row pos d_model"]:
+        read = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        q, k, v = (heads.unflatten(-1, (-1, self.d_head)).transpose(1, 2) for heads in read)
         if turn is not None:
             q, k = apply_rotary_pos_emb(q, k, *turn)
         dropout = self.dropout if self.training else 0.0
         z = scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=q.shape != k.shape)
-        return self.o(z.transpose(1, 2).flatten(2))
+        return self.o_proj(z.transpose(1, 2).flatten(2))
 
-    def mlp(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
-        return self.down(self.act(self.up(x)) if self.gate is None else self.act(self.gate(x)) * self.up(x))
+
+class MLP(nn.Module):
+    """Two maps and an activation, or three with a gate."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_size, config.intermediate_size
+        self.up_proj, self.down_proj = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.gate_proj = nn.Linear(width, inner) if config.gated else None
+        self.act = ACT2FN[config.hidden_act]
+
+    def forward(self, x: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos d_model"]:
+        up = self.up_proj(x)
+        return self.down_proj(self.act(up) if self.gate_proj is None else self.act(self.gate_proj(x)) * up)
+
+
+class Block(nn.Module):
+    """Attention and MLP, each reading the stream through a norm and adding to it; modules are named as in Llama."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.input_layernorm, self.post_attention_layernorm = (
+            NORMS[config.norm](config.hidden_size, eps=config.layer_norm_eps) for _ in range(2)
+        )
+        self.self_attn, self.mlp = Attention(config), MLP(config)
+        self.parallel, self.drop = config.use_parallel_residual, nn.Dropout(config.dropout)
+
+    def forward(self, resid: Float[Tensor, "row pos d_model"], turn: Turn | None) -> Float[Tensor, "row pos d_model"]:
+        mid = resid + self.drop(self.self_attn(self.input_layernorm(resid), turn))
+        return mid + self.drop(self.mlp(self.post_attention_layernorm(resid if self.parallel else mid)))
 
 
 class Decoder(PreTrainedModel):
