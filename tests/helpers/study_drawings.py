@@ -4,10 +4,9 @@ import numpy as np
 import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
+from selfrepair.ablation.schema_family import REPLACEMENTS
+from selfrepair.analysis.adaptation import OF_THIRD
 from selfrepair.analysis.schema_beyond import (
-    ARM_COURSE,
-    ARM_DIFFERENCES,
-    ARMS,
     ATTRIBUTION,
     BY_THRESHOLD,
     FINDINGS,
@@ -16,6 +15,8 @@ from selfrepair.analysis.schema_beyond import (
     SPARSITY,
     UNITS,
 )
+from selfrepair.analysis.schema_family import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS, EVIDENCE
+from selfrepair.figures.adaptation import architecture_adaptation
 from selfrepair.figures.architecture import PARTS, architecture, architecture_course, architecture_loss
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
@@ -120,7 +121,7 @@ def arms_table() -> pl.DataFrame:
     generator = np.random.default_rng(6)
     rows = [
         (arm, seed, 1000, 3.0, part, value, value - 0.1, value + 0.1, 0.0)
-        for arm in ("base", "rotary", "tied")
+        for arm in ("base", "rotary", "no-final-norm")
         for seed in (1, 2, 3)
         for part in PARTS
         for value in [0.3 + 0.05 * generator.normal()]
@@ -130,8 +131,8 @@ def arms_table() -> pl.DataFrame:
 
 def differences_table() -> pl.DataFrame:
     rows = [
-        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, "undecided")
-        for arm in ("rotary", "tied")
+        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, 0.05, "undecided")
+        for arm in ("rotary", "no-final-norm")
         for matched in ("steps", "loss")
         for part in PARTS
     ]
@@ -141,7 +142,7 @@ def differences_table() -> pl.DataFrame:
 def course_table() -> pl.DataFrame:
     rows = [
         (arm, seed, step, 7.0 - 0.5 * np.log(step), 0.5, part, 0.3, 0.2, 0.4)
-        for arm in ("base", "rotary", "tied")
+        for arm in ("base", "rotary", "no-final-norm")
         for seed in (1, 2, 3)
         for step in (1, 10, 100)
         for part in PARTS
@@ -149,9 +150,35 @@ def course_table() -> pl.DataFrame:
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARM_COURSE.items()}, orient="row")
 
 
+def onset_table() -> pl.DataFrame:
+    rows = [("base", quantity, 0.5, -0.1, 1.1, 3, "not told apart") for quantity in (*PARTS, "held_out_loss")]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARM_ONSET.items()}, orient="row")
+
+
+def family_tables() -> dict[str, pl.DataFrame]:
+    tables = {"arms": arms_table(), "differences": differences_table()}
+    return tables | {"onset": onset_table(), "evidence": evidence_table()}
+
+
+def evidence_table() -> pl.DataFrame:
+    things: list[tuple] = [
+        (statistic, of, tokens, None)
+        for statistic in ("loss_saved", "cost_without_repair")
+        for of in ("text", "induction", "copying", "arithmetic", "ioi")
+        for tokens in ("top", "all")
+    ]
+    things += [(name, "other", "top", None) for name in ("distance", "own_norm", "last_minus_first_third")]
+    things += [("far_minus_near", "rows", "top", None)]
+    things += [("repair", of, "top", None) for of in (*REPLACEMENTS, *OF_THIRD)]
+    things += [("distance", of, "top", layer) for of in REPLACEMENTS for layer in range(3)]
+    rows = [(*of, seed, 0.3 + 0.01 * (seed or 2), 0.2, 0.4) for of in things for seed in (1, 2, 3, None)]
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in EVIDENCE.items()}, orient="row")
+
+
 STUDY_FIGURES = {
-    "architecture": lambda: architecture(arms_table(), differences_table(), 0.05),
+    "architecture": lambda: architecture(arms_table(), differences_table()),
     "architecture_course": lambda: architecture_course(course_table()),
+    "architecture_adaptation": lambda: architecture_adaptation(evidence_table()),
     "architecture_loss": lambda: architecture_loss(course_table()),
     "layer_units": lambda: layer_units(units_table()),
     "hand_off_share": lambda: hand_off_share(sparsity_table()),

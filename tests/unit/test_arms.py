@@ -9,15 +9,17 @@ import pytest
 
 from selfrepair.ablation.arms import measure_arm
 from selfrepair.ablation.distributions import ablate_distribution
-from selfrepair.ablation.schema import ARM_SUMS
+from selfrepair.ablation.schema_family import ARM_SUMS
 from selfrepair.analysis.arms import BASE, PARTS, answer, compare_arms, half_time, multi_bootstrap
 from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import train_model
-from selfrepair.report.arms import keep_arms
+from selfrepair.report.arms import family_macros, keep_arms, table_of_arms
+from selfrepair.report.macros import definitions
 from selfrepair.tokens.sample import sample_distributions
 from selfrepair.tokens.tokenizer import save_tokenizer, train_bpe
+from tests.helpers.study_drawings import evidence_table
 
 WORDS = [
     "the",
@@ -139,10 +141,30 @@ def test_what_is_finished_is_kept_and_the_page_says_what_was_found(tmp_path: Pat
     keep_arms(run, study)
     assert sorted(path.name for path in (study / "arms").iterdir()) == sorted(folder.name for folder in folders)
     assert not (study / "README.md").exists()
-    write_table(compare_arms(folders, 0.05, 200, 1).differences, run / "analysis/differences.csv")
+    compared = compare_arms(folders, 0.05, 200, 1)
+    for name in ("arms", "differences", "onset"):
+        write_table(getattr(compared, name), run / f"analysis/{name}.parquet")
+    write_table(evidence_table(), run / "analysis/evidence.parquet")
     keep_arms(run, study)
     said = (study / "README.md").read_text()
-    assert "| other | loss | 0.00 [" in said and "| 3 | no effect larger than 0.05 |" in said
+    assert "| other | the same loss | 0.00 [" in said and "| 3 | no effect larger than 0.05 |" in said
+    assert "| repair | far | top | 0.32 [0.20, 0.40] |" in said
+
+
+def test_the_papers_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
+    folders = [arm(tmp_path, BASE, seed, 0.4, {10: 5.0}) for seed in (1, 2, 3)]
+    folders += [arm(tmp_path, "no-final-norm", seed, 0.6, {10: 5.0}) for seed in (1, 2, 3)]
+    compared = compare_arms(folders, 0.05, 200, 1)
+    macros = family_macros(vars(compared) | {"evidence": evidence_table()})
+    assert macros["FamilyTrainings"] == "6" and macros["FamilyPairs"] == "3" and macros["FamilyBound"] == "0.05"
+    assert (
+        macros["FamilyRaisesAtSteps"].startswith("no-final-norm $0.20$ [$") and macros["FamilyLowersAtLoss"] == "none"
+    )
+    assert macros["FamilyNoFinalNormRepairMlp"] == "$0.00$ [$0.00$, $0.00$]"
+    assert macros["EvidenceLossSavedTextTop"] == "$0.320$ [$0.200$, $0.400$]"
+    assert definitions(macros).count("newcommand") == len(macros)
+    rows, latex = table_of_arms(compared.differences)
+    assert rows is compared.differences and latex.count("no-final-norm") == 2
 
 
 def test_half_time_is_where_a_course_passes_half_of_its_end_for_good() -> None:

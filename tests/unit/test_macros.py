@@ -24,8 +24,10 @@ from selfrepair.claims.verdicts import Claim, Model, evaluate
 from selfrepair.core.tables import frame
 from selfrepair.report import claims_table, norm_table, tables, typeset
 from selfrepair.report import costs as cost_table
+from selfrepair.report.arms import table_of_arms
 from selfrepair.report.findings import table_of_findings
 from selfrepair.report.macros import RANGES, definitions, macros
+from tests.helpers.study_drawings import differences_table, family_tables
 
 ROOT = Path(__file__).parents[2]
 MAIN = (ROOT / "paper/main.tex").read_text()
@@ -79,7 +81,7 @@ def of_paper(judged: list[dict], **changes: Any) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def values(judged: list[dict]) -> dict[str, str]:
-    return of_paper(judged, studied=judged)
+    return of_paper(judged, studied=judged, family=family_tables())
 
 
 def test_numbers_are_those_of_the_tables(values: dict[str, str]) -> None:
@@ -129,6 +131,7 @@ def test_claims_on_more_models_than_an_upright_page_holds_are_turned(judged: lis
 def test_without_other_runs_the_paper_says_nothing_of_them(judged: list[dict]) -> None:
     alone = of_paper(judged)
     assert [name for name in alone if "Study" in name] == ["StudyModels"]
+    assert not any(name.startswith(("Family", "Onset", "Evidence")) for name in alone)
 
 
 def test_no_number_is_typed_in_the_prose() -> None:
@@ -151,7 +154,7 @@ def test_models_with_heads_left_out_have_no_sentences_about_layers_or_heads(judg
 
 def test_no_macro_of_a_fact_is_unused(values: dict[str, str]) -> None:
     of_claims = {name for name in values if name.endswith(("ByModel", "Range", "Paper", "Null"))}
-    of_claims |= {name for name in values if name.startswith("Finding")}
+    of_claims |= {name for name in values if name.startswith(("Finding", "Family", "Onset", "Evidence"))}
     assert {name for name in set(values) - of_claims if f"\\{name}" not in MAIN} == set()
     assert all(f"\\{name}" in MAIN for name in RANGES)
 
@@ -193,6 +196,7 @@ def archive(tmp_path: Path, values: dict[str, str], judged: list[dict]) -> Path:
         "norm": norm_table.norm(norm_rows(("m",), ("resample",))),
         "findings": table_of_findings(ROOT / "config/studies.yaml", found(["m", "m-shuffled"])),
         "claims": claims_table.claims_table(judged),
+        "features": table_of_arms(differences_table()),
         "claims_of_studies": claims_table.claims_of_studies([tmp_path / "claims.json"]),
     }
     for name, (_, tex) in written_tables.items():

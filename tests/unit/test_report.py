@@ -56,8 +56,10 @@ KINDS = [
 TABLES = ["findings", "pairs", "norm", "norm_check", "erasure_neurons", "iterative_summary", "published_norm_share"]
 ELSEWHERE = [
     "architecture",
+    "architecture_adaptation",
     "architecture_course",
     "architecture_loss",
+    "features",
     "models",
     "layers",
     "heads",

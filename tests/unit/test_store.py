@@ -6,13 +6,13 @@ import pytest
 from selfrepair.ablation.schema import HEAD, by_layer
 from selfrepair.core.files import write_atomically
 from selfrepair.core.tables import Column, frame, write_parquet
-from selfrepair.report.documentation import parquet_tables
+from selfrepair.report.documentation import FAMILY, parquet_tables
 
 SCHEMA = {
     "layer": Column(pl.Int16, "index", "layer of the head"),
     "value": Column(pl.Float64, "logits", "some effect"),
 }
-DOCUMENTED = parquet_tables(n_layers=3)
+DOCUMENTED = parquet_tables(n_layers=3, n_heads=2) | FAMILY
 
 
 @pytest.mark.parametrize("path", DOCUMENTED)

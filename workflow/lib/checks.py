@@ -28,7 +28,7 @@ LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens a
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
 SCHEMA = Path("workflow/schemas/config.schema.yaml")
 # Keys that change no result of a run's own.
-ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies", "beyond"])
+ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies", "beyond", "family"])
 # Keys that people try, and what to write instead.
 RENAMED = {
     "model": "list models under `models`, by name",
@@ -80,6 +80,8 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         for study in config[key]:
             if not (STUDIES / study / "report/claims.json").is_file():
                 raise WorkflowError(f"{key}: {STUDIES / study} holds no kept results; correct or remove `{study}`")
+    if absent := [file for file in settings.family("differences") if not Path(file).is_file()]:
+        raise WorkflowError(f"family: {absent[0]} does not exist; make the family first, or remove `family`")
     if "reference" in config and not Path(config["reference"]).is_file():
         raise WorkflowError(f"reference: {config['reference']} does not exist; correct or remove it")
     if "reference" in config and find_spec("polars"):

@@ -40,21 +40,27 @@ class Family:
         count = {"base": seeds["base"]} | dict.fromkeys(self.config["arms"], seeds["arms"])
         return [f"{arm}-{seed}" for seed in range(1, max(count.values()) + 1) for arm in count if seed <= count[arm]]
 
-    def settings(self, name: str) -> dict[str, Any]:
-        """All that a training and its measurement depend on."""
+    @property
+    def bases(self) -> list[str]:
+        """The trainings of the base."""
+        return [name for name in self.trainings if name.startswith("base-")]
+
+    def settings(self, name: str, file: str = "arm.json") -> dict[str, Any]:
+        """All that a training and its measurement depend on; of adaptation.json, what more is measured of the base."""
         arm, seed = name.rsplit("-", 1)
         features = self.config["base"] | self.config["arms"].get(arm, {})
         training = {"architecture": {"model_type": DECODER} | features, "seed": int(seed)} | self.config["training"]
-        return {"arm": arm, "seed": int(seed), "training": training, "measured": self.config["measured"]}
+        entry = {"arm": arm, "seed": int(seed), "training": training, "measured": self.config["measured"]}
+        return entry | ({"adaptation": self.config["adaptation"]} if file == "adaptation.json" else {})
 
-    def is_kept(self, name: str) -> bool:
+    def is_kept(self, name: str, file: str = "arm.json") -> bool:
         """Whether what is kept of a training was made with these settings."""
-        file, settings = self.study / "arms" / name / "arm.json", self.settings(name)
-        return file.is_file() and json.loads(file.read_text()).items() >= settings.items()
+        path, settings = self.study / "arms" / name / file, self.settings(name, file)
+        return path.is_file() and json.loads(path.read_text()).items() >= settings.items()
 
-    def folder(self, name: str) -> str:
+    def folder(self, name: str, file: str = "arm.json") -> str:
         """Where the results of a training are, or will be made."""
-        return str(self.study / "arms" / name) if self.is_kept(name) else f"{self.results}/arms/{name}"
+        return f"{self.study if self.is_kept(name, file) else self.results}/arms/{name}"
 
 
 def read_family(config: dict[str, Any], configfiles: list[Path]) -> Family:

@@ -121,6 +121,10 @@ class Settings:
         """Files of this name of the models whose findings beyond the paper are kept, by model."""
         return {Path(path).parts[4]: path for path in self.of_studies(f"analysis/*/{file}", "beyond")}
 
+    def family(self, table: str) -> list[str]:
+        """A table of the controlled family whose results are kept and shown; none if there is no such family."""
+        return [str(STUDIES / self.config["family"] / f"{table}.parquet")] if "family" in self.config else []
+
     @property
     def as_published(self) -> list[str]:
         """Names of the second measurements, in the authors' units, of models that ask for one."""

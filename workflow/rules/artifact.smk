@@ -67,6 +67,7 @@ INPUTS = sorted(
         *SETTINGS.of_studies("**/*.parquet"),
         *SETTINGS.of_studies("**/*.parquet", "beyond"),
         *SETTINGS.of_studies("report/claims.json"),
+        *(file for table in FAMILY_TABLES for file in SETTINGS.family(table)),
         *([SETTINGS.reference] if SETTINGS.reference else []),
         *(["config/training.yaml"] if RETRAINED else []),
         SETTINGS.corpus_file,

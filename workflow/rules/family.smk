@@ -6,12 +6,8 @@ from family import read_family
 
 FAMILY = read_family(config, CONFIGFILES)
 OF_ARM = ["sums.parquet", "training.csv", "arm.json"]
+OF_BASE = ["losses.parquet", "displaced.parquet", "adaptation.json"]
 COMPARED = ["arms", "course", "onset", "differences"]
-FAMILY_FIGURES = {
-    "architecture": (["arms", "differences"], [f"bound={config['bound']}"]),
-    "architecture_loss": (["course"], []),
-    "architecture_course": (["course"], []),
-}
 
 
 pathvars:
@@ -75,6 +71,34 @@ rule measure_arm:
         "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
+rule measure_adaptation:
+    """Of a base: the loss that repair saves, and whether repair grows with the distance of the ablated stream."""
+    input:
+        code=code("measure_adaptation", "measure"),
+        trained="<results>/trained/{name}",
+        corpus=config["corpus"],
+        tokenizer=f"{config['tokenizer']}/tokenizer.json",
+    output:
+        expand("<results>/arms/{{name}}/{file}", file=OF_BASE),
+    log:
+        "<logs>/measure_adaptation.{name}.log",
+    benchmark:
+        "<benchmarks>/measure_adaptation.{name}.tsv"
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        mem_mb=3000,
+    params:
+        settings=lambda wildcards: json.dumps(
+            FAMILY.settings(wildcards.name, "adaptation.json")
+        ),
+        tokenizer=subpath(input.tokenizer, parent=True),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "python {input.code[0]} --trained {input.trained:q} --settings {params.settings:q} --corpus {input.corpus:q} "
+        "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
+
+
 rule compare_arms:
     """Each arm against the base: paired differences with intervals over seeds and documents, in words and numbers."""
     input:
@@ -108,7 +132,38 @@ rule compare_arms:
         "2>&1 | tee {log:q}"
 
 
-for figure, (tables, texts) in FAMILY_FIGURES.items():
+rule weigh_adaptation:
+    """What speaks for adaptation, and what for an artefact, of all seeds of the base."""
+    input:
+        code=code("analyse", "analyse", "analysis.adaptation:weigh_adaptation"),
+        measured=[
+            f"{FAMILY.folder(name, 'adaptation.json')}/{file}"
+            for name in FAMILY.bases
+            for file in OF_BASE
+        ],
+    output:
+        expand("<results>/analysis/evidence.{suffix}", suffix=["parquet", "csv"]),
+    log:
+        "<logs>/weigh_adaptation.log",
+    benchmark:
+        "<benchmarks>/weigh_adaptation.tsv"
+    conda:
+        "../../envs/analyse.yaml"
+    params:
+        inputs=[
+            *(
+                f"folders={FAMILY.folder(name, 'adaptation.json')}"
+                for name in FAMILY.bases
+            ),
+            f"replicates={config['bootstrap_replicates']}",
+            "seed=1",
+        ],
+    shell:
+        "python {input.code[0]:q} --function analysis.adaptation:weigh_adaptation --inputs {params.inputs:q} "
+        "--output {output:q} 2>&1 | tee {log:q}"
+
+
+for figure, (module, tables) in FAMILY_FIGURES.items():
 
     rule:
         """Draw a figure of the family; `workflow/report/captions.yaml` says what it shows."""
@@ -116,7 +171,7 @@ for figure, (tables, texts) in FAMILY_FIGURES.items():
             f"figure_{figure}"
         input:
             **{table: f"<results>/analysis/{table}.parquet" for table in tables},
-            code=code("figure", "draw", f"figures.architecture:{figure}"),
+            code=code("figure", "draw", f"figures.{module}:{figure}"),
         output:
             figure_files(figure),
         log:
@@ -128,12 +183,11 @@ for figure, (tables, texts) in FAMILY_FIGURES.items():
         resources:
             mem_mb=1500,
         params:
-            function=f"figures.architecture:{figure}",
+            function=f"figures.{module}:{figure}",
             inputs=[
                 f"{figure}:{table}={FAMILY.results}/analysis/{table}.parquet"
                 for table in tables
-            ]
-            + [f"{figure}:{text}" for text in texts],
+            ],
         shell:
             "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
             "2>&1 | tee {log:q}"
@@ -155,14 +209,18 @@ rule keep_arms:
 
 
 KEPT = FAMILY.study / "differences.csv"
-IS_KEPT = KEPT.is_file() and all(map(FAMILY.is_kept, FAMILY.trainings))
+IS_KEPT = (
+    KEPT.is_file()
+    and all(map(FAMILY.is_kept, FAMILY.trainings))
+    and all(FAMILY.is_kept(name, "adaptation.json") for name in FAMILY.bases)
+)
 WANTED = (
     str(KEPT)
     if IS_KEPT
     else [
         *expand(
             "<results>/analysis/{table}.{suffix}",
-            table=COMPARED,
+            table=[*COMPARED, "evidence"],
             suffix=["parquet", "csv"],
         ),
         *(file for figure in FAMILY_FIGURES for file in figure_files(figure)),

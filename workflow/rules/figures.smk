@@ -166,6 +166,15 @@ FIGURE_RULES = {
         },
     ),
 }
+FIGURE_RULES |= {
+    figure: (
+        f"{module}:{figure}",
+        figure,
+        {table: SETTINGS.family(table) for table in tables},
+    )
+    for figure, (module, tables) in FAMILY_FIGURES.items()
+    if SETTINGS.family("arms")
+}
 # Those that this run has something to show in.
 if not TRAINING_LOGS:
     del FIGURE_RULES["training_loss"]

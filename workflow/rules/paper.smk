@@ -12,6 +12,7 @@ rule write_macros:
         findings="<results>/tables/findings.csv",
         beyond="config/studies.yaml",
         studies=SETTINGS.of_studies("report/claims.json"),
+        family=[file for table in FAMILY_TABLES for file in SETTINGS.family(table)],
     output:
         "<results>/paper/macros.tex",
     log:
@@ -24,7 +25,7 @@ rule write_macros:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --heads {input.heads:q} "
         "--layers {input.layers:q} --claims {input.claims:q} --costs {input.costs:q} --listed {input.listed:q} "
         "--findings {input.findings:q} --beyond {input.beyond:q} "
-        "--studies {input.studies:q} --output {output:q} 2>&1 | tee {log:q}"
+        "--studies {input.studies:q} --family {input.family:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule paper_source:

@@ -73,6 +73,11 @@ rule write_report:
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=[
             "<results>/tables/findings.csv",
+            *(
+                ["<results>/tables/features.csv"]
+                if SETTINGS.family("arms")
+                else []
+            ),
             "<results>/tables/norm.csv",
             *expand(
                 "<results>/analysis/{model}/{ablation}/norm_check.csv",
@@ -119,6 +124,11 @@ rule readme:
         found="<results>/tables/findings.csv",
         picture="<results>/figures/self_repair_by_depth.resample.png",
         studies=SETTINGS.of_studies("report/claims.json"),
+        family=[
+            file
+            for table in ["differences", "onset", "evidence"]
+            for file in SETTINGS.family(table)
+        ],
     output:
         readme=update("README.md"),
         shown="docs/self_repair_by_depth.png",
@@ -130,4 +140,4 @@ rule readme:
         "../../envs/analyse.yaml"
     shell:
         "python {input.code[0]:q} --claims {input.claims:q} --found {input.found:q} --picture {input.picture:q} --readme {output.readme:q} "
-        "--shown {output.shown:q} --studies {input.studies:q} 2>&1 | tee {log:q}"
+        "--shown {output.shown:q} --studies {input.studies:q} --family {input.family:q} 2>&1 | tee {log:q}"

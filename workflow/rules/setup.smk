@@ -17,4 +17,13 @@ from report_marks import FIGURE_SUFFIXES, figure_files, shown
 
 shell.prefix(command_prefix(str(ROOT)))
 
+# Of a controlled family: what draws each figure, from which of its tables; and the tables that the paper tells of.
+FAMILY_FIGURES = {
+    "architecture": ("architecture", ["arms", "differences"]),
+    "architecture_course": ("architecture", ["course"]),
+    "architecture_adaptation": ("adaptation", ["evidence"]),
+    "architecture_loss": ("architecture", ["course"]),
+}
+FAMILY_TABLES = ["arms", "differences", "onset", "evidence"]
+
 CONFIGFILES = workflow.overwrite_configfiles or ["config/demo.yaml"]

@@ -27,6 +27,12 @@ if SETTINGS.config["studies"]:
         "studies",
         SETTINGS.of_studies("report/claims.json"),
     )
+if SETTINGS.family("arms"):
+    TABLE_RULES["features"] = (
+        "arms:table_of_arms",
+        "differences",
+        SETTINGS.family("differences"),
+    )
 TABLE_ARGUMENTS = {
     table: (function, {argument: every(file)})
     for table, (function, argument, file) in TABLE_RULES.items()

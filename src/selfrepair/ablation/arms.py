@@ -10,7 +10,7 @@ import polars as pl
 import torch
 
 from selfrepair.ablation.distributions import ablate_distribution
-from selfrepair.ablation.schema import ARM_SUMS, SHUFFLED, TRAINED
+from selfrepair.ablation.schema_family import ARM_SUMS, SHUFFLED, TRAINED
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import write_parquet
 from selfrepair.models.load import load_model

@@ -343,17 +343,6 @@ DISTRIBUTION_SUMS = (
         "overcorrected": Column(pl.Int64, "tokens", "of these, tokens on which the ablated logit is the higher one"),
     }
 )
-TRAINED, SHUFFLED = "trained", "shuffled"
-ARM_SUMS = {
-    "step": Column(pl.Int32, "steps", "of the training, after which the weights were measured"),
-    "weights": Column(pl.String, "", f"{TRAINED}; {SHUFFLED}: of the last step, the entries of each tensor permuted"),
-    "half": Column(pl.String, "", "late: heads of the later half of the layers; early: the others"),
-} | {
-    name: DISTRIBUTION_SUMS[name]
-    for name in [
-        *("document", "n", "direct_effect", "self_repair", "repair_norm", "repair_attention", "repair_mlp"),
-    ]
-}
 ANSWERS = {
     "distribution": DISTRIBUTION,
     "document": Column(pl.Int32, "index", "prompt"),

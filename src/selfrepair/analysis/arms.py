@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from selfrepair.ablation.schema import SHUFFLED, TRAINED
+from selfrepair.ablation.schema_family import SHUFFLED, TRAINED
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, student
-from selfrepair.analysis.schema_beyond import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS
+from selfrepair.analysis.schema_family import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS
 from selfrepair.core.tables import frame
 
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
@@ -182,7 +182,7 @@ def _differences(trainings: list[_Training], bound: float, replicates: int, seed
             gaps = [a.losses[a.steps[i]] - b.losses[b.steps[j]] for (a, b), (i, j) in zip(pairs, at, strict=True)]
             values, half = multi_bootstrap(np.stack(paired, 1), replicates, seed)
             for part, value, width in zip(PARTS, values, half, strict=True):
-                row = (arm, matched, part, value, value - width, value + width, len(pairs), np.mean(gaps))
+                row = (arm, matched, part, value, value - width, value + width, len(pairs), np.mean(gaps), bound)
                 for name, entry in zip(columns, (*row, answer(value - width, value + width, bound)), strict=True):
                     columns[name].append(entry)
     return frame(columns, ARM_DIFFERENCES)

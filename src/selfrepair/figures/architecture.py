@@ -22,14 +22,14 @@ STEPS = alt.Axis(values=[1, 10, 100, 1000], format="d", grid=False)
 PANEL, COLUMNS = 130, 5  # px, and panels beside each other, of the losses
 
 
-def architecture(arms: pl.DataFrame, differences: pl.DataFrame, bound: float) -> alt.HConcatChart:
+def architecture(arms: pl.DataFrame, differences: pl.DataFrame) -> alt.HConcatChart:
     """Draw differences of each arm to the base, of self-repair and of its parts: a dot per pair of seeds, intervals.
 
     Args:
         arms: `ARMS`.
         differences: `ARM_DIFFERENCES`.
-        bound: on either side of zero, what counts as no effect.
     """
+    bound = differences["bound"].max()
     base = arms.filter(arm=BASE).select("seed", "part", base="value")
     pairs = arms.filter(pl.col("arm") != BASE).join(base, on=["seed", "part"], maintain_order="left")
     dots = pairs.select("arm", "seed", "part", value=100 * (pl.col("value") - pl.col("base")))

@@ -1,4 +1,4 @@
-"""Trainings of a controlled family that are kept with the code, and what was found, as a page."""
+"""What a controlled family found: its table, the paper's numbers, its page, and what is kept of it with the code."""
 
 import shutil
 from functools import partial
@@ -7,10 +7,127 @@ from pathlib import Path
 import polars as pl
 
 from selfrepair.core.files import write_atomically, write_text
+from selfrepair.report.latex import LatexColumn, escape, interval, number, table
 
 # Of a run's folder, what is kept; the second part once all arms are compared.
-OF_ARMS, OF_ALL = "arms/*/*", ("analysis/*.csv", "figures/architecture*.png")
+OF_ARMS, OF_ALL = "arms/*/*", ("analysis/*", "figures/architecture*.png")
 PARTS = {"self_repair": "self-repair", "repair_norm": "norm", "repair_attention": "attention", "repair_mlp": "MLPs"}
+MATCHED = {"steps": "the same step", "loss": "the same loss"}
+TABLES = ("arms", "differences", "onset", "evidence")
+NONE = "none"
+
+
+def table_of_arms(differences: pl.DataFrame) -> tuple[pl.DataFrame, str]:
+    """Each feature's effect on self-repair and its parts, at the same step and at the same loss: rows, and as LaTeX.
+
+    Args:
+        differences: `ARM_DIFFERENCES`.
+    """
+    columns = [LatexColumn("arm", "Feature", "tex", align="l")]
+    for part in PARTS:
+        columns += [LatexColumn(part, "difference", decimals=2)]
+        columns += [LatexColumn(part, r"95\,\% interval", "interval", decimals=2)] if part == "self_repair" else []
+    columns.append(LatexColumn("answer", "Self-repair", "tex", align="l"))
+    spans = [("", 1), ("Self-repair", 2), ("Norm", 1), ("Attention", 1), ("MLPs", 1), ("", 1)]
+    groups = []
+    for matched, name in MATCHED.items():
+        rows = [
+            {"arm": escape(str(arm)), "answer": escape(of["self_repair"]["answer"])}
+            | {part: entry["value"] for part, entry in of.items()}
+            | {f"self_repair_{end}": of["self_repair"][end] for end in ("low", "high")}
+            for (arm,), part_rows in differences.filter(matched=matched).group_by("arm", maintain_order=True)
+            for of in [part_rows.rows_by_key("part", named=True, unique=True)]
+        ]
+        groups.append((f"At {name}", rows))
+    return differences, table(columns, groups, spans, "longtable")
+
+
+def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    """Numbers of the paper's prose about a family, by the names of their macros.
+
+    Args:
+        tables: `ARMS`, `ARM_DIFFERENCES`, `ARM_ONSET` and `EVIDENCE` by the names of `TABLES`.
+    """
+    arms, differences, onset, evidence = (tables[name] for name in TABLES)
+    base = arms.filter(arm="base", part="self_repair")
+    trainings = arms.select("arm", "seed").unique()
+    macros = {
+        "FamilyTrainings": f"{trainings.height}",
+        "FamilyBaseSeeds": f"{len(base)}",
+        "FamilyPairs": _span(differences["n_seeds"].to_list()),
+        "FamilyBound": f"{differences['bound'].max():g}",
+        "FamilyBaseRange": f"{number(base['value'].min(), 2)} to {number(base['value'].max(), 2)}",
+        "FamilyBaseNull": f"{number(base['null'].min(), 2)} to {number(base['null'].max(), 2)}",
+    }
+    for matched in MATCHED:
+        for verb, features in answers(differences, matched).items():
+            listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
+            macros[f"Family{verb.title()}At{matched.title()}"] = listed or NONE
+    for row in differences.filter(matched="steps").to_dicts():
+        macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = _estimate(row)
+    for row in onset.filter(arm="base").to_dicts():
+        macros[f"Onset{_letters(row['quantity'])}"] = _estimate(row, 1)
+    for row in evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null()).to_dicts():
+        name = "".join(map(_letters, (row["statistic"], row["of"], row["tokens"])))
+        macros[f"Evidence{name}"] = _estimate(row, 3 if "loss" in name.lower() else 2)
+    return macros
+
+
+def answers(differences: pl.DataFrame, matched: str) -> dict[str, dict[str, dict]]:
+    """Features by what they do to self-repair: raises, lowers, small, undecided; each with its row."""
+    rows = differences.filter(matched=matched, part="self_repair").to_dicts()
+    kinds = {"raises": "raises", "lowers": "lowers", "small": "no effect", "undecided": "undecided"}
+    return {name: {r["arm"]: r for r in rows if r["answer"].startswith(begins)} for name, begins in kinds.items()}
+
+
+def features(differences: pl.DataFrame) -> str:
+    """A Markdown table: what each feature does to self-repair and its parts, at the same step and the same loss."""
+    lines = [
+        "| feature | compared at | " + " | ".join(PARTS.values()) + " | pairs of seeds | self-repair |",
+        "|---|---|" + "---:|" * (len(PARTS) + 1) + "---|",
+    ]
+    for (arm, matched), rows in differences.group_by("arm", "matched", maintain_order=True):
+        of = rows.rows_by_key("part", named=True, unique=True)
+        whole, numbers = of["self_repair"], [_plain(of[part]) for part in PARTS]
+        count, said = whole["n_seeds"], whole["answer"]
+        lines.append(f"| {arm} | {MATCHED[str(matched)]} | {' | '.join(numbers)} | {count} | {said} |")
+    return "\n".join(lines)
+
+
+def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
+    """The answers of a family in words, as Markdown."""
+    lines = []
+    for matched, name in MATCHED.items():
+        said = {kind: ", ".join(of) or NONE for kind, of in answers(differences, matched).items()}
+        lines.append(
+            f"At {name}, self-repair of the later half is raised by: {said['raises']}; lowered by: {said['lowers']}; "
+            f"no effect larger than {differences['bound'].max():g}: {said['small']}; undecided: {said['undecided']}."
+        )
+    mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
+    of = {(row["statistic"], row["of"], row["tokens"]): _plain(row) for row in mean.to_dicts()}
+    later = onset.filter(arm="base", quantity="self_repair").row(0, named=True)
+    far, third = of["far_minus_near", "rows", "top"], of["last_minus_first_third", "other", "top"]
+    return (
+        "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
+        f"{' '.join(lines)}\n\n"
+        "**Adaptation, or an artefact?** In the base, the part of the removed direct effect that is made up for is "
+        f"larger by {far} if the replacing output comes from far rows, not near ones, and by {third} on the "
+        "third of the tokens that the ablation puts farthest from usual streams, compared with the nearest third. "
+        f"Repair reaches half of its size {_plain(later, 1)} doublings of the training step after direct effects do."
+    )
+
+
+def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
+    """A Markdown table of what speaks for adaptation and what for an artefact."""
+    mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
+    lines = ["| statistic | of | tokens | mean over seeds, 95 % interval |", "|---|---|---|---:|"]
+    for row in onset.filter(arm="base").to_dicts():
+        lines.append(f"| doublings of the step after direct effects | {row['quantity']} | top | {_plain(row)} |")
+    digits = {"loss_saved": 3, "cost_without_repair": 3}
+    for row in mean.to_dicts():
+        numbers = _plain(row, digits.get(row["statistic"], 2))
+        lines.append(f"| {row['statistic']} | {row['of']} | {row['tokens']} | {numbers} |")
+    return "\n".join(lines)
 
 
 def keep_arms(run: Path, study: Path) -> None:
@@ -25,35 +142,54 @@ def keep_arms(run: Path, study: Path) -> None:
         write_atomically(study / name, partial(shutil.copyfile, file))
     kept = sorted(path.parent.name for path in study.glob("arms/*/arm.json"))
     print(f"{len(kept)} trainings are kept in {study}")
-    if (study / "differences.csv").is_file():
-        write_text(study / "README.md", page(pl.read_csv(study / "differences.csv"), len(kept)))
+    if all((study / f"{name}.parquet").is_file() for name in TABLES):
+        read = {name: pl.read_parquet(study / f"{name}.parquet") for name in TABLES}
+        write_text(study / "README.md", _page(read, len(kept)))
 
 
-def page(differences: pl.DataFrame, trainings: int) -> str:
-    """What each feature does, in words, with the difference of self-repair and of its parts.
-
-    Args:
-        differences: `ARM_DIFFERENCES`.
-        trainings: how many there are.
-    """
+def _page(tables: dict[str, pl.DataFrame], trainings: int) -> str:
     command = "snakemake --cores all --configfile config/studies/architecture.yaml"
     one = f"{command} results/architecture/arms/rotary-1/sums.parquet"
-    lines = [
-        "# architecture",
-        "",
-        f"{trainings} trainings, made by `{command}`, which finds them up to date. One is made again by `{one}`.",
-        "",
-        "Arm minus base, in shares of the direct effect (heads of the later half, top tokens), with 95 % intervals "
-        "over seeds and documents.",
-        "",
-        "![architecture](architecture.png)",
-        "",
-        "| feature | compared at the same | " + " | ".join(PARTS.values()) + " | pairs of seeds | self-repair |",
-        "|---|---|" + "---:|" * len(PARTS) + "---:|---|",
-    ]
-    for (arm, matched), rows in differences.group_by("arm", "matched", maintain_order=True):
-        of = rows.rows_by_key("part", named=True, unique=True)
-        numbers = [f"{of[part]['value']:.2f} [{of[part]['low']:.2f}, {of[part]['high']:.2f}]" for part in PARTS]
-        whole = of["self_repair"]
-        lines.append(f"| {arm} | {matched} | {' | '.join(numbers)} | {whole['n_seeds']} | {whole['answer']} |")
-    return "\n".join([*lines, "", "![loss](architecture_loss.png)", ""])
+    return "\n".join(
+        [
+            "# architecture",
+            "",
+            f"{trainings} trainings, made by `{command}`, which finds them up to date. One is made again by `{one}`.",
+            "",
+            "Arm minus base, in shares of the direct effect (heads of the later half, top tokens), with 95 % intervals "
+            "over seeds and documents.",
+            "",
+            "![architecture](architecture.png)",
+            "",
+            features(tables["differences"]),
+            "",
+            "Adaptation, or an artefact? Of the base; losses in nats per token, otherwise ratios.",
+            "",
+            "![adaptation](architecture_adaptation.png)",
+            "",
+            weighed(tables["onset"], tables["evidence"]),
+            "",
+            "![along training](architecture_course.png)",
+            "",
+            "![loss](architecture_loss.png)",
+            "",
+        ]
+    )
+
+
+def _estimate(row: dict, decimals: int = 2) -> str:
+    return f"{number(row['value'], decimals)} {interval(row['low'], row['high'], decimals)}"
+
+
+def _plain(row: dict, decimals: int = 2) -> str:
+    value, low, high = (f"{row[name]:.{decimals}f}" for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _span(counts: list[int]) -> str:
+    return " to ".join(map(str, dict.fromkeys((min(counts), max(counts)))))
+
+
+def _letters(name: str) -> str:
+    """Of a name, for that of a macro: `no-final-norm` is `NoFinalNorm`."""
+    return "".join(word.capitalize() for word in name.replace("_", " ").replace("-", " ").split())

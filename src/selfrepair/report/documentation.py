@@ -22,6 +22,7 @@ from selfrepair.ablation.schema import (
     document_sums,
     hand_off,
 )
+from selfrepair.ablation.schema_family import ARM_SUMS, DISPLACED, LOSS_SUMS
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
     ERASURE_NEURONS,
@@ -55,6 +56,7 @@ from selfrepair.analysis.schema_beyond import (
     SPARSITY,
     UNITS,
 )
+from selfrepair.analysis.schema_family import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS, EVIDENCE
 from selfrepair.claims import published
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
 from selfrepair.claims.verdicts import MODEL_VERDICT, VERDICT
@@ -168,7 +170,19 @@ FILES = {
 }
 
 
-def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
+FAMILY = {  # of the run of a controlled family, and of what is kept of it
+    "arms/<arm>-<seed>/sums.parquet": ARM_SUMS,
+    "arms/base-<seed>/displaced.parquet": DISPLACED,
+    "arms/base-<seed>/losses.parquet": LOSS_SUMS,
+    "analysis/arms.parquet": ARMS,
+    "analysis/course.parquet": ARM_COURSE,
+    "analysis/onset.parquet": ARM_ONSET,
+    "analysis/differences.parquet": ARM_DIFFERENCES,
+    "analysis/evidence.parquet": EVIDENCE,
+}
+
+
+def parquet_tables(n_layers: int, n_heads: int) -> dict[str, dict[str, Column]]:
     """Schema of every result table, by its path within a run's folder."""
     return {
         "tokens/<model>/tokens.parquet": TOKENS,
@@ -181,7 +195,7 @@ def parquet_tables(n_layers: int) -> dict[str, dict[str, Column]]:
         "ablation/<model>/<ablation>/tokens-<shard>.parquet": ablated_tokens(n_layers),
         "ablation/<model>/<ablation>/sums-<shard>.parquet": document_sums(n_layers),
         "ablation/<model>/clean/units.parquet": SELECTED,
-        "ablation/<model>/<ablation>/hand_off-<shard>.parquet": hand_off(n_layers, 0),
+        "ablation/<model>/<ablation>/hand_off-<shard>.parquet": hand_off(n_layers, n_heads),
         "ablation/<model>/held.parquet": HELD,
         "analysis/<model>/layers/units.parquet": UNITS,
         "analysis/<model>/hand-off/hand_off.parquet": HAND_OFF,
@@ -242,12 +256,13 @@ def results_readme() -> str:
         "tables/norm.csv": norm_table.NORM_TABLE,
         "tables/claims.csv": claims_table.CLAIMS,
         "tables/findings.csv": findings.FOUND,
+        "tables/features.csv": ARM_DIFFERENCES,
         "tables/claims_of_studies.csv": claims_table.CLAIMS,
         "report/costs.csv": COSTS,
         "analysis/known-answer/known_answer.csv": KNOWN_ANSWER,
         "tables/published_norm_share.csv": published.PUBLISHED_NORM_SHARE,
     }
-    for path, schema in (parquet_tables(n_layers=0) | csv).items():
+    for path, schema in (parquet_tables(n_layers=0, n_heads=0) | csv | FAMILY).items():
         parts.append(f"\n## `{path}`\n\n| column | type | unit | meaning |\n|---|---|---|---|\n")
         parts += [f"| `{name}` | {_type(c)} | {c.unit} | {c.meaning} |\n" for name, c in schema.items()]
     for path, keys in FILES.items():

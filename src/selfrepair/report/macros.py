@@ -20,6 +20,7 @@ from selfrepair.analysis.wide import read_wide
 from selfrepair.claims.statistics import fully_measured, peak_layer
 from selfrepair.claims.verdicts import BY_CHANCE, FAILED, HELD, PAPER, UNDECIDED, UNMEASURED
 from selfrepair.core.files import write_text
+from selfrepair.report.arms import family_macros
 from selfrepair.report.claims_table import JUDGED, UPRIGHT, judged_models, read_claims, span
 from selfrepair.report.findings import ABOVE, BELOW, FOUND
 from selfrepair.report.latex import escape, integer, interval, number, scientific
@@ -61,6 +62,7 @@ def macros(
     findings: pl.DataFrame,
     studies: list[dict[str, Any]],
     studied: list[dict[str, Any]] = [],  # noqa: B006
+    family: dict[str, pl.DataFrame] = {},  # noqa: B006
 ) -> dict[str, str]:
     """Return the TeX of every macro by its name.
 
@@ -75,6 +77,7 @@ def macros(
         findings: `findings.FOUND`.
         studies: config/studies.yaml.
         studied: claims of other runs; what is said of them begins with `Study`.
+        family: tables of a controlled family by name (`arms.TABLES`).
     """
     of_studies = {name: listed[name] for name in listed if name.startswith(STUDY)}
     of_run = {name: listed[name] for name in listed if name not in of_studies}
@@ -93,6 +96,7 @@ def macros(
         | _of_findings(findings, studies)
         | said
         | beside
+        | (family_macros(family) if family else {})
         | {"FirstModel": models["model"][0], "FirstModelName": _code(models["model"][0])}
     )
 
@@ -294,6 +298,7 @@ def write_macros(
     beyond: Path,
     output: Path,
     studies: list[Path] = [],  # noqa: B006
+    family: list[Path] = [],  # noqa: B006
 ) -> None:
     """Write the numbers of the paper's prose, and the sentences that results decide, as TeX macros.
 
@@ -309,6 +314,7 @@ def write_macros(
         beyond: config/studies.yaml.
         output: TeX file to write.
         studies: claims.json of other runs that the paper tells of.
+        family: Parquet files of a controlled family, named after the tables of `arms.TABLES`.
     """
     values = macros(
         json.loads(run_record.read_text()),
@@ -321,5 +327,6 @@ def write_macros(
         pl.read_csv(findings, schema={name: column.dtype for name, column in FOUND.items()}),
         yaml.safe_load(beyond.read_text())["studies"],
         _together(list(map(read_claims, studies))),
+        {file.stem: pl.read_parquet(file) for file in family},
     )
     write_text(output, definitions(values))

@@ -9,6 +9,7 @@ import polars as pl
 
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
+from selfrepair.report.arms import family_found
 from selfrepair.report.claims_table import read_claims
 from selfrepair.report.findings import ABOVE, BELOW, read_found
 
@@ -34,6 +35,7 @@ def write_readme(
     readme: Path,
     shown: Path,
     studies: list[Path] = [],  # noqa: B006
+    family: list[Path] = [],  # noqa: B006
 ) -> None:
     """Write the table of findings between the README's markers, and copy its picture.
 
@@ -44,6 +46,7 @@ def write_readme(
         readme: README to write anew.
         shown: the README's copy of the picture.
         studies: claims.json of other runs, whose models get a column each.
+        family: differences, onset and evidence of a controlled family, as Parquet.
 
     Raises:
         ValueError: the README does not hold the markers once each, in order.
@@ -51,7 +54,9 @@ def write_readme(
     judged = {claim["id"]: claim for claim in read_claims(claims)}
     kept = list(map(read_claims, studies))
     of_studies = beyond(read_found(found), _models(kept))
-    block = "\n\n".join([*map(parts, kept), findings([judged[name] for name in SHOWN], kept), of_studies])
+    of_family = [family_found(*map(pl.read_parquet, family))] if family else []
+    tables = [findings([judged[name] for name in SHOWN], kept), of_studies]
+    block = "\n\n".join([*map(parts, kept), *tables, *of_family])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
 
