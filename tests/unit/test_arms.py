@@ -15,11 +15,11 @@ from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import train_model
-from selfrepair.report.arms import family_macros, keep_arms, table_of_arms
+from selfrepair.report.arms import family_found, family_macros, keep_arms, table_of_arms
 from selfrepair.report.macros import definitions
 from selfrepair.tokens.sample import sample_distributions
 from selfrepair.tokens.tokenizer import save_tokenizer, train_bpe
-from tests.helpers.study_drawings import evidence_table
+from tests.helpers.study_drawings import evidence_table, family_tables
 
 WORDS = [
     "the",
@@ -226,3 +226,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, between: 
         value, half = multi_bootstrap(samples[..., None], replicates, trial)
         covered.append(abs(value[0]) <= half[0])
     assert 0.92 <= np.mean(covered) <= 1.0
+
+
+def test_the_answers_are_said_in_words() -> None:
+    tables = family_tables()
+    raising = pl.when(pl.col("arm") == "rotary").then(pl.lit("raises")).otherwise("answer")
+    said = family_found(tables["differences"].with_columns(answer=raising), tables["onset"], tables["evidence"])
+    assert "At the same loss, self-repair of the later half is raised by: rotary; lowered by: none;" in said
+    assert "undecided: no-final-norm." in said and "Repair reaches half of its size 0.5 [-0.1, 1.1] doublings" in said

@@ -24,6 +24,7 @@ from selfrepair.benchmark.random_model import SHAPES, Shape, random_folded, rand
 from selfrepair.benchmark.responders import cost as responders_cost
 from selfrepair.benchmark.schema import LATER_HEADS, LOADING, MACHINE, QUANTITIES, SELECTED, read_tables, write_table
 from selfrepair.benchmark.selected import selected_gain
+from selfrepair.benchmark.training import training
 from selfrepair.core.tables import frame
 from selfrepair.models.load import load_model
 from selfrepair.tokens.rows import sample_tokens
@@ -162,6 +163,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
         "precision": compare_precisions(model, tokens, row_before(4), "random"),
         "loading": frame(pl.DataFrame(measure_loading(GATED, ["bfloat16"], folder / "llama")).to_dict(), LOADING),
         "costs": extrapolate_costs(methods),
+        "training": training(steps=1, rounds=1),
         "coverage": coverage(synthetic("synthetic", 0.7, 8, documents=200), documents=30, texts=2, replicates=20),
     }
     for name, table in made.items():

@@ -28,6 +28,7 @@ def configured(clone: Clone, change: Callable[[dict], object] = lambda config: N
     }
     config["training"] |= {"steps": 4, "batch_rows": 2, "warmup_steps": 1, "checkpoints": [2, 4]}
     config["measured"] |= {"rows": 6, "row_length": 16}
+    config["adaptation"] = {"rows": 8, "prompts": ["ioi"], "sample": 20}
     config["base"] |= {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 48, "num_hidden_layers": 2}
     config["arms"] = {"rotary": {"rotary": True}}
     change(config)
@@ -52,7 +53,8 @@ def test_a_family_is_made_kept_and_not_made_again(clone: Clone) -> None:
     assert (clone.root / "results/tiny/figures/architecture.svg").is_file()
     assert clone.run("keep_arms", config=config).returncode == 0
     assert clone.plan(config) == {}
-    assert "rotary" in (clone.root / STUDY / "README.md").read_text()
+    page = (clone.root / STUDY / "README.md").read_text()
+    assert "rotary" in page and "far_minus_near" in page
     changed = configured(clone, lambda family: family["arms"]["rotary"].update(dropout=0.1))
     assert clone.plan(changed)["train_arm"] == 3, "an arm with other settings is another"
 

@@ -35,6 +35,7 @@ BENCHMARK_RULES = {
         8000,
     ),
     "loading": ("loading:loading", {}, [], 10000),
+    "training": ("training:training", {}, ["steps=20", "rounds=7"], 2000),
     "costs": (
         "costs:extrapolate_costs",
         {"methods": "docs/benchmark/methods.csv"},

@@ -45,58 +45,38 @@ rule train_arm:
         "--threads {threads} --output {output:q} 2>&1 | tee -a {log:q}"
 
 
-rule measure_arm:
-    """Self-repair of a training's checkpoints, and of its last step with shuffled weights, summed by document."""
-    input:
-        code=code("measure_arm", "measure"),
-        trained="<results>/trained/{name}",
-        corpus=config["corpus"],
-        tokenizer=f"{config['tokenizer']}/tokenizer.json",
-    output:
-        expand("<results>/arms/{{name}}/{file}", file=OF_ARM),
-    log:
-        "<logs>/measure_arm.{name}.log",
-    benchmark:
-        "<benchmarks>/measure_arm.{name}.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    resources:
-        mem_mb=2000,
-    params:
-        settings=lambda wildcards: json.dumps(FAMILY.settings(wildcards.name)),
-        tokenizer=subpath(input.tokenizer, parent=True),
-        folder=subpath(output[0], parent=True),
-    shell:
-        "python {input.code[0]} --trained {input.trained:q} --settings {params.settings:q} --corpus {input.corpus:q} "
-        "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
+# Of every training its checkpoints, and its last step with shuffled weights; of a base also what tells adaptation from an
+# artefact. The last file holds the settings.
+for job, files in {"measure_arm": OF_ARM, "measure_adaptation": OF_BASE}.items():
 
-
-rule measure_adaptation:
-    """Of a base: the loss that repair saves, and whether repair grows with the distance of the ablated stream."""
-    input:
-        code=code("measure_adaptation", "measure"),
-        trained="<results>/trained/{name}",
-        corpus=config["corpus"],
-        tokenizer=f"{config['tokenizer']}/tokenizer.json",
-    output:
-        expand("<results>/arms/{{name}}/{file}", file=OF_BASE),
-    log:
-        "<logs>/measure_adaptation.{name}.log",
-    benchmark:
-        "<benchmarks>/measure_adaptation.{name}.tsv"
-    conda:
-        "../../envs/measure.yaml"
-    resources:
-        mem_mb=3000,
-    params:
-        settings=lambda wildcards: json.dumps(
-            FAMILY.settings(wildcards.name, "adaptation.json")
-        ),
-        tokenizer=subpath(input.tokenizer, parent=True),
-        folder=subpath(output[0], parent=True),
-    shell:
-        "python {input.code[0]} --trained {input.trained:q} --settings {params.settings:q} --corpus {input.corpus:q} "
-        "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
+    rule:
+        """Measure a training: sums by document, which are small."""
+        name:
+            job
+        input:
+            code=code(job, "measure"),
+            trained="<results>/trained/{name}",
+            corpus=config["corpus"],
+            tokenizer=f"{config['tokenizer']}/tokenizer.json",
+        output:
+            expand("<results>/arms/{{name}}/{file}", file=files),
+        log:
+            f"<logs>/{job}.{{name}}.log",
+        benchmark:
+            f"<benchmarks>/{job}.{{name}}.tsv"
+        conda:
+            "../../envs/measure.yaml"
+        resources:
+            mem_mb=3000,
+        params:
+            settings=lambda wildcards, settings_file=files[-1]: json.dumps(
+                FAMILY.settings(wildcards.name, settings_file)
+            ),
+            tokenizer=subpath(input.tokenizer, parent=True),
+            folder=subpath(output[0], parent=True),
+        shell:
+            "python {input.code[0]} --trained {input.trained:q} --settings {params.settings:q} --corpus {input.corpus:q} "
+            "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule compare_arms:

@@ -73,11 +73,7 @@ rule write_report:
         figures=expand("<results>/figures/{figure}.svg", figure=FIGURES),
         tables=[
             "<results>/tables/findings.csv",
-            *(
-                ["<results>/tables/features.csv"]
-                if SETTINGS.family("arms")
-                else []
-            ),
+            *(["<results>/tables/features.csv"] if SETTINGS.family("arms") else []),
             "<results>/tables/norm.csv",
             *expand(
                 "<results>/analysis/{model}/{ablation}/norm_check.csv",

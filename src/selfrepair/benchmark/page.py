@@ -72,6 +72,11 @@ def page(tables: dict[str, pl.DataFrame]) -> str:
         "A Llama with random weights in shards is folded to disk and read back, each in a process of its own. Folding "
         "holds a group of layers, loading the folded weights; the base is Python with its libraries.",
         _loading(tables["loading"]),
+        "## Training",
+        "The base of the controlled family (`config/studies/architecture.yaml`) is trained by the package's own step, "
+        "here beside a plain loop over Hugging Face's GPT-2 of the same shape: forward, backward, clipping and AdamW "
+        "on the same rows, in turn.",
+        _training(tables["training"]),
         "## How often intervals hold the truth",
         "Texts whose documents are drawn from a population of documents that is known completely, and so is the truth; "
         "shares of texts whose 95 % interval holds it, of statistics of single heads on their top tokens. Synthetic "
@@ -221,6 +226,19 @@ def _loading(loading: pl.DataFrame) -> str:
             "base_mb": ("base, MB", _whole),
             "peak_mb": ("peak, MB", _whole),
             "seconds": ("s", _number),
+        },
+    )
+
+
+def _training(training: pl.DataFrame) -> str:
+    return _markdown(
+        training,
+        {
+            "parameters": ("parameters", _whole),
+            "threads": ("threads", str),
+            "plain_rate": ("plain loop, tokens/s", _whole),
+            "ours_rate": ("the package, tokens/s", _whole),
+            "ratio": ("ratio", _number),
         },
     )
 

@@ -102,6 +102,13 @@ LATER_HEADS = {
     "top": Column(pl.Float64, "ratio", "time with sums over top tokens, as in every run, by that of the plain one"),
     "every": Column(pl.Float64, "ratio", "time with every later head's change at every token, by the plain one"),
 }
+TRAINING = {
+    "parameters": Column(pl.Int64, "weights", "of the trained model, the base of the controlled family"),
+    "threads": Column(pl.Int16, "threads", "of the CPU"),
+    "plain_rate": Column(pl.Float64, "tokens/s", "a plain loop over Hugging Face's GPT-2 of the same shape"),
+    "ours_rate": Column(pl.Float64, "tokens/s", "the package's step"),
+    "ratio": Column(pl.Float64, "ratio", "the second by the first, in the same run"),
+}
 LOADING = {
     "what": Column(pl.String, "", "fold to disk or load from it, and the precision in which weights are kept"),
     "weights_mb": Column(pl.Float64, "MB", "folded model on disk"),
@@ -137,6 +144,7 @@ TABLES = {
     "growth": GROWTH,
     "precision": PRECISION,
     "loading": LOADING,
+    "training": TRAINING,
     "costs": COSTS,
     "coverage": COVERAGE,
 }

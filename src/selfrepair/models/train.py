@@ -136,7 +136,7 @@ def train(
         **training.architecture, vocab_size=vocabulary_size, bos_token_id=bos, eos_token_id=bos, pad_token_id=None
     )
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    optimiser = _optimiser(model, training)
+    optimiser = make_optimiser(model, training)
     length = training.row_length
     held_out = rows_at(held_out_stream, torch.arange(0, len(held_out_stream) - length, length - 1), length, bos)
     resumable = state / fingerprint(training, tokenizer, train_stream, held_out_stream)
@@ -152,12 +152,7 @@ def train(
         generator = torch.Generator().manual_seed(training.seed * 1_000_003 + step)
         torch.manual_seed(training.seed * 1_000_003 + step)  # of dropout
         starts = torch.randint(len(train_stream) - length + 1, (training.batch_rows,), generator=generator)
-        loss = _loss(model, rows_at(train_stream, starts, length, bos))
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimiser.step()
-        running.append(loss.item())
+        running.append(take_step(model, optimiser, rows_at(train_stream, starts, length, bos)))
         if not math.isfinite(running[-1]):
             raise FloatingPointError(f"training diverged at step {step}: loss {running[-1]}; lower learning_rate")
         if step % LOG_EVERY == 0 or step == training.steps or step in keep:
@@ -196,6 +191,16 @@ def fingerprint(training: Training, tokenizer: Tokenizer, *streams: Int[Tensor, 
     return digest.hexdigest()[:16]
 
 
+def take_step(model: PreTrainedModel, optimiser: torch.optim.Optimizer, rows: Int[Tensor, "row pos"]) -> float:
+    """Take one step of the optimiser, with gradients clipped to a norm of one; return the loss before it (nats)."""
+    loss = _loss(model, rows)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimiser.step()
+    return loss.item()
+
+
 def _loss(model: PreTrainedModel, rows: Int[Tensor, "row pos"], reduction: str = "mean") -> Float[Tensor, ""]:
     logits = model(rows[:, :-1], use_cache=False).logits
     return cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction=reduction)
@@ -207,7 +212,8 @@ def _schedule(step: int, training: Training) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - training.warmup_steps) / (training.steps - training.warmup_steps)))
 
 
-def _optimiser(model: PreTrainedModel, training: Training) -> torch.optim.AdamW:
+def make_optimiser(model: PreTrainedModel, training: Training) -> torch.optim.AdamW:
+    """AdamW, which decays the matrices but not the embeddings."""
     embedding = {id(model.get_input_embeddings().weight)}
     decayed = [p for p in model.parameters() if p.ndim == 2 and id(p) not in embedding]
     rest = [p for p in model.parameters() if p.ndim != 2 or id(p) in embedding]
