@@ -14,6 +14,8 @@ OF_ARMS, OF_ALL = "arms/*/*", ("analysis/*", "figures/architecture*.png")
 PARTS = {"self_repair": "self-repair", "repair_norm": "norm", "repair_attention": "attention", "repair_mlp": "MLPs"}
 MATCHED = {"steps": "the same step", "loss": "the same loss"}
 TABLES = ("arms", "differences", "onset", "evidence")
+GROWTH = ("far_minus_near", "last_minus_first_third")  # of repair with the distance of the stream
+DIGITS = {"loss_saved": 3, "cost_without_repair": 3}  # of nats
 NONE = "none"
 
 
@@ -64,13 +66,28 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
             listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
             macros[f"Family{verb.title()}At{matched.title()}"] = listed or NONE
     for row in differences.filter(matched="steps").to_dicts():
-        macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = _estimate(row)
+        macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)}, {escape(row['answer'])}"
     for row in onset.filter(arm="base").to_dicts():
         macros[f"Onset{_letters(row['quantity'])}"] = _estimate(row, 1)
     for row in evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null()).to_dicts():
         name = "".join(map(_letters, (row["statistic"], row["of"], row["tokens"])))
-        macros[f"Evidence{name}"] = _estimate(row, 3 if "loss" in name.lower() else 2)
-    return macros
+        macros[f"Evidence{name}"] = _estimate(row, DIGITS.get(row["statistic"], 2))
+    return macros | {f"Says{name}": sentence for name, sentence in sentences(evidence).items()}
+
+
+def sentences(evidence: pl.DataFrame) -> dict[str, str]:
+    """What the intervals of the means over seeds say for an artefact, and for an adaptation."""
+    mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
+    differences = mean.filter(pl.col("statistic").is_in(GROWTH))
+    grows = (differences["low"] > 0).sum()
+    saved = mean.filter(statistic="loss_saved", tokens="top")
+    useful = (saved["low"] > 0).sum()
+    whole = "with the whole interval"
+    return {
+        "Artefact": f"{('Neither', 'One', 'Both')[grows]} of the two differences {'are' if grows > 1 else 'is'} above zero "
+        f"{whole}, as an artefact would have it.",
+        "Adaptation": f"On {useful} of {len(saved)} kinds of text and prompts repair saves loss on top tokens, {whole}.",
+    }
 
 
 def answers(differences: pl.DataFrame, matched: str) -> dict[str, dict[str, dict]]:
@@ -105,6 +122,7 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
         )
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     of = {(row["statistic"], row["of"], row["tokens"]): _plain(row) for row in mean.to_dicts()}
+    said = sentences(evidence)
     later = onset.filter(arm="base", quantity="self_repair").row(0, named=True)
     far, third = of["far_minus_near", "rows", "top"], of["last_minus_first_third", "other", "top"]
     return (
@@ -113,7 +131,8 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
         "**Adaptation, or an artefact?** In the base, the part of the removed direct effect that is made up for is "
         f"larger by {far} if the replacing output comes from far rows, not near ones, and by {third} on the "
         "third of the tokens that the ablation puts farthest from usual streams, compared with the nearest third. "
-        f"Repair reaches half of its size {_plain(later, 1)} doublings of the training step after direct effects do."
+        f"{said['Artefact']} {said['Adaptation']} Repair reaches half of its size {_plain(later, 1)} doublings of the "
+        "training step after direct effects do."
     )
 
 
@@ -123,9 +142,8 @@ def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
     lines = ["| statistic | of | tokens | mean over seeds, 95 % interval |", "|---|---|---|---:|"]
     for row in onset.filter(arm="base").to_dicts():
         lines.append(f"| doublings of the step after direct effects | {row['quantity']} | top | {_plain(row)} |")
-    digits = {"loss_saved": 3, "cost_without_repair": 3}
     for row in mean.to_dicts():
-        numbers = _plain(row, digits.get(row["statistic"], 2))
+        numbers = _plain(row, DIGITS.get(row["statistic"], 2))
         lines.append(f"| {row['statistic']} | {row['of']} | {row['tokens']} | {numbers} |")
     return "\n".join(lines)
 
