@@ -82,11 +82,10 @@ def sentences(evidence: pl.DataFrame) -> dict[str, str]:
     grows = (differences["low"] > 0).sum()
     saved = mean.filter(statistic="loss_saved", tokens="top")
     useful = (saved["low"] > 0).sum()
-    whole = "with the whole interval"
+    how, of = "with the whole interval", ("Neither of the two differences is", "One of the two is", "Both are")[grows]
     return {
-        "Artefact": f"{('Neither', 'One', 'Both')[grows]} of the two differences {'are' if grows > 1 else 'is'} above zero "
-        f"{whole}, as an artefact would have it.",
-        "Adaptation": f"On {useful} of {len(saved)} kinds of text and prompts repair saves loss on top tokens, {whole}.",
+        "Artefact": f"{of} above zero {how}, as an artefact would have it.",
+        "Adaptation": f"On {useful} of {len(saved)} kinds of text and prompts repair saves loss on top tokens, {how}.",
     }
 
 
