@@ -183,6 +183,20 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: edited(folder, quantization={"group_size": 64, "bits": 4}),
         "quantization (weights of MLX) is not supported",
     ),
+    "a rotary setting that is text": ("llama_gqa", lambda f: edited(f, rope_scaling="yarn"), "rope_scaling is 'yarn'"),
+    "two rotary settings": (
+        "llama_gqa",
+        lambda f: edited(f, rope_parameters={"rope_type": "default"}, rope_scaling={"rope_type": "other"}),
+        "rope_type other",
+    ),
+    "a count that is true": ("llama_gqa", lambda f: edited(f, num_hidden_layers=True), "is True"),
+    "positions below zero": ("llama_gqa", lambda f: edited(f, max_position_embeddings=-5), "is -5, where a number"),
+    "key-value heads that do not divide": ("llama_gqa", lambda f: edited(f, num_key_value_heads=3), "does not divide"),
+    "heads that do not divide the width": (
+        "gpt2",
+        lambda f: edited(f, n_head=5),
+        "5 heads do not divide a width of 32",
+    ),
     "a configuration without layers": (
         "gpt2",
         lambda folder: without(folder, "n_layer"),

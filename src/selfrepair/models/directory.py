@@ -29,6 +29,7 @@ GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer th
 LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
 HEADS = ("num_attention_heads", "n_head", "num_heads")
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+WIDTHS = ("hidden_size", "n_embd")
 # What Hugging Face's classes take where a configuration does not say it, as early Llamas' do not.
 DEFAULT_POSITIONS = {
     "gpt2": 1024,
@@ -91,7 +92,14 @@ def model_info(config: dict) -> ModelInfo:
     """
     layers, heads = (_first(config, names) for names in (LAYERS, HEADS))
     family = config["model_type"]
-    positions = next((config[name] for name in POSITIONS if config.get(name)), DEFAULT_POSITIONS[family])
+    said = any(config.get(name) is not None for name in POSITIONS)
+    positions = _first(config, POSITIONS) if said else DEFAULT_POSITIONS[family]
+    kv_heads = config.get("num_key_value_heads") if family in GROUPED else None
+    if kv_heads is not None and heads % _first(config, ("num_key_value_heads",)):
+        raise ValueError(f"num_key_value_heads is {kv_heads}, which does not divide the {heads} heads; restore it")
+    width = next((config[name] for name in WIDTHS if name in config), None)
+    if isinstance(width, int) and width % heads and config.get("head_dim") is None:
+        raise ValueError(f"{heads} heads do not divide a width of {width}; restore it")
     return ModelInfo(family, layers, heads, positions)
 
 
@@ -105,7 +113,7 @@ def max_positions(folder: Path) -> int | None:
         raise ModelDirectoryError(f"{folder} does not exist; for a model of a hub give what `load_model` returned")
     file = folder / "config.json"
     config = json.loads(file.read_text()) if file.is_file() else {}
-    return next((config[name] for name in POSITIONS if name in config), None)
+    return next((config[name] for name in POSITIONS if config.get(name) is not None), None)
 
 
 def authors_units_measurements(models: dict[str, dict[str, Any]]) -> dict[str, str]:
@@ -174,16 +182,19 @@ def _check_architecture(config: dict, source: Path) -> None:
     }
     activation = config.get(ACTIVATION_KEYS.get(family, "hidden_act"))
     refused[f"activation `{activation}` (supported: {', '.join(ACTIVATIONS)})"] = activation not in (None, *ACTIVATIONS)
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    refused[f"rope_type {kind} (supported: {', '.join(ROTARY_TYPES)})"] = kind not in ROTARY_TYPES
+    for key in ("rope_parameters", "rope_scaling"):
+        rope = config.get(key) or {}
+        if not isinstance(rope, dict):
+            raise ModelDirectoryError(f"{source}: {key} is {rope!r}, where an object is needed; restore it")
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        refused[f"rope_type {kind} (supported: {', '.join(ROTARY_TYPES)})"] = kind not in ROTARY_TYPES
     for what, present in refused.items():
         if present:
             raise ModelDirectoryError(f"{source}: {what} is not supported for `{family}`")
 
 
 def _first(config: dict, names: tuple[str, ...]) -> int:
-    found = next((config[name] for name in names if name in config), None)
-    if not isinstance(found, int) or found < 1:
+    found = next((config[name] for name in names if config.get(name) is not None), None)
+    if type(found) is not int or found < 1:
         raise ValueError(f"{' or '.join(names)} is {found!r}, where a number is needed; restore it")
     return found

@@ -166,7 +166,7 @@ def keep_arms(run: Path, study: Path) -> None:
 
 def _page(tables: dict[str, pl.DataFrame], trainings: int) -> str:
     command = "snakemake --cores all --configfile config/studies/architecture.yaml"
-    one = f"{command} results/architecture/arms/rotary-1/sums.parquet"
+    one = f"{command} results/architecture/arms/{tables['differences']['arm'][0]}-1/sums.parquet"
     return "\n".join(
         [
             "# architecture",
