@@ -234,5 +234,8 @@ def test_the_answers_are_said_in_words() -> None:
     tables = family_tables()
     raising = pl.when(pl.col("arm") == "rotary").then(pl.lit("raises")).otherwise("answer")
     said = family_found(tables["differences"].with_columns(answer=raising), tables["onset"], tables["evidence"])
-    assert "At the same loss, self-repair of the later half is raised by: rotary; lowered by: none;" in said
-    assert "undecided: no-final-norm." in said and "Repair reaches half of its size 0.5 [-0.1, 1.1] doublings" in said
+    assert "later half, at the same step and at the same loss, is raised by: rotary; lowered by: none;" in said
+    assert "undecided: no-final-norm. rotary: self-repair 0.02 [-0.03, 0.07], norm" in said
+    assert (
+        "repair comes not told apart direct effects" not in said and "has half of its last size 0.5 [-0.1, 1.1]" in said
+    )

@@ -16,6 +16,7 @@ MATCHED = {"steps": "the same step", "loss": "the same loss"}
 TABLES = ("arms", "differences", "onset", "evidence")
 GROWTH = ("far_minus_near", "last_minus_first_third")  # of repair with the distance of the stream
 DIGITS = {"loss_saved": 3, "cost_without_repair": 3}  # of nats
+COMES = {"before": "comes before", "not told apart": "is not told apart in time from", "after": "comes after"}
 NONE = "none"
 
 
@@ -111,28 +112,36 @@ def features(differences: pl.DataFrame) -> str:
 
 
 def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
-    """The answers of a family in words, as Markdown."""
-    lines = []
+    """The answers of a family in words, as Markdown; what is raised or lowered with its parts."""
+    said: dict[str, list[str]] = {}
     for matched, name in MATCHED.items():
-        said = {kind: ", ".join(of) or NONE for kind, of in answers(differences, matched).items()}
-        lines.append(
-            f"At {name}, self-repair of the later half is raised by: {said['raises']}; lowered by: {said['lowers']}; "
-            f"no effect larger than {differences['bound'].max():g}: {said['small']}; undecided: {said['undecided']}."
-        )
+        kinds = {kind: ", ".join(of) or NONE for kind, of in answers(differences, matched).items()}
+        said.setdefault(
+            f"raised by: {kinds['raises']}; lowered by: {kinds['lowers']}; no effect larger than "
+            f"{differences['bound'].max():g}: {kinds['small']}; undecided: {kinds['undecided']}.",
+            [],
+        ).append(f"at {name}")
+    moved = [
+        f"{arm}: " + ", ".join(f"{name} {_plain(of[part])}" for part, name in PARTS.items()) + "."
+        for (arm,), rows in differences.filter(matched="steps").group_by("arm", maintain_order=True)
+        for of in [rows.rows_by_key("part", named=True, unique=True)]
+        if of["self_repair"]["answer"].startswith(("raises", "lowers"))
+    ]
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     of = {(row["statistic"], row["of"], row["tokens"]): _plain(row) for row in mean.to_dicts()}
-    said = sentences(evidence)
-    later = onset.filter(arm="base", quantity="self_repair").row(0, named=True)
     far, third = of["far_minus_near", "rows", "top"], of["last_minus_first_third", "other", "top"]
-    return (
+    later, says = onset.filter(arm="base", quantity="self_repair").row(0, named=True), sentences(evidence)
+    paragraphs = [
         "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
-        f"{' '.join(lines)}\n\n"
-        "**Adaptation, or an artefact?** In the base, the part of the removed direct effect that is made up for is "
-        f"larger by {far} if the replacing output comes from far rows, not near ones, and by {third} on the "
-        "third of the tokens that the ablation puts farthest from usual streams, compared with the nearest third. "
-        f"{said['Artefact']} {said['Adaptation']} Repair reaches half of its size {_plain(later, 1)} doublings of the "
-        "training step after direct effects do."
-    )
+        + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
+        + "".join(f" {change}" for change in moved),
+        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, with far replacing "
+        f"rows minus with near ones: {far}; on the third of the tokens that the ablation puts farthest from usual "
+        f"streams minus on the nearest third: {third}. {says['Artefact']} {says['Adaptation']} Along training, repair "
+        f"{COMES[later['answer']]} direct effects: it has half of its last size {_plain(later, 1)} doublings of the step "
+        "later.",
+    ]
+    return "\n\n".join(paragraphs)
 
 
 def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
@@ -199,7 +208,8 @@ def _estimate(row: dict, decimals: int = 2) -> str:
 
 
 def _plain(row: dict, decimals: int = 2) -> str:
-    value, low, high = (f"{row[name]:.{decimals}f}" for name in ("value", "low", "high"))
+    zero = f"{-0.0:.{decimals}f}"
+    value, low, high = (f"{row[name]:.{decimals}f}".replace(zero, zero[1:]) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
 
 
