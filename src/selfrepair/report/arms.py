@@ -135,11 +135,11 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
         "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
         + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
         + "".join(f" {change}" for change in moved),
-        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, with far replacing "
-        f"rows minus with near ones: {far}; on the third of the tokens that the ablation puts farthest from usual "
-        f"streams minus on the nearest third: {third}. {says['Artefact']} {says['Adaptation']} Along training, repair "
-        f"{COMES[later['answer']]} direct effects: it has half of its last size {_plain(later, 1)} doublings of the step "
-        "later.",
+        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, with far "
+        f"replacing rows minus with near ones: {far}; on the third of the tokens that the ablation puts farthest from "
+        f"usual streams minus on the nearest third: {third}. {says['Artefact']} {says['Adaptation']} Along training, "
+        f"repair {COMES[later['answer']]} direct effects: it has half of its last size {_plain(later, 1)} doublings "
+        "of the step later.",
     ]
     return "\n\n".join(paragraphs)
 
