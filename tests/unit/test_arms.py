@@ -160,7 +160,7 @@ def test_the_papers_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
     assert (
         macros["FamilyRaisesAtSteps"].startswith("no-final-norm $0.20$ [$") and macros["FamilyLowersAtLoss"] == "none"
     )
-    assert macros["FamilyNoFinalNormRepairMlp"] == "$0.00$ [$0.00$, $0.00$], no effect larger than 0.05"
+    assert macros["FamilyNoFinalNormRepairMlp"] == "$0.00$ [$0.00$, $0.00$] (no effect larger than 0.05)"
     assert macros["SaysArtefact"].startswith("Both are above zero")
     assert macros["SaysAdaptation"].startswith("On 5 of 5 kinds")
     assert macros["EvidenceLossSavedTextTop"] == "$0.320$ [$0.200$, $0.400$]"

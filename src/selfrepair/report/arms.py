@@ -67,7 +67,7 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
             listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
             macros[f"Family{verb.title()}At{matched.title()}"] = listed or NONE
     for row in differences.filter(matched="steps").to_dicts():
-        macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)}, {escape(row['answer'])}"
+        macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)} ({escape(row['answer'])})"
     for row in onset.filter(arm="base").to_dicts():
         macros[f"Onset{_letters(row['quantity'])}"] = _estimate(row, 1)
     for row in evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null()).to_dicts():
