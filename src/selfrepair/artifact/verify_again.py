@@ -22,6 +22,7 @@ from polars.testing import assert_frame_equal
 from selfrepair.artifact.crate import Crate
 from selfrepair.artifact.verify import Check
 from selfrepair.core.files import write_atomically
+from selfrepair.report.arms import TABLES
 from selfrepair.report.macros import write_macros
 
 MEASURED = ("tokens", "models", "ablation", "trained")  # folders that are linked
@@ -88,8 +89,9 @@ def _macros(crate: Crate, again: Path) -> None:
     heads, layers = (
         [models / name / "resample" / f"{table}.parquet" for name in config["models"]] for table in ("heads", "layers")
     )
-    report = again / "report"
-    claims, studied = report / "claims.json", [again.parent / "studies" / s for s in config.get("studies", [])]
+    report, kept = again / "report", again.parent / "studies"
+    claims, studied = report / "claims.json", [kept / study for study in config.get("studies", [])]
+    family = [kept / config["family"] / f"{table}.parquet" for table in TABLES] if "family" in config else []
     write_macros(
         report / "run.json",
         models / "models.csv",
@@ -102,6 +104,7 @@ def _macros(crate: Crate, again: Path) -> None:
         Path("config/studies.yaml"),
         again / MACROS,
         [study / "report/claims.json" for study in studied],
+        family,
     )
 
 
