@@ -24,7 +24,7 @@ BENCHMARK_RULES = {
         {"models": FOLDED, "tokens": SAMPLED},
         [
             f"top_fraction={config['analysis']['top_fraction']}",
-            *["rows=24", "rounds=7"],
+            *["rows=24", "rounds=5"],
         ],
         4000,
     ),
