@@ -22,6 +22,7 @@ from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import hand_off_matrix, hand_off_share
 from selfrepair.figures.layer_units import layer_units
 from selfrepair.figures.loss_saved import loss_saved
+from selfrepair.figures.repairers import repairers
 from selfrepair.figures.threshold import threshold
 
 STUDIED = ["one", "two", "one-shuffled"]
@@ -91,6 +92,19 @@ def units_table() -> pl.DataFrame:
                         key = (model, 4, unit, layer, quantity, statistic)
                         rows.append((*key, value, value - 0.1, value + 0.2, 100, 10, 6.5))
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in UNITS.items()}, orient="row")
+
+
+def repairers_table() -> pl.DataFrame:
+    """The twin's share on code has an interval that says nothing; of the second model's answers nothing is reported."""
+    rows = []
+    for model in STUDIED:
+        for tokens in ("prose", "code", "ioi (answers)"):
+            for statistic, value in (("strongest_own", 0.4), ("strongest_on_first", 0.3)):
+                if statistic == "strongest_own" or tokens != "prose":
+                    low = value - (5.0 if (model, tokens) == ("one-shuffled", "code") else 0.1)
+                    ends = (None,) * 3 if (model, tokens) == ("two", "ioi (answers)") else (value, low, value + 0.1)
+                    rows.append((model, "distributions", statistic, tokens, *ends, 20))
+    return pl.DataFrame(rows, schema={name: c.dtype for name, c in FINDINGS.items()}, orient="row")
 
 
 def sparsity_table() -> pl.DataFrame:
@@ -183,6 +197,7 @@ STUDY_FIGURES = {
     "layer_units": lambda: layer_units(units_table()),
     "hand_off_share": lambda: hand_off_share(sparsity_table()),
     "hand_off_matrix": lambda: hand_off_matrix(hand_off_table()),
+    "repairers": lambda: repairers(repairers_table()),
     "loss_saved": lambda: loss_saved(loss_table()),
     "threshold": lambda: threshold(threshold_table()),
     "attribution": lambda: attribution(attribution_table(), findings_table()),

@@ -51,7 +51,7 @@ def test_sums_are_those_of_passes_of_their_own(zoo, architecture):
     assert set(table["replacement"]) == set(REPLACEMENTS) and set(table["third"]) == {0, 1, 2}
     tokens = torch.from_numpy(drawn.tokens["token"].to_numpy().reshape(ROWS, LENGTH).copy())
     measured, source = torch.arange(0, ROWS, 2), torch.from_numpy(drawn.rows["source"].to_numpy().copy())
-    top = top_tokens(model, tokens[measured], model.heads, int(FRACTION * len(measured) * (LENGTH - 1)))
+    top, _ = top_tokens(model, tokens[measured], model.heads, int(FRACTION * len(measured) * (LENGTH - 1)))
     usual = Usual.of(after_attention(model, tokens)[:, 1::2])
     layer = 1
     block = model.layers[layer]

@@ -84,7 +84,7 @@ def test_sums_are_those_of_all_late_heads_at_each_checkpoint(made) -> None:
     ]
     sampled = sample_distributions(corpus, tokenizer, ["text"], 6, 12, 16, 1, split="held_out")["text"]
     model = load_model(trained)
-    table = ablate_distribution(model, "text", sampled, model.heads, 0.1).filter(tokens="top")
+    table = ablate_distribution(model, "text", sampled, model.heads, 0.1)[0].filter(tokens="top")
     for half, layers in (("late", (2, 3)), ("early", (0, 1))):
         of_half = sums.filter(step=4, weights="trained", half=half)
         expected = table.filter(pl.col("layer").is_in(layers))

@@ -9,7 +9,7 @@ import torch
 
 from selfrepair.ablation.distributions import SUMMED, ablate_distribution, answer_prompts
 from selfrepair.ablation.measure import measure
-from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
+from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS, hand_off_elsewhere
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.distributions import DistributionSummary, beside, spearman, summarise
 from selfrepair.analysis.schema_beyond import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
@@ -44,7 +44,7 @@ def matrix(sampled: SampledTokens, column: str) -> torch.Tensor:
 @pytest.mark.parametrize("name", ["gpt2", "neox_parallel", "llama_gqa"])
 def test_sums_are_those_of_a_direct_measurement(zoo, sampled, name):
     model = zoo.folded(name)
-    sums = ablate_distribution(model, "ioi", sampled, model.heads, TOP)
+    sums, _ = ablate_distribution(model, "ioi", sampled, model.heads, TOP)
     assert sums.schema == {name: column.dtype for name, column in DISTRIBUTION_SUMS.items()}
     assert set(sums["tokens"]) == {"top", "answers", "difference"}
     m = measure(model, matrix(sampled, "token"), torch.from_numpy(SOURCE))
@@ -72,7 +72,7 @@ def test_the_difference_is_that_of_two_logits_of_hugging_face(zoo, sampled):
     others = torch.where(matrix(sampled, "alternative") >= 0, matrix(sampled, "alternative"), tokens)
     oracle = zoo.hugging_face("gpt2", torch.float64)
     changes = [hugging_face_oracle(oracle, of, torch.from_numpy(SOURCE))[1][..., -1] for of in (tokens, others)]
-    sums = ablate_distribution(model, "ioi", sampled, model.heads, TOP).filter(tokens="difference")
+    sums = ablate_distribution(model, "ioi", sampled, model.heads, TOP)[0].filter(tokens="difference")
     assert set(sums.group_by("layer", "head").agg(pl.col("n").sum())["n"]) == {ROWS}
     for layer, head, delta in sums.group_by("layer", "head").agg(pl.col("delta_logit").sum()).rows():
         wanted = (changes[0] - changes[1])[layer, head].sum().item()
@@ -81,10 +81,26 @@ def test_the_difference_is_that_of_two_logits_of_hugging_face(zoo, sampled):
     assert np.allclose(parts, sums["self_repair"], atol=1e-3)
 
 
+def test_later_heads_are_summed_over_the_answers_by_prompt(zoo, sampled):
+    model = zoo.folded("gpt2")
+    _, later = ablate_distribution(model, "ioi", sampled, model.heads, TOP)
+    shape = model.n_layers, model.n_heads
+    assert later.schema == {name: column.dtype for name, column in hand_off_elsewhere(*shape).items()}
+    assert set(later.select("distribution", "tokens").rows()) == {("ioi", "answers")}
+    m = measure(model, matrix(sampled, "token"), torch.from_numpy(SOURCE), responders="heads")
+    answer, document = matrix(sampled, "answer")[:, 1:] == 1, matrix(sampled, "document")[:, 1:]
+    for row in later.iter_rows(named=True):
+        chosen = answer & (document == row["document"])
+        wanted = m.repair_heads[row["layer"], row["head"]][:, :, chosen].sum(-1).flatten()
+        assert row["n"] == chosen.sum()
+        assert row["change"] == pytest.approx(wanted.tolist(), rel=1e-4, abs=1e-4)
+    assert later.height == len(model.heads) * 5
+
+
 def test_only_named_heads_are_measured_and_alike(zoo, sampled):
     model, heads = zoo.folded("gpt2"), [(1, 2), (0, 3)]
-    every = ablate_distribution(model, "x", sampled, model.heads, TOP)
-    some = ablate_distribution(model, "x", sampled, heads, TOP)
+    every, _ = ablate_distribution(model, "x", sampled, model.heads, TOP)
+    some, _ = ablate_distribution(model, "x", sampled, heads, TOP)
     assert set(some.select("layer", "head").rows()) == set(heads)
     wanted = every.join(some.select("layer", "head").unique(), on=["layer", "head"], how="semi", maintain_order="left")
     for quantity in EFFECTS:
@@ -94,7 +110,9 @@ def test_only_named_heads_are_measured_and_alike(zoo, sampled):
 def test_text_has_top_tokens_only(zoo, sampled):
     nothing = sampled.tokens.with_columns(answer=pl.lit(False), alternative=pl.lit(None, pl.Int32))
     text = SampledTokens(nothing, sampled.rows, sampled.documents)
-    assert set(ablate_distribution(zoo.folded("gpt2"), "prose", text, [(1, 1)], TOP)["tokens"]) == {"top"}
+    sums, later = ablate_distribution(zoo.folded("gpt2"), "prose", text, [(1, 1)], TOP)
+    assert set(sums["tokens"]) == set(later["tokens"]) == {"top"}
+    assert later["n"].sum() == sums["n"].sum()
     assert answer_prompts(zoo.folded("gpt2"), "prose", text).is_empty()
 
 
@@ -149,8 +167,11 @@ N_DOCUMENTS, HEADS = 40, [(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
 SETS = [("prose", "top"), ("code", "top"), ("ioi", "top"), ("ioi", "answers"), ("ioi", "difference")]
 
 
-def tables(preferred: float) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Sums of random numbers with a mean of each head; answers of which a share is preferred, and half are right."""
+def tables(preferred: float) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Sums of random numbers with a mean of each head; answers of which a share is preferred, and half are right.
+
+    On prose and in prompts the first head of the last layer repairs, on code the second one.
+    """
     generator = np.random.default_rng(9)
     rows = []
     for at, (distribution, tokens) in enumerate(SETS):
@@ -164,7 +185,15 @@ def tables(preferred: float) -> tuple[pl.DataFrame, pl.DataFrame]:
         for distribution in ("ioi",)
         for document in range(N_DOCUMENTS)
     ]
-    return typed(rows, DISTRIBUTION_SUMS), typed(answers, ANSWERS)
+    later = []
+    for (distribution, tokens), strongest in zip((SETS[0], SETS[1], SETS[3]), (6, 7, 6), strict=True):
+        for document in range(N_DOCUMENTS):
+            for head in ((2, 0), (2, 1)):
+                change = np.zeros(8)
+                change[6:] = generator.normal(0.1, 0.02, 2)
+                change[strongest] += 0.2
+                later.append([distribution, tokens, *head, document, 1, change.tolist()])
+    return typed(rows, DISTRIBUTION_SUMS), typed(answers, ANSWERS), typed(later, hand_off_elsewhere(4, 2))
 
 
 def typed(rows: list, schema: dict[str, Column]) -> pl.DataFrame:
@@ -182,7 +211,7 @@ def late_means(sums: pl.DataFrame, distribution: str, tokens: str) -> list[float
 
 
 def test_findings_are_worked_out_from_the_sums():
-    sums, _ = tables(0.9)
+    sums, *_ = tables(0.9)
     found = summary().findings
     assert found.schema == {name: column.dtype for name, column in FINDINGS.items()}
     assert set(found["study"]) == {"distributions"} and set(found["model"]) == {"m"}
@@ -212,12 +241,26 @@ def test_findings_are_worked_out_from_the_sums():
     assert set(found.filter(tokens="code")["n_documents"]) == {N_DOCUMENTS, 2 * N_DOCUMENTS}
 
 
+def test_repairers_of_prose_are_looked_for_elsewhere():
+    """They make what the strongest make only where they are the same."""
+    (*_, later), found = tables(0.9), summary().findings
+    assert set(found.filter(statistic="strongest_own")["tokens"]) == {"prose", "code", "ioi (answers)"}
+    assert set(found.filter(statistic="strongest_on_first")["tokens"]) == {"code", "ioi (answers)"}
+    for label, distribution, strongest in (("code", "code", 7), ("ioi (answers)", "ioi", 6)):
+        changes = np.array(later.filter(distribution=distribution)["change"].to_list()).sum(0)
+        shares = changes / changes.sum()
+        assert value(found, "strongest_on_first", label) == pytest.approx(shares[6], rel=1e-4)
+        assert value(found, "strongest_own", label) == pytest.approx(shares[strongest], rel=1e-4)
+    low, high = found.filter(statistic="strongest_on_first", tokens="code").select("low", "high").row(0)
+    assert 0.2 < low < high < 0.3
+
+
 def value(found: pl.DataFrame, statistic: str, label: str) -> float:
     return found.filter(statistic=statistic, tokens=label)["value"].item()
 
 
 def test_heads_and_their_half_are_described():
-    sums, _ = tables(0.9)
+    sums, *_ = tables(0.9)
     heads = summary().heads
     assert heads.schema == {name: column.dtype for name, column in DISTRIBUTION_HEADS.items()}
     of = sums.filter(distribution="ioi", tokens="answers", layer=2, head=1)
@@ -248,8 +291,8 @@ def test_findings_are_withheld_from_models_that_prefer_too_few_right_answers(pre
 
 
 def test_a_model_of_which_only_early_heads_are_measured_has_no_findings():
-    sums, answers = tables(0.9)
-    made = summarise("m", sums.filter(pl.col("layer") < 2), answers, 100, 3)
+    sums, *others = tables(0.9)
+    made = summarise("m", sums.filter(pl.col("layer") < 2), *others, 100, 3)
     assert made.findings.is_empty() and made.findings.columns == list(FINDINGS) and not made.heads.is_empty()
 
 

@@ -119,13 +119,21 @@ def test_statistics_are_what_plain_loops_give(model, ablated, clean, sampled, la
             of_head = of_half.filter(layer=layer, head=head)
             means.append(np.array(of_head["change"].to_list()).sum(0) / of_head["n"].sum())
         halves.append(np.array(means))
-    top, whole = 0.0, 0.0
+    top, whole, top_of_others, whole_of_others = 0.0, 0.0, 0.0, 0.0
+    named = late_heads(model.heads, model.n_layers)
     for ranked, measured in (halves, halves[::-1]):
-        for by, values in zip(ranked, measured, strict=True):
+        for at, (by, values) in enumerate(zip(ranked, measured, strict=True)):
             top += values[by.argmax()] if by.max() > 0 else 0
             whole += values[by > 0].sum()
+            by_others = np.zeros_like(by)
+            for later_head in range((named[at][0] + 1) * model.n_heads, len(by)):
+                before = [i for i, (layer, _) in enumerate(named) if layer < later_head // model.n_heads and i != at]
+                by_others[later_head] = np.mean([ranked[i][later_head] for i in before])
+            top_of_others += values[by_others.argmax()] if by_others.max() > 0 else 0
+            whole_of_others += values[by_others > 0].sum()
     values = dict(found.findings.select("statistic", "value").rows())
     assert values["strongest_share"] == pytest.approx(top / whole, rel=1e-4)
+    assert values["strongest_of_others"] == pytest.approx(top_of_others / whole_of_others, rel=1e-4)
     assert found.sparsity["value"].to_list()[-1] == pytest.approx(1)
     numbers = []
     for layer, head in late_heads(model.heads, model.n_layers):

@@ -41,6 +41,7 @@ KINDS = [
     "threshold",
     "attribution",
     "distributions",
+    "repairers",
     "loss_saved",
     "training_loss",
     "layer_moving",

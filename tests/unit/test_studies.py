@@ -18,6 +18,7 @@ from selfrepair.analysis.threshold import by_threshold
 from selfrepair.figures.attribution import attribution
 from selfrepair.figures.hand_off import RANKS, hand_off_matrix, hand_off_share
 from selfrepair.figures.layer_units import layer_units
+from selfrepair.figures.repairers import repairers
 from selfrepair.figures.threshold import RULES, TWIN, threshold
 from tests.helpers.drawings import close, drawn, shown
 from tests.helpers.study_drawings import (
@@ -25,6 +26,7 @@ from tests.helpers.study_drawings import (
     attribution_table,
     findings_table,
     hand_off_table,
+    repairers_table,
     sparsity_table,
     threshold_table,
     units_table,
@@ -228,6 +230,22 @@ def test_shares_of_later_heads_end_where_there_is_nothing_to_share():
     twin = [row["rank"] for row in rows if row["weights"] != "trained"]
     assert sorted(twin) == list(range(2, RANKS + 1)), "an interval wider than all there is says nothing"
     assert {row["weights"] for row in drawn(hand_off_share(sparsity_table()), "line", "two", y="value")} == {"trained"}
+
+
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_repairers_of_prose_stand_beside_those_of_each_distribution(model):
+    found = repairers_table().drop_nulls("value").filter(model=model)
+    names = {"strongest_own": "strongest there", "strongest_on_first": "strongest on prose"}
+    wanted = found.select("tokens", pl.col("statistic").replace(names), pl.col("value") * 100).rows()
+    if model == "one":  # on code the twin's interval says nothing
+        wanted += [(tokens, "strongest there, shuffled weights", 40) for tokens in ("prose", "ioi (answers)")]
+    rows = drawn(repairers(repairers_table()), "point", model, x="value")
+    assert shown(rows, "tokens", "series") == sorted(row[:2] for row in wanted)
+    close(shown(rows, "value"), sorted(row[2:] for row in wanted))
+
+
+def test_without_later_heads_on_several_distributions_the_figure_says_so():
+    assert "no later heads" in str(repairers(repairers_table().clear()).to_dict())
 
 
 def test_the_matrix_holds_each_late_head_with_its_later_heads():

@@ -169,6 +169,7 @@ rule measure_distributions:
     output:
         sums="<results>/ablation/{model}/distributions/sums.parquet",
         answers="<results>/ablation/{model}/distributions/answers.parquet",
+        hand_off="<results>/ablation/{model}/distributions/hand_off.parquet",
     log:
         "<logs>/measure_distributions.{model}.log",
     benchmark:

@@ -208,7 +208,7 @@ ANALYSES = {
         job="summarise_distributions.{model}",
         tables={
             table: f"<results>/ablation/{{model}}/distributions/{table}.parquet"
-            for table in ["sums", "answers"]
+            for table in ["sums", "answers", "hand_off"]
         },
         texts=BOOTSTRAP,
         output=expand(

@@ -41,7 +41,8 @@ INTERMEDIATE = [
         table=["neurons", "ranks"],
     ),
     *expand(
-        "<results>/ablation/{model}/distributions/answers.parquet",
+        "<results>/ablation/{model}/distributions/{table}.parquet",
+        table=["answers", "hand_off"],
         model=[*MODELS, *TWINS] if "distributions" in STUDIES_BEYOND else [],
     ),
     "<results>/paper/macros.tex",

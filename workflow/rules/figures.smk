@@ -148,6 +148,11 @@ FIGURE_RULES = {
             for table in ["heads", "accuracy", "findings"]
         },
     ),
+    "repairers": (
+        "repairers:repairers",
+        "repairers",
+        {"findings": beyond("distributions", "findings")},
+    ),
     "as_published": (
         "self_repair_by_depth:self_repair_by_depth",
         "as_published",
@@ -181,6 +186,7 @@ if not TRAINING_LOGS:
 for study, figure in [
     *[("threshold", "threshold"), ("attribution", "attribution")],
     *[("loss", "loss_saved"), ("distributions", "distributions")],
+    ("distributions", "repairers"),
 ]:
     if not beyond(study, "findings"):
         del FIGURE_RULES[figure]

@@ -136,7 +136,7 @@ def displace(model: FoldedModel, sampled: SampledTokens, top_fraction: float) ->
     """
     inputs = read_inputs(sampled.tokens, sampled.rows)
     measured = torch.arange(0, len(inputs.tokens), 2)
-    top = top_tokens(
+    top, _ = top_tokens(
         model, inputs.tokens[measured], model.heads, top_count(inputs.documents[measured].numel(), top_fraction)
     )
     streams = after_attention(model, inputs.tokens)
@@ -213,7 +213,7 @@ def save_loss(model: FoldedModel, name: str, sampled: SampledTokens, top_fractio
     """
     inputs = read_inputs(sampled.tokens, sampled.rows)
     late = [head for head in model.heads if 2 * head[0] >= model.n_layers]
-    top = top_tokens(model, inputs.tokens, late, top_count(inputs.documents.numel(), top_fraction))
+    top, _ = top_tokens(model, inputs.tokens, late, top_count(inputs.documents.numel(), top_fraction))
     selected = _listed(top, late)
     rows = len(inputs.tokens)
     table = losses_of_heads(model, sampled.tokens, sampled.rows, selected, late, rows, sample, SEED)

@@ -50,7 +50,7 @@ def measure_arm(trained: Path, settings: str, corpus: Path, tokenizer: Path, out
 
 def _sums(folder: Path, step: int, weights: str, sampled: SampledTokens, measured: dict[str, Any]) -> pl.DataFrame:
     model = load_model(folder)
-    table = ablate_distribution(model, f"step {step}", sampled, model.heads, measured["top_fraction"])
+    table, _ = ablate_distribution(model, f"step {step}", sampled, model.heads, measured["top_fraction"])
     late = 2 * pl.col("layer") >= pl.col("n_layers")
     half = pl.when(late).then(pl.lit("late")).otherwise(pl.lit("early"))
     summed = (

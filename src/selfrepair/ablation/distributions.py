@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from selfrepair.ablation.clean import clean_passes
+from selfrepair.ablation.hand_off import HandOffSums
 from selfrepair.ablation.inputs import read_inputs
 from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.memory import batches_in_memory
 from selfrepair.ablation.program import Machine, heads_or_all
 from selfrepair.ablation.reselection import top_count
-from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS
+from selfrepair.ablation.schema import ANSWERS, DISTRIBUTION_SUMS, DISTRIBUTION_TOKENS
 from selfrepair.ablation.selection import TopTokens
 from selfrepair.ablation.shard import quantities
 from selfrepair.ablation.sweep import no_means, sweep
@@ -60,14 +61,14 @@ def ablate_distribution(
     top_fraction: float,
     memory_mb: int | None = None,
     limit_mb: int | None = None,
-) -> pl.DataFrame:
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Ablate heads in the rows of a distribution; sum by head and document over top tokens, and over answers.
 
     Args:
         memory_mb, limit_mb: as in `shard.ablate_shard`.
 
     Returns:
-        `DISTRIBUTION_SUMS`, with all documents of every head.
+        `DISTRIBUTION_SUMS`, with all documents of every head; and what later heads do (`hand_off_elsewhere`).
 
     Raises:
         DecompositionError: the split of self-repair does not sum to it on some token, or a value is not finite.
@@ -75,41 +76,51 @@ def ablate_distribution(
     """
     inputs, answers, heads = read_inputs(sampled.tokens, sampled.rows), Answers.of(sampled.tokens), sorted(heads)
     length = inputs.documents.shape[1]
-    top = top_tokens(model, inputs.tokens, heads, top_count(inputs.documents.numel(), top_fraction))
+    top, scale = top_tokens(model, inputs.tokens, heads, top_count(inputs.documents.numel(), top_fraction))
     counted = {"top": top, "answers": answers.right.expand_as(top)}
     instead = answers.alternative >= 0
     if instead.any():
         counted["difference"] = instead.expand_as(top)
     others = inputs.tokens.clone()
     others[:, 1:][instead] = answers.alternative[instead]
+    main = "answers" if answers.right.any() else "top"
+    responders = HandOffSums(heads, (model.n_layers, model.n_heads), inputs.documents, counted[main], scale)
     sums = {tokens: _Sums(inputs.documents, which) for tokens, which in counted.items() if which.any()}
     jobs = AblationJobs.covering(top | answers.right, heads, torch.arange(len(inputs.tokens)))
     work = jobs.block_passes(model.n_layers)
     progress = Progress(f"{model.name}: {name}", jobs.n_tokens, "ablated tokens", work * (1 + int(instead.any())))
-    for batch in batches_in_memory(model, jobs, length, memory_mb, limit_mb):
-        m = sweep(model, inputs.tokens, inputs.source, "resample", batch, no_means(model), progress=progress)
+    for batch in batches_in_memory(model, jobs, length, memory_mb, limit_mb, responders.nbytes):
+        at = batch.per_token(batch.heads_among(heads)), batch.per_token(batch.row), batch.pos
+        responders.expect(*at)
+        run = model, inputs.tokens, inputs.source, "resample", batch, no_means(model)
+        m = sweep(*run, progress=progress, responders=responders)
         values = quantities(m)
-        at = m.jobs.per_token(m.jobs.heads_among(heads)), m.jobs.per_token(m.jobs.row), m.jobs.pos
         for tokens in sums.keys() - {"difference"}:
             sums[tokens].add(values, *at)
         if "difference" in sums:
             m = sweep(model, others, inputs.source, "resample", batch, no_means(model), progress=progress)
             sums["difference"].add({key: values[key] - other for key, other in quantities(m).items()}, *at)
     labels = {"distribution": name, "n_layers": model.n_layers}
-    return pl.concat([each.table(labels | {"tokens": tokens}, heads) for tokens, each in sums.items()])
+    summed = pl.concat([each.table(labels | {"tokens": tokens}, heads) for tokens, each in sums.items()])
+    where = (pl.lit(label).alias(column) for column, label in zip(DISTRIBUTION_TOKENS, (name, main), strict=True))
+    return summed, responders.table().select(*where, pl.all())
 
 
 def top_tokens(
     model: FoldedModel, tokens: Int[Tensor, "row length"], heads: list[tuple[int, int]], count: int
-) -> Bool[Tensor, "head row pos"]:
-    """Which `count` tokens of some rows have the largest clean direct effect of each head (experiments.md a.11)."""
+) -> tuple[Bool[Tensor, "head row pos"], Float[Tensor, "row pos"]]:
+    """Which `count` tokens of some rows have the largest clean direct effect of each head (experiments.md a.11).
+
+    Also returns the clean scale of the final norm.
+    """
     layer, head = torch.tensor(heads).T
     n_rows, length = tokens.shape[0], tokens.shape[1] - 1
-    best = TopTokens(len(heads), count, model.device)
+    best, scale = TopTokens(len(heads), count, model.device), torch.zeros(n_rows, length)
     for rows, clean in clean_passes(model, tokens):
         best.add(clean.direct_effect[layer, head].flatten(1), int(rows[0]) * length)
+        scale[rows] = clean.scale.cpu()
     chosen = torch.zeros(len(heads), n_rows * length, dtype=torch.bool)
-    return chosen.scatter_(1, best.best()[1].cpu(), True).view(-1, n_rows, length)
+    return chosen.scatter_(1, best.best()[1].cpu(), True).view(-1, n_rows, length), scale
 
 
 @torch.no_grad()
@@ -205,7 +216,7 @@ def measure_distributions(
         row_length: tokens of a row of text.
         top_fraction: share of tokens selected for each head.
         seed: seed of the draws.
-        output: folder for sums and answers.
+        output: folder for sums, answers and what later heads do.
         sha256: checksum that the corpus must have.
         text: column that holds the text.
         split: only documents of this split.
@@ -220,7 +231,11 @@ def measure_distributions(
     where = corpus, tokenizer, names, rows, row_length, folded.max_positions, seed, sha256, text, split
     sampled = sample_distributions(*where)
     limits = machine.memory_mb, machine.limit
-    sums = [ablate_distribution(folded, name, drawn, named, top_fraction, *limits) for name, drawn in sampled.items()]
+    ablated = [
+        ablate_distribution(folded, name, drawn, named, top_fraction, *limits) for name, drawn in sampled.items()
+    ]
+    sums, hand_off = (pl.concat(tables) for tables in zip(*ablated, strict=True))
     answers = [answer_prompts(folded, name, drawn) for name, drawn in sampled.items()]
     write_parquet(pl.concat(answers), output / "answers.parquet")
-    write_parquet(pl.concat(sums), output / "sums.parquet", record)
+    write_parquet(hand_off, output / "hand_off.parquet")
+    write_parquet(sums, output / "sums.parquet", record)

@@ -317,15 +317,18 @@ NORM_CHECK = {
     "largest_logit": Column(pl.Float64, "logits", "largest clean logit of these rows, without its sign"),
 }
 DISTRIBUTION = Column(pl.String, "", "kind of text (prose, code, text) or of generated prompts")
+DISTRIBUTION_TOKENS = {
+    "distribution": DISTRIBUTION,
+    "tokens": Column(
+        pl.String,
+        "",
+        "top: the head's top tokens by clean direct effect within the distribution; answers: those of the prompts; "
+        "difference: the same, with the logit of the answer minus that of its alternative in place of the logit",
+    ),
+}
 DISTRIBUTION_SUMS = (
-    {
-        "distribution": DISTRIBUTION,
-        "tokens": Column(
-            pl.String,
-            "",
-            "top: the head's top tokens by clean direct effect within the distribution; answers: those of the prompts; "
-            "difference: the same, with the logit of the answer minus that of its alternative in place of the logit",
-        ),
+    DISTRIBUTION_TOKENS
+    | {
         "n_layers": Column(pl.Int16, "layers", "layers of the model"),
     }
     | HEAD
@@ -343,6 +346,13 @@ DISTRIBUTION_SUMS = (
         "overcorrected": Column(pl.Int64, "tokens", "of these, tokens on which the ablated logit is the higher one"),
     }
 )
+
+
+def hand_off_elsewhere(n_layers: int, n_heads: int) -> dict[str, Column]:
+    """`hand_off` on several distributions: on the answers where there are any, else on top tokens."""
+    return DISTRIBUTION_TOKENS | hand_off(n_layers, n_heads)
+
+
 ANSWERS = {
     "distribution": DISTRIBUTION,
     "document": Column(pl.Int32, "index", "prompt"),

@@ -12,8 +12,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from selfrepair.ablation.unit_names import late_heads
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio_of_sums
 from selfrepair.analysis.by_document import LATER, ONE, Group, Head, Totals, group_heads, totals
+from selfrepair.analysis.repairers import Repairs, shares_by_rank
 from selfrepair.analysis.schema_beyond import ACCURACY, DISTRIBUTION_HEADS, FINDINGS
 from selfrepair.core.tables import empty, frame
 
@@ -34,12 +36,15 @@ class DistributionSummary:
     findings: pl.DataFrame
 
 
-def summarise(model: str, sums: pl.DataFrame, answers: pl.DataFrame, replicates: int, seed: int) -> DistributionSummary:
+def summarise(
+    model: str, sums: pl.DataFrame, answers: pl.DataFrame, hand_off: pl.DataFrame, replicates: int, seed: int
+) -> DistributionSummary:
     """Summarise the heads of a model on every distribution, and compare the later ones with the first distribution.
 
     Args:
         sums: `DISTRIBUTION_SUMS`; top tokens are those of the run in every replicate.
         answers: `ANSWERS`.
+        hand_off: what later heads do (`ablation.schema.hand_off_elsewhere`).
         replicates: of the bootstrap.
     """
     n_layers = sums["n_layers"][0]
@@ -59,7 +64,9 @@ def summarise(model: str, sums: pl.DataFrame, answers: pl.DataFrame, replicates:
     of_late = {
         key: _Measured(of.sums.filter(2 * pl.col("layer") >= n_layers), of.draws) for key, of in measured.items()
     }
-    findings = _findings(of_late, late, seed) if late else []
+    findings = (
+        [*_findings(of_late, late, seed), *_repairers(measured, hand_off, late_heads(late, n_layers))] if late else []
+    )
     withheld = accuracy.filter(~pl.col("reported"))["distribution"].to_list()
     rows = [
         (model, STUDY, statistic, label, *(None if distribution in withheld else _known(end) for end in ends), n)
@@ -145,6 +152,28 @@ def _findings(measured: dict[tuple, _Measured], late: list[Head], seed: int) -> 
             ("sign_changes", signs.value, signs.interval_of_heads(len(late))),
         ):
             rows.append((distribution, statistic, label, [end[0] for end in (value, *interval)], n_documents))
+    return rows
+
+
+def _repairers(measured: dict[tuple, _Measured], hand_off: pl.DataFrame, late: list[Head]) -> list[tuple[Any, ...]]:
+    """What the strongest later heads make of the repair, and what those of the first distribution make on others."""
+    repairs = {
+        key: Repairs.of(table, late, measured[key].draws)
+        for key, table in hand_off.partition_by("distribution", "tokens", as_dict=True).items()
+    }
+    base, rows = next(iter(repairs.values())), []
+    for (distribution, tokens), of in repairs.items():
+        label = LABELS[tokens].format(distribution) if tokens == "answers" else distribution
+        even, odd = of.halves()
+        found = {"strongest_own": (shares_by_rank([(even, odd), (odd, even)]), len(of.draws.documents))}
+        if of is not base:
+            draws, others = beside(base.draws, of.draws)
+            pairs = [(half, of.drawn(others)) for half in base.drawn(draws).halves()]
+            found["strongest_on_first"] = shares_by_rank(pairs), len(draws.documents) + len(others.documents)
+        for statistic, (shares, n_documents) in found.items():
+            share = Estimate(shares[:, :1], base.draws.replicates)
+            ends = [end[0] for end in (share.value, *share.interval)]
+            rows.append((distribution, statistic, label, ends, n_documents))
     return rows
 
 

@@ -1,6 +1,7 @@
 """Who repairs whom: later heads that make the repair of an ablated head (config/studies.yaml, `hand-off`)."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,12 @@ from jaxtyping import Float, Int
 from selfrepair.ablation.unit_names import late_heads
 from selfrepair.analysis.bootstrap import Draws, Estimate, ratio, ratio_of_sums
 from selfrepair.analysis.findings import findings
+from selfrepair.analysis.repairers import Means, Repairs, for_others, shares_by_rank
 from selfrepair.analysis.schema_beyond import HAND_OFF, PAIRS, SPARSITY
 from selfrepair.core.tables import frame
 from selfrepair.tokens.contexts import CONTEXTS, Decode, context
 from selfrepair.tokens.rows import token_matrix
 from selfrepair.tokens.tokenizer import decoder
-
-LARGEST = 2**24  # numbers that are held at once
 
 
 @dataclass(frozen=True)
@@ -71,18 +71,18 @@ def summarise(
     n_layers, n_heads = described["n_layers"], described["n_heads"]
     draws = Draws.of(clean["document"], replicates, seed)
     heads = sorted(hand_off.select("layer", "head").unique().rows())
-    sums, counts = _by_document(hand_off, heads, draws)
-    late = [heads.index(head) for head in late_heads(heads, n_layers)]
-    curve, of_half = _sparsity(sums[:, late], counts[:, late], draws)
+    late = late_heads(heads, n_layers)
+    curve, of_others, of_half = _sparsity(Repairs.of(hand_off, late, draws), for_others(late, n_heads))
     pairs, held_clean = _pairs(model, held, token_matrix(sampled), decode, draws)
     found = {
         "strongest_share": ("top", curve[0].value, *curve[0].interval),
+        "strongest_of_others": ("top", of_others.value, *of_others.interval),
         "heads_of_half": ("top", of_half.value, *of_half.percentiles),
         "held_clean": ("top", held_clean.value, *held_clean.interval),
     }
     low, high = curve.interval
     return HandOff(
-        _matrix(model, sums, counts, heads, n_heads, draws),
+        _matrix(model, Repairs.of(hand_off, heads, draws), heads, n_heads),
         frame(
             {
                 "model": [model] * len(low),
@@ -98,53 +98,18 @@ def summarise(
     )
 
 
-def _by_document(
-    table: pl.DataFrame, heads: list[tuple[int, int]], draws: Draws
-) -> tuple[Float[np.ndarray, "document head later"], Float[np.ndarray, "document head"]]:
-    """Sums of changes and numbers of tokens; a document may lie in several shards."""
-    sums = np.zeros((len(draws.documents), len(heads), table.schema["change"].size))
-    counts = np.zeros(sums.shape[:2])
-    at = {head: index for index, head in enumerate(heads)}
-    place = draws.at(table["document"]), np.array([at[h] for h in table.select("layer", "head").rows()], dtype=int)
-    np.add.at(sums, place, table["change"].to_numpy())
-    np.add.at(counts, place, table["n"].to_numpy())
-    return sums, counts
+def _sparsity(repairs: Repairs, by: Callable[[Means], Means]) -> tuple[Estimate, Estimate, Estimate]:
+    """Share of positive repair that the strongest 1, 2, ... later heads make, the share of those that `by` ranks first,
+    and how many make half of it.
 
-
-def _sparsity(
-    sums: Float[np.ndarray, "document head later"], counts: Float[np.ndarray, "document head"], draws: Draws
-) -> tuple[Estimate, Estimate]:
-    """Share of positive repair that the strongest 1, 2, ... later heads make, and how many make half of it.
-
-    The share is measured on one half of the documents where heads are ranked on the other, both ways: documents of even
-    and of odd number.
+    Shares are measured on one half of the documents where heads are ranked on the other, both ways.
     """
-    even = draws.documents % 2 == 0
-    weights = [np.where(of, draws.weights, 0).astype(np.float64) for of in (even, ~even)]
-    samples = len(draws.weights)
-    shares, numbers = np.zeros((samples, sums.shape[2])), np.zeros(samples)
-    step = max(1, LARGEST // max(1, sums[0].size))
-    for first in range(0, samples, step):
-        part = slice(first, first + step)
-        totals = [np.tensordot(of[part], sums, 1) for of in weights]
-        tokens = [np.maximum(of[part] @ counts, 1)[..., None] for of in weights]
-        halves = [total / n for total, n in zip(totals, tokens, strict=True)]
-        made = [_cumulative(*order) for order in (halves, halves[::-1])]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares[part] = (made[0][0] + made[1][0]) / (made[0][1] + made[1][1])[:, None]
-            whole = (totals[0] + totals[1]) / (weights[0][part] @ counts + weights[1][part] @ counts)[..., None]
-        numbers[part] = _heads_of_half(whole)
-    return draws.estimate(shares), draws.estimate(numbers)
-
-
-def _cumulative(
-    ranked_by: Float[np.ndarray, "sample head later"], measured: Float[np.ndarray, "sample head later"]
-) -> tuple[Float[np.ndarray, "sample later"], Float[np.ndarray, " sample"]]:
-    """What the later heads of rank 1, 2, ... make together, and what all with a positive change make."""
-    order = np.argsort(-ranked_by, axis=-1, kind="stable")
-    values = np.where(np.take_along_axis(ranked_by, order, -1) > 0, np.take_along_axis(measured, order, -1), 0)
-    by_rank = values.sum(1)
-    return by_rank.cumsum(-1), by_rank.sum(-1)
+    even, odd = repairs.halves()
+    halves = [(even, odd), (odd, even)]
+    numbers = np.concatenate([_heads_of_half(repairs.means(part)) for part in repairs.parts()])
+    found = shares_by_rank(halves), shares_by_rank(halves, by)[:, 0], numbers
+    curve, of_others, of_half = map(repairs.draws.estimate, found)
+    return curve, of_others, of_half
 
 
 def _heads_of_half(means: Float[np.ndarray, "sample head later"]) -> Float[np.ndarray, " sample"]:
@@ -157,20 +122,13 @@ def _heads_of_half(means: Float[np.ndarray, "sample head later"]) -> Float[np.nd
     return ratio(number.sum(1), repaired.sum(1))
 
 
-def _matrix(
-    model: str,
-    sums: Float[np.ndarray, "document head later"],
-    counts: Float[np.ndarray, "document head"],
-    heads: list[tuple[int, int]],
-    n_heads: int,
-    draws: Draws,
-) -> pl.DataFrame:
+def _matrix(model: str, repairs: Repairs, heads: list[tuple[int, int]], n_heads: int) -> pl.DataFrame:
     """Every ablated head with every head of later layers."""
     rows = []
     for index, (layer, head) in enumerate(heads):
         first = (layer + 1) * n_heads
-        means = ratio_of_sums(sums[:, index, first:], counts[:, index, None], draws)
-        later = [divmod(place, n_heads) for place in range(first, sums.shape[2])]
+        means = ratio_of_sums(repairs.sums[:, index, first:], repairs.counts[:, index, None], repairs.draws)
+        later = [divmod(place, n_heads) for place in range(first, repairs.sums.shape[2])]
         numbers = zip(later, means.value, *means.interval, strict=True)
         rows += [(model, layer, head, *responds, *values) for responds, *values in numbers]
     return pl.DataFrame(rows, {name: column.dtype for name, column in HAND_OFF.items()}, orient="row")

@@ -21,6 +21,7 @@ from selfrepair.ablation.schema import (
     ablated_tokens,
     document_sums,
     hand_off,
+    hand_off_elsewhere,
 )
 from selfrepair.ablation.schema_family import ARM_SUMS, DISPLACED, LOSS_SUMS
 from selfrepair.analysis import overview
@@ -230,6 +231,7 @@ def parquet_tables(n_layers: int, n_heads: int) -> dict[str, dict[str, Column]]:
         "analysis/<model>/loss/losses.parquet": LOSS,
         "ablation/<model>/distributions/sums.parquet": DISTRIBUTION_SUMS,
         "ablation/<model>/distributions/answers.parquet": ANSWERS,
+        "ablation/<model>/distributions/hand_off.parquet": hand_off_elsewhere(n_layers, n_heads),
         "analysis/<model>/distributions/heads.parquet": DISTRIBUTION_HEADS,
         "analysis/<model>/distributions/accuracy.parquet": ACCURACY,
         "analysis/<model>/distributions/findings.parquet": FINDINGS,

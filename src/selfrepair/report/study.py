@@ -28,7 +28,7 @@ KEPT = (
     *("analysis/*/threshold/thresholds.parquet", "analysis/*/loss/losses.parquet"),
     "analysis/*/distributions/accuracy.parquet",
     *("figures/layer_units.png", "figures/hand_off_*.png", "figures/threshold.png", "figures/attribution.png"),
-    *("figures/distributions.png", "figures/loss_saved.png"),
+    *("figures/distributions.png", "figures/repairers.png", "figures/loss_saved.png"),
 )
 FIRST = (  # on the page of the study
     *("figures/self_repair_by_depth.resample.png", "figures/norm_share.png", "figures/layer_units.png"),
