@@ -5,7 +5,7 @@ import polars as pl
 
 from selfrepair.ablation.schema import RULES, THRESHOLDS
 from selfrepair.ablation.schema_family import REPLACEMENTS
-from selfrepair.analysis.adaptation import OF_THIRD
+from selfrepair.analysis.adaptation import OF_DISPLACED, OF_THIRD
 from selfrepair.analysis.schema_beyond import (
     ATTRIBUTION,
     BY_THRESHOLD,
@@ -24,6 +24,7 @@ from selfrepair.figures.layer_units import layer_units
 from selfrepair.figures.loss_saved import loss_saved
 from selfrepair.figures.repairers import repairers
 from selfrepair.figures.threshold import threshold
+from selfrepair.report.arms import THIRDS
 
 STUDIED = ["one", "two", "one-shuffled"]
 
@@ -145,7 +146,7 @@ def arms_table() -> pl.DataFrame:
 
 def differences_table() -> pl.DataFrame:
     rows = [
-        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, 0.05, "undecided")
+        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, 0.05, 100, "undecided")
         for arm in ("rotary", "no-final-norm")
         for matched in ("steps", "loss")
         for part in PARTS
@@ -165,7 +166,8 @@ def course_table() -> pl.DataFrame:
 
 
 def onset_table() -> pl.DataFrame:
-    rows = [("base", quantity, 0.5, -0.1, 1.1, 3, "not told apart") for quantity in (*PARTS, "held_out_loss")]
+    things = [*((part, of) for of in ("share", "mean") for part in PARTS), ("held_out_loss", "mean")]
+    rows = [("base", *thing, 0.5, -0.1, 1.1, 3, "not told apart") for thing in things]
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in ARM_ONSET.items()}, orient="row")
 
 
@@ -177,13 +179,13 @@ def family_tables() -> dict[str, pl.DataFrame]:
 def evidence_table() -> pl.DataFrame:
     things: list[tuple] = [
         (statistic, of, tokens, None)
-        for statistic in ("loss_saved", "cost_without_repair")
+        for statistic in ("loss_saved", "cost_without_repair", "gain_on_guessing")
         for of in ("text", "induction", "copying", "arithmetic", "ioi")
         for tokens in ("top", "all")
     ]
-    things += [(name, "other", "top", None) for name in ("distance", "own_norm", "last_minus_first_third")]
-    things += [("far_minus_near", "rows", "top", None)]
-    things += [("repair", of, "top", None) for of in (*REPLACEMENTS, *OF_THIRD)]
+    things += [(name, "other", "top", None) for name in ("distance", "norm", "own_norm", *THIRDS)]
+    things += [("far_minus_near", of, "top", None) for of in ("repair", "distance")]
+    things += [("repair", of, "top", None) for of in (*REPLACEMENTS, *OF_THIRD, *OF_DISPLACED)]
     things += [("distance", of, "top", layer) for of in REPLACEMENTS for layer in range(3)]
     rows = [(*of, seed, 0.3 + 0.01 * (seed or 2), 0.2, 0.4) for of in things for seed in (1, 2, 3, None)]
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in EVIDENCE.items()}, orient="row")

@@ -92,11 +92,18 @@ def test_the_norms_own_part_is_all_of_it_where_nothing_else_responds(zoo):
     assert bare["repair_norm_own"].abs().max() == 0
 
 
-def test_thirds_are_of_each_heads_tokens_by_distance(zoo):
+@pytest.mark.parametrize(
+    ("third", "distance"),
+    [
+        ("third", pl.col("ablated_distance")),
+        ("third_displaced", pl.col("ablated_distance") - pl.col("clean_distance")),
+    ],
+)
+def test_thirds_are_of_each_heads_tokens_by_distance(zoo, third, distance):
     table = displace(zoo.folded("gpt2"), sampled(), FRACTION)
-    by = table.group_by("replacement", "layer", "third").agg(pl.col("n", "ablated_distance").sum()).sort("third")
+    by = table.group_by("replacement", "layer", third).agg(pl.col("n").sum(), distance=distance.sum()).sort(third)
     for _, of in by.group_by("replacement", "layer"):
-        assert (of["ablated_distance"] / of["n"]).is_sorted() and of["n"].max() - of["n"].min() <= 2 * 4
+        assert (of["distance"] / of["n"]).is_sorted() and of["n"].max() - of["n"].min() <= 2 * 4
 
 
 def test_a_usual_stream_lies_at_one():
@@ -132,18 +139,31 @@ def test_losses_are_of_the_later_half_only(zoo):
 def made_up(folder, seed: int, far: float):
     """A training of a base whose repair is 0.2, and `far` with far rows and for far tokens."""
     rows = [
-        (name, layer, third, document, 1, 2.0, 2.0 + third, 0.5, 10.0, 1.0, *(repair * p for p in (1.0, 0.5, 0.3, 0.2)))
+        (
+            name,
+            layer,
+            third,
+            2 - third,
+            document,
+            1,
+            2.0,
+            2.0 + third,
+            *rest,
+            *(repair * p for p in (1.0, 0.5, 0.3, 0.2)),
+        )
         for name in REPLACEMENTS
         for layer in range(4)
         for third in range(3)
         for document in range(12)
         for repair in [10 * (far if name == FAR or third == 2 else 0.2)]
+        for rest in [(0.5, 10.0, 1.0)]
     ]
     losses = [("text", tokens, d, 2, 4.0, 5.0, 6.0 + (d % 2)) for tokens in ("top", "all") for d in range(10)]
     for name, schema, values in (("displaced", DISPLACED, rows), ("losses", LOSS_SUMS, losses)):
         dtypes = {column: of.dtype for column, of in schema.items()}
         (folder / f"base-{seed}").mkdir(exist_ok=True)
         pl.DataFrame(values, dtypes, orient="row").write_parquet(folder / f"base-{seed}" / f"{name}.parquet")
+    (folder / f"base-{seed}" / "adaptation.json").write_text('{"d_vocab": 97}')
     return folder / f"base-{seed}"
 
 
@@ -159,14 +179,20 @@ def test_evidence_is_ratios_of_sums_of_each_seed_and_their_mean(tmp_path):
         return rows["value"].item()
 
     assert value(1, statistic="repair", of=NEAR) == pytest.approx((0.2 + 0.2 + 0.4) / 3)
-    assert value(statistic="far_minus_near") == pytest.approx(0.5 - (0.2 + 0.2 + 0.5) / 3)
+    assert value(statistic="far_minus_near", of="distance") == 0
+    assert value(statistic="most_minus_least_displaced_third") == pytest.approx(-0.3)
+    assert value(statistic="norm", of=OTHER) == pytest.approx((0.2 + 0.2 + 0.5) / 3 / 2)
+    assert value(statistic="gain_on_guessing", of="text", tokens="all") == pytest.approx(np.log(97) - 2)
+    assert value(statistic="far_minus_near", of="repair") == pytest.approx(0.5 - (0.2 + 0.2 + 0.5) / 3)
     assert value(statistic="last_minus_first_third") == pytest.approx(0.3)
     assert [value(2, statistic="repair", of=of) for of in OF_THIRD] == pytest.approx([0.2, 0.2, 0.5])
     assert value(statistic="distance", of=MEAN) == pytest.approx(1.5)
     assert value(statistic="own_norm", of=ZERO) == pytest.approx(0.1)
     assert value(statistic="loss_saved", of="text", tokens="top") == pytest.approx(0.75)
     assert value(statistic="cost_without_repair", of="text", tokens="all") == pytest.approx(1.25)
-    low, high = table.filter(pl.col("seed").is_null(), statistic="far_minus_near").select("low", "high").row(0)
+    low, high = (
+        table.filter(pl.col("seed").is_null(), statistic="far_minus_near", of="repair").select("low", "high").row(0)
+    )
     assert 0 < low < high, "a difference that all seeds show is told from zero"
 
 

@@ -15,7 +15,7 @@ from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import train_model
-from selfrepair.report.arms import family_found, family_macros, keep_arms, table_of_arms
+from selfrepair.report.arms import family_found, family_macros, keep_arms, sentences, table_of_arms
 from selfrepair.report.macros import definitions
 from selfrepair.tokens.sample import sample_distributions
 from selfrepair.tokens.tokenizer import save_tokenizer, train_bpe
@@ -128,7 +128,7 @@ def test_an_arm_is_compared_at_the_same_step_and_at_the_same_loss(tmp_path: Path
     at_step, at_loss = (repair.filter(matched=by).row(0, named=True) for by in ("steps", "loss"))
     assert at_step["value"] == pytest.approx(0.198) and at_step["answer"] == "raises" and at_step["n_seeds"] == 3
     assert at_loss["value"] == pytest.approx(0.3 - 0.402) and at_loss["answer"] == "lowers"
-    assert at_step["loss_gap"] == pytest.approx(-1) and at_loss["loss_gap"] == pytest.approx(0)
+    assert at_step["loss_gap"] == pytest.approx(1) and at_loss["loss_gap"] == pytest.approx(0)
     nothing = found.differences.filter(part="repair_mlp", matched="steps").row(0, named=True)
     assert nothing["value"] == 0 and nothing["answer"] == "no effect larger than 0.05"
     assert found.arms.filter(arm=BASE, seed=2, part="repair_norm")["value"].item() == pytest.approx(0.402)
@@ -161,8 +161,12 @@ def test_the_papers_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
         macros["FamilyRaisesAtSteps"].startswith("no-final-norm $0.20$ [$") and macros["FamilyLowersAtLoss"] == "none"
     )
     assert macros["FamilyNoFinalNormRepairMlp"] == "$0.00$ [$0.00$, $0.00$] (no effect larger than 0.05)"
-    assert macros["SaysArtefact"].startswith("Both are above zero")
-    assert macros["SaysAdaptation"].startswith("On 5 of 5 kinds")
+    assert macros["SaysArtefact"].startswith(
+        "Of 3 comparisons of repair by the distance of the stream 3 lie above zero"
+    )
+    assert macros["SaysAdaptation"].startswith(
+        "Of 5 kinds of text and prompts repair saves loss on top tokens in 5 and"
+    )
     assert macros["EvidenceLossSavedTextTop"] == "$0.320$ [$0.200$, $0.400$]"
     assert definitions(macros).count("newcommand") == len(macros)
     rows, latex = table_of_arms(compared.differences)
@@ -181,7 +185,8 @@ def test_repair_that_grows_after_direct_effects_is_said_to(tmp_path: Path) -> No
     """Direct effects of the made-up arms are there from the start, repair is half there until the end."""
     folders = [arm(tmp_path, BASE, seed, 0.4, {1: 6.0, 2: 5.5, 4: 5.0, 8: 3.0}) for seed in (1, 2, 3)]
     onset = compare_arms(folders, 0.05, 200, 1).onset
-    assert onset["quantity"].to_list() == [*PARTS, "held_out_loss"] and set(onset["n_seeds"]) == {3}
+    assert onset["quantity"].to_list() == [*PARTS, *PARTS, "held_out_loss"] and set(onset["n_seeds"]) == {3}
+    assert set(onset.filter(quantity="repair_mlp")["answer"]) == {"not defined"}, "there is none at any step"
     loss = onset.filter(quantity="held_out_loss").row(0, named=True)
     assert loss["value"] == pytest.approx(2 + 0.25) and loss["answer"] == "after"  # 1.5 of 3 nats, between 1 and 3
 
@@ -237,5 +242,18 @@ def test_the_answers_are_said_in_words() -> None:
     assert "later half, at the same step and at the same loss, is raised by: rotary; lowered by: none;" in said
     assert "undecided: no-final-norm. rotary: self-repair 0.02 [-0.03, 0.07], norm" in said
     assert (
-        "repair comes not told apart direct effects" not in said and "has half of its last size 0.5 [-0.1, 1.1]" in said
+        "self-repair in logits is not told apart in time from direct effects: it has half of its last size 0.5" in said
     )
+
+
+def test_what_tests_nothing_is_not_counted() -> None:
+    """Far rows that do not move the stream, and prompts that the model knows nothing of."""
+    evidence = evidence_table()
+    no_test = (pl.col("statistic") == "far_minus_near") & (pl.col("of") == "distance")
+    guessed = (pl.col("statistic") == "gain_on_guessing") & (pl.col("of") == "induction")
+    changed = evidence.with_columns(
+        low=pl.when(no_test).then(-0.1).otherwise("low"), value=pl.when(guessed).then(-1.0).otherwise("value")
+    )
+    said = sentences(changed)
+    assert said["Artefact"].startswith("Of 2 comparisons") and "is no test" in said["Artefact"]
+    assert said["Adaptation"].startswith("Of 4 kinds") and said["Adaptation"].endswith("induction.")

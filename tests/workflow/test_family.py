@@ -57,6 +57,13 @@ def test_a_family_is_made_kept_and_not_made_again(clone: Clone) -> None:
     assert "rotary" in page and "far_minus_near" in page
     changed = configured(clone, lambda family: family["arms"]["rotary"].update(dropout=0.1))
     assert clone.plan(changed)["train_arm"] == 3, "an arm with other settings is another"
+    for change in ({"bound": 0.1}, {"bootstrap_replicates": 50}):
+        plan = clone.plan(configured(clone, lambda family, change=change: family.update(change)))
+        assert plan["compare_arms"] == 1 and "train_arm" not in plan, "what is kept was made with others"
+    corpus = pl.read_parquet(clone.root / "few.parquet")
+    config = configured(clone)
+    corpus.head(50).write_parquet(clone.root / "few.parquet")
+    assert clone.plan(config)["train_arm"] == 6, "other text"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +75,7 @@ def test_a_family_is_made_kept_and_not_made_again(clone: Clone) -> None:
         (lambda config: config["seeds"].update(base=3, arms=4), "seeds.base"),
         (lambda config: config.update(models={}), "unknown key models"),
         (lambda config: config["arms"].update(base={"rotary": True}), "arms"),
+        (lambda config: config["arms"].update({"base-wide": {"hidden_size": 64}}), "arms"),
     ],
 )
 def test_a_wrong_family_is_refused_with_the_fix(clone: Clone, change: Callable[[dict], object], said: str) -> None:

@@ -1,7 +1,9 @@
 """The configuration of a controlled family: which trainings there are, with what settings, and which are kept."""
 
+import csv
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from checks import check_configuration
 from settings import STUDIES
 from snakemake.exceptions import WorkflowError
 
+from selfrepair.core.files import sha256
 from selfrepair.models.directory import DECODER
 
 SCHEMA = Path("workflow/schemas/family.schema.yaml")
@@ -43,20 +46,43 @@ class Family:
     @property
     def bases(self) -> list[str]:
         """The trainings of the base."""
-        return [name for name in self.trainings if name.startswith("base-")]
+        return [name for name in self.trainings if name.rsplit("-", 1)[0] == "base"]
+
+    @cached_property
+    def text(self) -> dict[str, str]:
+        """SHA-256 of the corpus and of the tokenizer."""
+        files = {"corpus": Path(self.config["corpus"]), "tokenizer": Path(self.config["tokenizer"], "tokenizer.json")}
+        return {name: sha256(path) for name, path in files.items()}
 
     def settings(self, name: str, file: str = "arm.json") -> dict[str, Any]:
         """All that a training and its measurement depend on; of adaptation.json, what more is measured of the base."""
         arm, seed = name.rsplit("-", 1)
         features = self.config["base"] | self.config["arms"].get(arm, {})
         training = {"architecture": {"model_type": DECODER} | features, "seed": int(seed)} | self.config["training"]
-        entry = {"arm": arm, "seed": int(seed), "training": training, "measured": self.config["measured"]}
+        entry = {"arm": arm, "seed": int(seed), "training": training, "measured": self.config["measured"]} | self.text
         return entry | ({"adaptation": self.config["adaptation"]} if file == "adaptation.json" else {})
 
     def is_kept(self, name: str, file: str = "arm.json") -> bool:
         """Whether what is kept of a training was made with these settings."""
         path, settings = self.study / "arms" / name / file, self.settings(name, file)
         return path.is_file() and json.loads(path.read_text()).items() >= settings.items()
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether what is kept was made of exactly these trainings, with this bound and so many replicates."""
+        if not all([*map(self.is_kept, self.trainings), *(self.is_kept(of, "adaptation.json") for of in self.bases)]):
+            return False
+        arms, differences, evidence = (self._kept(table) for table in ("arms", "differences", "evidence"))
+        bases = {f"base-{row['seed']}" for row in evidence if row["seed"]}
+        named = [f"{row['arm']}-{row['seed']}" for row in arms]
+        asked = {(self.config["bound"], str(self.config["bootstrap_replicates"]))}
+        return (set(named), bases) == (set(self.trainings), set(self.bases)) and {
+            (float(row["bound"]), row.get("replicates")) for row in differences
+        } == asked
+
+    def _kept(self, table: str) -> list[dict[str, str]]:
+        path = self.study / f"{table}.csv"
+        return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
 
     def folder(self, name: str, file: str = "arm.json") -> str:
         """Where the results of a training are, or will be made."""

@@ -79,68 +79,55 @@ for job, files in {"measure_arm": OF_ARM, "measure_adaptation": OF_BASE}.items()
             "--tokenizer {params.tokenizer:q} --threads {threads} --output {params.folder:q} 2>&1 | tee {log:q}"
 
 
-rule compare_arms:
-    """Each arm against the base: paired differences with intervals over seeds and documents, in words and numbers."""
-    input:
-        code=code("analyse", "analyse", "analysis.arms:compare_arms"),
-        measured=[
-            f"{FAMILY.folder(name)}/{file}"
-            for name in FAMILY.trainings
-            for file in OF_ARM
-        ],
-    output:
-        expand(
-            "<results>/analysis/{table}.{suffix}",
-            table=COMPARED,
-            suffix=["parquet", "csv"],
-        ),
-    log:
-        "<logs>/compare_arms.log",
-    benchmark:
-        "<benchmarks>/compare_arms.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    params:
-        inputs=[
-            *(f"folders={FAMILY.folder(name)}" for name in FAMILY.trainings),
-            f"bound={config['bound']}",
-            f"replicates={config['bootstrap_replicates']}",
-            "seed=1",
-        ],
-    shell:
-        "python {input.code[0]:q} --function analysis.arms:compare_arms --inputs {params.inputs:q} --output {output:q} "
-        "2>&1 | tee {log:q}"
+# What is made of them: the arms against the base, in words and numbers; and what speaks for adaptation or an artefact.
+# Function, trainings, their files, tables, and what else it is told.
+FAMILY_ANALYSES = {
+    "compare_arms": (
+        *("arms:compare_arms", FAMILY.trainings, OF_ARM, COMPARED),
+        [f"bound={config['bound']}"],
+    ),
+    "weigh_adaptation": (
+        *("adaptation:weigh_adaptation", FAMILY.bases, OF_BASE, ["evidence"]),
+        [],
+    ),
+}
 
+for job, (function, trainings, files, tables, told) in FAMILY_ANALYSES.items():
 
-rule weigh_adaptation:
-    """What speaks for adaptation, and what for an artefact, of all seeds of the base."""
-    input:
-        code=code("analyse", "analyse", "analysis.adaptation:weigh_adaptation"),
-        measured=[
-            f"{FAMILY.folder(name, 'adaptation.json')}/{file}"
-            for name in FAMILY.bases
-            for file in OF_BASE
-        ],
-    output:
-        expand("<results>/analysis/evidence.{suffix}", suffix=["parquet", "csv"]),
-    log:
-        "<logs>/weigh_adaptation.log",
-    benchmark:
-        "<benchmarks>/weigh_adaptation.tsv"
-    conda:
-        "../../envs/analyse.yaml"
-    params:
-        inputs=[
-            *(
-                f"folders={FAMILY.folder(name, 'adaptation.json')}"
-                for name in FAMILY.bases
+    rule:
+        """Make tables of all trainings, with intervals over seeds and documents."""
+        name:
+            job
+        input:
+            code=code("analyse", "analyse", f"analysis.{function}"),
+            measured=[
+                f"{FAMILY.folder(name, files[-1])}/{file}"
+                for name in trainings
+                for file in files
+            ],
+        output:
+            expand(
+                "<results>/analysis/{table}.{suffix}",
+                table=tables,
+                suffix=["parquet", "csv"],
             ),
-            f"replicates={config['bootstrap_replicates']}",
-            "seed=1",
-        ],
-    shell:
-        "python {input.code[0]:q} --function analysis.adaptation:weigh_adaptation --inputs {params.inputs:q} "
-        "--output {output:q} 2>&1 | tee {log:q}"
+        log:
+            f"<logs>/{job}.log",
+        benchmark:
+            f"<benchmarks>/{job}.tsv"
+        conda:
+            "../../envs/analyse.yaml"
+        params:
+            function=f"analysis.{function}",
+            inputs=[
+                *(f"folders={FAMILY.folder(name, files[-1])}" for name in trainings),
+                *told,
+                f"replicates={config['bootstrap_replicates']}",
+                "seed=1",
+            ],
+        shell:
+            "python {input.code[0]:q} --function {params.function:q} --inputs {params.inputs:q} --output {output:q} "
+            "2>&1 | tee {log:q}"
 
 
 for figure, (module, tables) in FAMILY_FIGURES.items():
@@ -188,15 +175,9 @@ rule keep_arms:
         "python {input.code[0]:q} --run {params.run:q} --study {params.study:q} 2>&1 | tee {log:q}"
 
 
-KEPT = FAMILY.study / "differences.csv"
-IS_KEPT = (
-    KEPT.is_file()
-    and all(map(FAMILY.is_kept, FAMILY.trainings))
-    and all(FAMILY.is_kept(name, "adaptation.json") for name in FAMILY.bases)
-)
 WANTED = (
-    str(KEPT)
-    if IS_KEPT
+    f"{FAMILY.study}/differences.csv"
+    if FAMILY.is_compared
     else [
         *expand(
             "<results>/analysis/{table}.{suffix}",

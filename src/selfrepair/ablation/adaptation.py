@@ -164,11 +164,17 @@ def displace(model: FoldedModel, sampled: SampledTokens, top_fraction: float) ->
                 )
             )
             progress.advance(batch.n_tokens)
-    order = pl.col("ablated_distance").rank("ordinal").over("replacement", "layer", "head") - 1
-    third = order * THIRDS // pl.len().over("replacement", "layer", "head")
-    by = ["replacement", "layer", "third", "document"]
+    of_head = "replacement", "layer", "head"
+    thirds = {
+        name: (by.rank("ordinal").over(of_head) - 1) * THIRDS // pl.len().over(of_head)
+        for name, by in (
+            ("third", pl.col("ablated_distance")),
+            ("third_displaced", pl.col("ablated_distance") - pl.col("clean_distance")),
+        )
+    }
+    by = ["replacement", "layer", *thirds, "document"]
     summed = [name for name in DISPLACED if name not in (*by, "n")]
-    whole = pl.concat(tables).with_columns(third=third)
+    whole = pl.concat(tables).with_columns(**thirds)
     sums = whole.group_by(by, maintain_order=True).agg(
         pl.len().alias("n"), *(pl.col(name).cast(pl.Float64).sum() for name in summed)
     )
@@ -260,4 +266,5 @@ def measure_adaptation(
     losses = [save_loss(model, name, drawn, fraction, asked["sample"]) for name, drawn in sampled.items()]
     write_parquet(pl.concat(losses), output / "losses.parquet")
     write_parquet(displace(model, sampled["text"], fraction), output / "displaced.parquet")
-    write_text(output / "adaptation.json", json.dumps(entry, indent=2) + "\n")
+    facts = entry | {"d_vocab": model.W_U.shape[1]}
+    write_text(output / "adaptation.json", json.dumps(facts, indent=2) + "\n")

@@ -20,7 +20,7 @@ OTHER, NEAR, FAR, ZERO, MEAN = "other", "near", "far", "zero", "mean"
 REPLACEMENTS = {  # of what an ablated head puts out
     OTHER: "its output in another row, drawn at random",
     NEAR: "its output in the row of another document whose streams are nearest",
-    FAR: "its output in the row whose streams are farthest",
+    FAR: "its output in the row of another document whose streams are farthest",
     ZERO: "nothing",
     MEAN: "its mean output",
 }
@@ -31,13 +31,16 @@ DISPLACED = {
     "third": Column(
         pl.Int8, "index", "of a head's top tokens by the distance of the ablated stream; 0: nearest to what is usual"
     ),
+    "third_displaced": Column(
+        pl.Int8, "index", "the same by the distance of the ablated stream minus that of the clean one; 0: smallest"
+    ),
     "document": Column(pl.Int32, "index", "document of the correct next token"),
     "n": Column(pl.Int64, "tokens", "top tokens summed"),
     "clean_distance": Column(
         pl.Float64,
         "ratio",
         "sum over tokens: squared Mahalanobis distance of the clean stream after the layer's attention from such "
-        "streams in other rows, by its dimensions: one on average for a usual stream",
+        "streams in the rows between, by its dimensions: one on average for a usual stream",
     ),
     "ablated_distance": Column(pl.Float64, "ratio", "the same with the head's output replaced and nothing else"),
     "relative_change": Column(pl.Float64, "ratio", "sum over tokens: norm of that change by that of the clean stream"),

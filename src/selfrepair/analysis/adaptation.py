@@ -1,5 +1,7 @@
 """Does repair look like adaptation, or like an artefact of unusual streams? (config/studies/architecture.yaml)"""
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +17,8 @@ from selfrepair.analysis.schema_family import EVIDENCE
 from selfrepair.core.tables import frame
 
 OF_THIRD = ("nearest third", "middle third", "farthest third")
-PARTS = {"repair": "self_repair", "own_norm": "repair_norm_own"}  # by what was removed
+OF_DISPLACED = ("least displaced", "less displaced", "most displaced")
+OF_REMOVED = {"repair": "self_repair", "norm": "repair_norm", "own_norm": "repair_norm_own"}
 Samples = Float[np.ndarray, " sample"]
 
 
@@ -41,10 +44,11 @@ def weigh_adaptation(folders: list[Path], replicates: int, seed: int) -> pl.Data
     )
     draws = Draws.of(pl.concat(displaced)["document"], replicates, seed)
     found: list[dict[What, Samples]] = [dict(_of_streams(table, draws)) for table in displaced]
+    guesses = [math.log(json.loads((folder / "adaptation.json").read_text())["d_vocab"]) for folder in folders]
     for (distribution,), of in pl.concat(losses).group_by("distribution", maintain_order=True):
         draws_of = Draws.of(of["document"], replicates, seed)
-        for seeds, table in zip(found, losses, strict=True):
-            seeds |= _of_losses(str(distribution), table.filter(distribution=distribution), draws_of)
+        for seeds, table, guess in zip(found, losses, guesses, strict=True):
+            seeds |= _of_losses(str(distribution), table.filter(distribution=distribution), draws_of, guess)
     rows: list[tuple] = []
     for what in found[0]:
         samples = np.stack([of_seed[what] for of_seed in found], 1)
@@ -61,29 +65,36 @@ def _of_streams(table: pl.DataFrame, draws: Draws) -> Iterator[tuple[What, Sampl
     late = table.filter(2 * pl.col("layer") >= n_layers)
     for (replacement,), rows in table.group_by("replacement", maintain_order=True):
         for layer in (None, *range(n_layers)):
-            of = rows.filter(2 * pl.col("layer") >= n_layers) if layer is None else rows.filter(layer=layer)
+            of = late.filter(replacement=replacement) if layer is None else rows.filter(layer=layer)
             place = {"of": str(replacement), "layer": layer}
             yield What("distance", **place), _ratio(of, "ablated_distance", "clean_distance", draws)
             yield What("relative_change", **place), _ratio(of, "relative_change", "n", draws)
-            for statistic, part in PARTS.items():
+            for statistic, part in OF_REMOVED.items():
                 yield What(statistic, **place), _ratio(of, part, "removed", draws)
-    near, far = (_ratio(late.filter(replacement=name), "self_repair", "removed", draws) for name in (NEAR, FAR))
-    yield What("far_minus_near", "rows"), far - near
-    thirds = [_ratio(late.filter(replacement=OTHER, third=i), "self_repair", "removed", draws) for i in range(THIRDS)]
-    for of_third, samples in zip(OF_THIRD, thirds, strict=True):
-        yield What("repair", of_third), samples
-    yield What("last_minus_first_third", OTHER), thirds[-1] - thirds[0]
+    near, far = (late.filter(replacement=name) for name in (NEAR, FAR))
+    for of, *columns in (("repair", "self_repair", "removed"), ("distance", "ablated_distance", "clean_distance")):
+        yield What("far_minus_near", of), _ratio(far, *columns, draws) - _ratio(near, *columns, draws)
+    for by, names, statistic in (
+        ("third", OF_THIRD, "last_minus_first_third"),
+        ("third_displaced", OF_DISPLACED, "most_minus_least_displaced_third"),
+    ):
+        rows = [late.filter(pl.col(by) == third, replacement=OTHER) for third in range(THIRDS)]
+        thirds = [_ratio(of, "self_repair", "removed", draws) for of in rows]
+        for name, samples in zip(names, thirds, strict=True):
+            yield What("repair", name), samples
+        yield What(statistic, OTHER), thirds[-1] - thirds[0]
 
 
-def _of_losses(distribution: str, table: pl.DataFrame, draws: Draws) -> dict[What, Samples]:
+def _of_losses(distribution: str, table: pl.DataFrame, draws: Draws, guess: float) -> dict[What, Samples]:
     wide = table.with_columns(
         saved=pl.col("loss_without_repair") - pl.col("ablated_loss"),
         cost=pl.col("loss_without_repair") - pl.col("loss"),
+        gain=guess * pl.col("n") - pl.col("loss"),
     )
     return {
         What(statistic, distribution, tokens): _ratio(wide.filter(tokens=tokens), of, "n", draws)
         for tokens in ("top", "all")
-        for statistic, of in (("loss_saved", "saved"), ("cost_without_repair", "cost"))
+        for statistic, of in (("loss_saved", "saved"), ("cost_without_repair", "cost"), ("gain_on_guessing", "gain"))
     }
 
 

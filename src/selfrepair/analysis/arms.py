@@ -8,6 +8,7 @@ with S - 1 degrees of freedom, as there are few seeds.
 
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from selfrepair.core.tables import frame
 PARTS = ("self_repair", "repair_norm", "repair_attention", "repair_mlp")
 BASE, STEPS, LOSS = "base", "steps", "loss"
 RAISES, LOWERS, SMALL, UNDECIDED = "raises", "lowers", "no effect larger than", "undecided"
-BEFORE, WITH, AFTER = "before", "not told apart", "after"  # direct effects
+BEFORE, WITH, AFTER, UNKNOWN = "before", "not told apart", "after", "not defined"  # beside direct effects
+SHARE, MEAN = "share", "mean"
 FEWEST = 3  # seeds of a comparison
 
 
@@ -38,12 +40,18 @@ class Arms:
 
 @dataclass(frozen=True)
 class _Training:
-    """One arm and seed: shares of the late heads' direct effect at each measured step, on every sample of documents."""
+    """One arm and seed: what the late heads' top tokens give at each measured step, on every sample of documents.
+
+    Attributes:
+        means: self-repair and its parts, in logits per token.
+        shares: the same by the direct effect, as ratios of sums.
+    """
 
     arm: str
     seed: int
     steps: list[int]
     losses: dict[int, float]
+    means: Float[np.ndarray, "sample step part"]
     shares: Float[np.ndarray, "sample step part"]
     direct_effects: Float[np.ndarray, "sample step"]
     null: Float[np.ndarray, " part"]
@@ -95,7 +103,7 @@ def _read(folder: Path, sums: pl.DataFrame, draws: Draws) -> _Training:
         facts["seed"],
         steps,
         losses,
-        ratio(np.stack(parts, -1), effect[..., None]),
+        *(ratio(np.stack(parts, -1), by[..., None]) for by in (n, effect)),
         ratio(effect, n),
         ratio(null[2:], null[1]),
         {name: facts[name] for name in ("parameters", "held_out_loss")},
@@ -143,13 +151,14 @@ def _onset(trainings: list[_Training], replicates: int, seed: int) -> pl.DataFra
             doublings = np.log2(training.steps)
             losses = np.array([training.losses[step] for step in training.steps])
             fallen = np.broadcast_to((losses[0] - losses)[:, None], training.shares[:, :, :1].shape)
-            of = np.concatenate([training.shares, fallen], -1)
+            of = np.concatenate([training.shares, training.means, fallen], -1)
             later.append(half_time(of, doublings) - half_time(training.direct_effects, doublings)[:, None])
         values, half = multi_bootstrap(np.stack(later, 1), replicates, seed)
-        for quantity, value, width in zip((*PARTS, "held_out_loss"), values, half, strict=True):
+        named = [*product((SHARE, MEAN), PARTS), (MEAN, "held_out_loss")]
+        for (of, quantity), value, width in zip(named, values, half, strict=True):
             low, high = value - width, value + width
-            said = BEFORE if high < 0 else AFTER if low > 0 else WITH
-            rows.append((arm, quantity, value, low, high, len(seeds), said))
+            said = BEFORE if high < 0 else AFTER if low > 0 else WITH if low <= 0 <= high else UNKNOWN
+            rows.append((arm, quantity, of, value, low, high, len(seeds), said))
     return pl.DataFrame(rows, {name: column.dtype for name, column in ARM_ONSET.items()}, orient="row")
 
 
@@ -179,11 +188,12 @@ def _differences(trainings: list[_Training], bound: float, replicates: int, seed
         for matched in (STEPS, LOSS):
             at = [_matched(matched, *pair) for pair in pairs]
             paired = [a.shares[:, i] - b.shares[:, j] for (a, b), (i, j) in zip(pairs, at, strict=True)]
-            gaps = [a.losses[a.steps[i]] - b.losses[b.steps[j]] for (a, b), (i, j) in zip(pairs, at, strict=True)]
+            gaps = [abs(a.losses[a.steps[i]] - b.losses[b.steps[j]]) for (a, b), (i, j) in zip(pairs, at, strict=True)]
             values, half = multi_bootstrap(np.stack(paired, 1), replicates, seed)
             for part, value, width in zip(PARTS, values, half, strict=True):
-                row = (arm, matched, part, value, value - width, value + width, len(pairs), np.mean(gaps), bound)
-                for name, entry in zip(columns, (*row, answer(value - width, value + width, bound)), strict=True):
+                ends = value - width, value + width
+                row = (arm, matched, part, value, *ends, len(pairs), np.mean(gaps), bound, replicates)
+                for name, entry in zip(columns, (*row, answer(*ends, bound)), strict=True):
                     columns[name].append(entry)
     return frame(columns, ARM_DIFFERENCES)
 

@@ -37,16 +37,23 @@ ARM_COURSE = (
 ARM_ONSET = {
     "arm": ARM["arm"],
     "quantity": Column(pl.String, "", "self_repair, or its part; or held_out_loss"),
+    "of": Column(
+        pl.String, "", "share: by the direct effect of all late heads' top tokens; mean: per token, in logits or nats"
+    ),
     "value": Column(
         pl.Float64,
         "doublings of the step",
         "step at which the quantity is half of what it is in the end (the loss: half way from its first value), after "
         "that of the late heads' mean direct effect on their top tokens; mean over seeds",
     ),
-    "low": Column(pl.Float64, "doublings of the step", "lower end of its 95 % interval, as of `differences`"),
+    "low": Column(
+        pl.Float64,
+        "doublings of the step",
+        "lower end of its 95 % interval: seeds and documents are drawn anew, but not the documents of the loss",
+    ),
     "high": Column(pl.Float64, "doublings of the step", "upper end of it"),
     "n_seeds": Column(pl.Int16, "seeds", "trainings"),
-    "answer": Column(pl.String, "", "whether it comes before, with or after direct effects, by the interval"),
+    "answer": Column(pl.String, "", "whether it comes before or after direct effects, by the interval"),
 }
 ARM_DIFFERENCES = {
     "arm": ARM["arm"],
@@ -56,8 +63,13 @@ ARM_DIFFERENCES = {
     "low": Column(pl.Float64, "ratio", "lower end of its 95 % interval: seeds and documents are drawn anew"),
     "high": Column(pl.Float64, "ratio", "upper end of it"),
     "n_seeds": Column(pl.Int16, "seeds", "pairs"),
-    "loss_gap": Column(pl.Float64, "nats per token", "held-out loss of the arm minus that of the base, where compared"),
+    "loss_gap": Column(
+        pl.Float64,
+        "nats per token",
+        "difference of the held-out losses where compared, without its sign; mean over pairs",
+    ),
     "bound": Column(pl.Float64, "ratio", "difference that counts as no effect, on either side"),
+    "replicates": Column(pl.Int32, "samples", "of the bootstrap"),
     "answer": Column(pl.String, "", "what the interval says: raises, lowers, no effect beyond the bound, undecided"),
 }
 OF_EVIDENCE = "ratio (losses: nats per token)"
@@ -66,10 +78,13 @@ EVIDENCE = {
         pl.String,
         "",
         "loss_saved: mean loss that repair saves; cost_without_repair: mean loss that an ablation costs if nothing "
-        "responds; distance: squared distance of the ablated stream from usual "
-        "ones, by that of the clean stream; relative_change: norm of the head's change by that of the stream; repair: "
-        "self-repair by the direct effect that was removed; own_norm: part of repair that the final norm gives if "
-        "nothing but the head changed; far_minus_near, last_minus_first_third: differences of repair",
+        "responds; gain_on_guessing: mean loss of a uniform guess minus the clean loss; distance: squared distance "
+        "of the ablated stream from usual ones, by that of the clean stream; relative_change: norm of the head's "
+        "change by that of the stream; repair: self-repair by the direct effect that was removed; norm: the final "
+        "norm's part of it; own_norm: what that would be if nothing but the head changed; far_minus_near: "
+        "difference of repair, or of distance, between two replacements; last_minus_first_third: of repair, between"
+        " thirds of the tokens by the distance of the ablated stream; most_minus_least_displaced_third: by that "
+        "minus the distance of the clean stream",
     ),
     "of": Column(pl.String, "", "what it is of: distribution, replacement, or third of the tokens"),
     "tokens": Column(pl.String, "", "top: the heads' top tokens; all: a uniform sample"),

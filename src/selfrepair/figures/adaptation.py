@@ -3,7 +3,7 @@
 import altair as alt
 import polars as pl
 
-from selfrepair.analysis.adaptation import OF_THIRD
+from selfrepair.analysis.adaptation import OF_DISPLACED, OF_THIRD
 from selfrepair.figures import theme
 
 REPLACED = {
@@ -14,7 +14,9 @@ REPLACED = {
     "zero": "nothing",
 }
 TOKENS = {"top": "top tokens", "all": "all tokens"}
-COLORS = [theme.BLUE, theme.VERMILION, theme.ORANGE, theme.GREEN, theme.INK]
+TOKEN_COLORS = [theme.BLUE, theme.MUTED]
+COLORS = [theme.VERMILION, theme.ORANGE, theme.GREEN, theme.PURPLE, theme.INK]
+ROWS = (*REPLACED.values(), *OF_THIRD, *OF_DISPLACED)
 SEEDS, BARS = 16, 34  # size of marks
 NAMES, ROW = 96, 22  # px
 WIDTH = (theme.FULL_WIDTH - 2 * NAMES - theme.AXIS_WIDTH - 2 * theme.GAP) // 3
@@ -31,19 +33,19 @@ def architecture_adaptation(evidence: pl.DataFrame) -> alt.HConcatChart:
     saved = late.filter(statistic="loss_saved").with_columns(pl.col("tokens").replace(TOKENS))
     repair = late.filter(statistic="repair").with_columns(pl.col("of").replace(REPLACED), pl.col(NUMBERS) * 100)
     losses = _estimates(saved, "Loss saved by repair (nats per token)", theme.names(saved, "of"), "tokens")
-    order = [*REPLACED.values(), *OF_THIRD]
-    repaired = _estimates(repair.with_columns(tokens=pl.lit(TOKENS["top"])), "Repair by removed effect (%)", order)
+    repaired = _estimates(repair.with_columns(tokens=pl.lit(TOKENS["top"])), "Repair by removed effect (%)", list(ROWS))
     layers = evidence.filter(pl.col("layer").is_not_null(), pl.col("seed").is_not_null(), statistic="distance")
     return theme.themed(
         alt.hconcat(losses, _distances(layers), repaired, spacing=theme.GAP).resolve_scale(color="independent"),
         "Three panels on the base of the family: the loss that repair saves on held-out text and on prompts, in nats; "
         "the distance of the ablated stream from usual ones by that of the clean stream, for each layer and "
         "replacement; and self-repair by the direct effect that was removed, by replacement and by thirds of that "
-        "distance. A dot for each seed, means with 95 % intervals.",
+        "distance and of the displacement. A dot for each seed, means with 95 % intervals.",
         [
             "Left and right: heads of the later half. Dots: seeds; bars: 95 % intervals, drawn by seed and document.",
-            "Middle: squared Mahalanobis distance after the ablated head's layer, a line for each seed. Thirds: of the",
-            "top tokens by that distance, with another row's output.",
+            "Middle: squared Mahalanobis distance after the ablated head's layer, a line for each seed. Nearest to",
+            "farthest: thirds of the top tokens by that distance; least to most displaced: by it minus that of the clean",
+            "stream; both with another row's output.",
         ],
     )
 
@@ -54,7 +56,7 @@ def _estimates(table: pl.DataFrame, title: str, order: list[str], color: str | N
     names = alt.Axis(title=None, ticks=False, domain=False, labelLimit=NAMES)
     y = alt.Y("of:N", sort=order, axis=names)
     apart = alt.YOffset("tokens:N", sort=list(TOKENS.values())) if color else alt.Undefined
-    scale = alt.Scale(domain=list(TOKENS.values()), range=COLORS[: len(TOKENS)])
+    scale = alt.Scale(domain=list(TOKENS.values()), range=TOKEN_COLORS)
     of = alt.Color("tokens:N", scale=scale, legend=alt.Legend(title=None, orient="bottom")) if color else alt.Undefined
     x = alt.X("value:Q", title=title, scale=alt.Scale(nice=False, padding=6), axis=alt.Axis(tickCount=4))
     ends = alt.Chart(theme.embed(means)).encode(y=y, yOffset=apart, color=of)
@@ -69,7 +71,7 @@ def _estimates(table: pl.DataFrame, title: str, order: list[str], color: str | N
             x=x, tooltip=[alt.Tooltip("of:N"), *theme.estimate_tooltips(title, ".3~f")]
         ),
     ]
-    return alt.layer(*drawn).properties(width=WIDTH, height=ROW * len(OF_THIRD + tuple(REPLACED)))
+    return alt.layer(*drawn).properties(width=WIDTH, height=ROW * len(ROWS))
 
 
 def _distances(table: pl.DataFrame) -> alt.Chart:
@@ -83,4 +85,4 @@ def _distances(table: pl.DataFrame) -> alt.Chart:
         color=alt.Color("of:N", scale=scale, legend=alt.Legend(title="Output replaced by", orient="bottom", columns=1)),
         detail="seed:N",
         tooltip=[*(alt.Tooltip(f"{name}:N") for name in ("of", "layer", "seed")), alt.Tooltip("value:Q", format=".3f")],
-    ).properties(width=WIDTH, height=ROW * len(OF_THIRD + tuple(REPLACED)))
+    ).properties(width=WIDTH, height=ROW * len(ROWS))

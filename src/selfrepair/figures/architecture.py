@@ -14,7 +14,8 @@ PARTS = {
 MATCHED = {"steps": "same step", "loss": "same held-out loss"}
 COLORS = [theme.BLUE, theme.VERMILION]
 PART_COLORS = [theme.INK, theme.BLUE, theme.ORANGE, theme.GREEN]
-COURSE = {"held_out_loss": "Held-out loss (nats per token)", "direct_effect": "Direct effect (logits)"}
+EFFECTS = {"direct_effect": "Direct effect", "self_repair": PARTS["self_repair"]}
+EFFECT_COLORS = [theme.VERMILION, theme.INK]
 BASE = "base"
 NAMES = 86  # px beside the first panel
 ROW, APART = 26, 5  # px of an arm, and of its two estimates from its middle
@@ -49,7 +50,7 @@ def architecture(arms: pl.DataFrame, differences: pl.DataFrame) -> alt.HConcatCh
             "Arm minus base, in percent of the direct effect, heads of the later half on their top tokens. Dots: pairs "
             "of seeds at the last step.",
             f"Bars: 95 % intervals, bootstrap by seed and document. Shaded: within {100 * bound:.0f} %, no effect "
-            "that matters. Wide intervals may leave the panel.",
+            "that matters.",
         ],
     )
 
@@ -57,8 +58,8 @@ def architecture(arms: pl.DataFrame, differences: pl.DataFrame) -> alt.HConcatCh
 def _panel(
     dots: pl.DataFrame, estimates: pl.DataFrame, title: str, order: list[str], bound: float, first: bool
 ) -> alt.LayerChart:
-    ends = [dots["value"].min(), dots["value"].max(), -bound, bound, *estimates["value"].to_list()]
-    domain = theme.padded(min(ends), max(ends), 0.15)
+    ends = [-bound, bound, *dots["value"], *estimates["low"], *estimates["high"]]
+    domain = theme.padded(min(ends), max(ends), 0.05)
     x = alt.X("value:Q", title="Difference (%)", scale=alt.Scale(domain=domain, nice=False), axis=alt.Axis(tickCount=4))
     names = alt.Axis(title=None, ticks=False, domain=False, labels=first, labelLimit=NAMES)
     y = alt.Y("arm:N", sort=order, axis=names)
@@ -80,7 +81,7 @@ def _panel(
     ]
     for matched, sign in zip(MATCHED.values(), (-1, 1), strict=True):
         place = alt.Chart(theme.embed(estimates.filter(matched=matched))).encode(y=y, color=color)
-        bars = place.mark_rule(strokeWidth=1.6, yOffset=sign * APART, clip=True)
+        bars = place.mark_rule(strokeWidth=1.6, yOffset=sign * APART)
         drawn.append(bars.encode(x=alt.X("low:Q"), x2="high:Q"))
         drawn.append(
             place.mark_point(filled=True, size=34, opacity=1, yOffset=sign * APART).encode(x=x, tooltip=tooltip)
@@ -139,14 +140,26 @@ def architecture_course(course: pl.DataFrame) -> alt.HConcatChart:
     width = (theme.FULL_WIDTH - 3 * theme.AXIS_WIDTH) // 3
     x = alt.X("step:Q", title="Step", scale=alt.Scale(type="log", nice=False), axis=STEPS)
     about = [alt.Tooltip("seed:N"), alt.Tooltip("step:Q")]
-    panels = []
-    for column, title in COURSE.items():
-        rows = base.filter(part="self_repair").select("seed", "step", column)
-        y = alt.Y(f"{column}:Q", title=title, scale=alt.Scale(zero=column == "direct_effect"))
-        line = alt.Chart(theme.embed(rows)).mark_line(strokeWidth=1, color=theme.BLUE, opacity=0.7)
-        panels.append(
-            line.encode(x=x, y=y, detail="seed:N", tooltip=[*about, alt.Tooltip(f"{column}:Q", format=".3f")])
+    whole = base.filter(part="self_repair").with_columns(self_repair=pl.col("value") * pl.col("direct_effect"))
+    losses = alt.Chart(theme.embed(whole.select("seed", "step", "held_out_loss")))
+    y = alt.Y("held_out_loss:Q", title="Held-out loss (nats per token)", scale=alt.Scale(zero=False))
+    seen = [*about, alt.Tooltip("held_out_loss:Q", format=".3f")]
+    line = losses.mark_line(strokeWidth=1, color=theme.BLUE, opacity=0.7)
+    panels = [line.encode(x=x, y=y, detail="seed:N", tooltip=seen)]
+    effects = whole.unpivot(list(EFFECTS), index=["seed", "step"], variable_name="of")
+    scale = alt.Scale(domain=list(EFFECTS.values()), range=EFFECT_COLORS)
+    line = alt.Chart(theme.embed(effects.with_columns(pl.col("of").replace(EFFECTS)))).mark_line(
+        strokeWidth=1, opacity=0.7
+    )
+    panels.append(
+        line.encode(
+            x=x,
+            y=alt.Y("value:Q", title="Mean per token (logits)"),
+            color=alt.Color("of:N", scale=scale, title=None),
+            detail="seed:N",
+            tooltip=[*about, alt.Tooltip("of:N"), alt.Tooltip("value:Q", title="logits", format=".3f")],
         )
+    )
     parts = base.select(
         "seed", "step", pl.col("part").replace(PARTS), *(pl.col(n) * 100 for n in ("value", "low", "high"))
     )
@@ -160,8 +173,10 @@ def architecture_course(course: pl.DataFrame) -> alt.HConcatChart:
     lines = shown.mark_line(strokeWidth=1.2).encode(y=y, tooltip=[*about, *theme.estimate_tooltips("share (%)", ".1f")])
     panels.append(alt.layer(theme.level(0), band, lines))
     return theme.themed(
-        alt.hconcat(*(panel.properties(width=width, height=PANEL) for panel in panels), spacing=theme.GAP),
-        "The base of the family along training: held-out loss in nats per token, mean direct effect of the late heads "
-        "in logits, and their self-repair with its parts in percent of it, against the step, a line for each seed.",
+        alt.hconcat(
+            *(panel.properties(width=width, height=PANEL) for panel in panels), spacing=theme.GAP
+        ).resolve_scale(color="independent"),
+        "The base of the family along training: held-out loss in nats per token, mean direct effect and self-repair of "
+        "the late heads in logits, and self-repair with its parts in percent of it, against the step, a line a seed.",
         ["Heads of the later half on their top tokens. Lines: seeds. Bands: 95 % intervals, bootstrap by document."],
     )

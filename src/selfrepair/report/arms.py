@@ -14,9 +14,13 @@ OF_ARMS, OF_ALL = "arms/*/*", ("analysis/*", "figures/architecture*.png")
 PARTS = {"self_repair": "self-repair", "repair_norm": "norm", "repair_attention": "attention", "repair_mlp": "MLPs"}
 MATCHED = {"steps": "the same step", "loss": "the same loss"}
 TABLES = ("arms", "differences", "onset", "evidence")
-GROWTH = ("far_minus_near", "last_minus_first_third")  # of repair with the distance of the stream
+THIRDS = (
+    "last_minus_first_third",
+    "most_minus_least_displaced_third",
+)  # growth of repair with the distance of the stream
 DIGITS = {"loss_saved": 3, "cost_without_repair": 3}  # of nats
 COMES = {"before": "comes before", "not told apart": "is not told apart in time from", "after": "comes after"}
+LATER = "doublings of the step after direct effects (below zero: before)"
 NONE = "none"
 
 
@@ -52,16 +56,16 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         tables: `ARMS`, `ARM_DIFFERENCES`, `ARM_ONSET` and `EVIDENCE` by the names of `TABLES`.
     """
     arms, differences, onset, evidence = (tables[name] for name in TABLES)
-    base = arms.filter(arm="base", part="self_repair")
+    base, norm = (arms.filter(arm="base", part=part) for part in ("self_repair", "repair_norm"))
     trainings = arms.select("arm", "seed").unique()
     macros = {
         "FamilyTrainings": f"{trainings.height}",
         "FamilyBaseSeeds": f"{len(base)}",
         "FamilyPairs": _span(differences["n_seeds"].to_list()),
         "FamilyBound": f"{differences['bound'].max():g}",
-        "FamilyBaseRange": f"{number(base['value'].min(), 2)} to {number(base['value'].max(), 2)}",
-        "FamilyBaseNull": f"{number(base['null'].min(), 2)} to {number(base['null'].max(), 2)}",
     }
+    for name, column in (("Range", base["value"]), ("Null", base["null"]), ("NormNull", norm["null"])):
+        macros[f"FamilyBase{name}"] = f"{number(column.min(), 2)} to {number(column.max(), 2)}"
     for matched in MATCHED:
         for verb, features in answers(differences, matched).items():
             listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
@@ -69,7 +73,7 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     for row in differences.filter(matched="steps").to_dicts():
         macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)} ({escape(row['answer'])})"
     for row in onset.filter(arm="base").to_dicts():
-        macros[f"Onset{_letters(row['quantity'])}"] = _estimate(row, 1)
+        macros[f"Onset{_letters(row['of'])}{_letters(row['quantity'])}"] = _estimate(row, 1)
     for row in evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null()).to_dicts():
         name = "".join(map(_letters, (row["statistic"], row["of"], row["tokens"])))
         macros[f"Evidence{name}"] = _estimate(row, DIGITS.get(row["statistic"], 2))
@@ -79,15 +83,27 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
 def sentences(evidence: pl.DataFrame) -> dict[str, str]:
     """What the intervals of the means over seeds say for an artefact, and for an adaptation."""
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
-    differences = mean.filter(pl.col("statistic").is_in(GROWTH))
-    grows = (differences["low"] > 0).sum()
-    saved = mean.filter(statistic="loss_saved", tokens="top")
-    useful = (saved["low"] > 0).sum()
-    how, of = "with the whole interval", ("Neither of the two differences is", "One of the two is", "Both are")[grows]
-    return {
-        "Artefact": f"{of} above zero {how}, as an artefact would have it.",
-        "Adaptation": f"On {useful} of {len(saved)} kinds of text and prompts repair saves loss on top tokens, {how}.",
-    }
+    moved = mean.filter(statistic="far_minus_near", of="distance")["low"].item() > 0
+    far = pl.col("statistic") == "far_minus_near", pl.col("of") == "repair", pl.lit(moved)
+    growth = mean.filter(pl.col("statistic").is_in(THIRDS) | pl.all_horizontal(far))
+    how = "with the whole interval"
+    artefact = (
+        f"Of {len(growth)} comparisons of repair by the distance of the stream {(growth['low'] > 0).sum()} lie above "
+        f"zero {how}, as an artefact would have it."
+    )
+    if not moved:
+        artefact += " That of far with near rows is no test: far rows put the stream no farther than near ones."
+    gain = mean.filter(statistic="gain_on_guessing", tokens="all")
+    known, guessed = (gain.filter((pl.col("value") > 0) == better)["of"].to_list() for better in (True, False))
+    saved = mean.filter(pl.col("of").is_in(known), statistic="loss_saved")
+    top, every = ((saved.filter(tokens=tokens)["low"] > 0).sum() for tokens in ("top", "all"))
+    adaptation = (
+        f"Of {len(known)} kinds of text and prompts repair saves loss on top tokens in {top} and on all tokens in "
+        f"{every}, {how}."
+    )
+    if guessed:
+        adaptation += f" Left out, since a uniform guess has a lower loss there: {', '.join(guessed)}."
+    return {"Artefact": artefact, "Adaptation": adaptation}
 
 
 def answers(differences: pl.DataFrame, matched: str) -> dict[str, dict[str, dict]]:
@@ -129,19 +145,33 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
     ]
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     of = {(row["statistic"], row["of"], row["tokens"]): _plain(row) for row in mean.to_dicts()}
-    far, third = of["far_minus_near", "rows", "top"], of["last_minus_first_third", "other", "top"]
-    later, says = onset.filter(arm="base", quantity="self_repair").row(0, named=True), sentences(evidence)
+    thirds = [of[statistic, "other", "top"] for statistic in THIRDS]
+    later = {row["of"]: row for row in onset.filter(arm="base", quantity="self_repair").to_dicts()}
+    says = sentences(evidence)
     paragraphs = [
         "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
         + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
         + "".join(f" {change}" for change in moved),
-        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, with far "
-        f"replacing rows minus with near ones: {far}; on the third of the tokens that the ablation puts farthest from "
-        f"usual streams minus on the nearest third: {third}. {says['Artefact']} {says['Adaptation']} Along training, "
-        f"repair {COMES[later['answer']]} direct effects: it has half of its last size {_plain(later, 1)} doublings "
-        "of the step later.",
+        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, on the third of "
+        f"the tokens whose ablated stream lies farthest from usual ones minus on the nearest third: {thirds[0]}; on "
+        f"the third that the ablation moves outward most minus least: {thirds[1]}. {says['Artefact']} "
+        f"{says['Adaptation']} Along training, self-repair in logits {COMES[later['mean']['answer']]} direct effects: "
+        f"it has half of its last size {_plain(later['mean'], 1)} {LATER}, its share of the direct effect "
+        f"{_plain(later['share'], 1)}.",
     ]
     return "\n\n".join(paragraphs)
+
+
+def by_seed(arms: pl.DataFrame) -> str:
+    """A Markdown table: self-repair after the last step, arm minus base, of each pair of seeds."""
+    repair = arms.filter(part="self_repair").select("arm", "seed", "value")
+    base = dict(repair.filter(arm="base").select("seed", "value").rows())
+    lines = ["| feature | " + " | ".join(f"seed {seed}" for seed in base) + " |", "|---|" + "---:|" * len(base)]
+    for (arm,), rows in repair.filter(pl.col("arm") != "base").group_by("arm", maintain_order=True):
+        value = dict(rows.select("seed", "value").rows())
+        numbers = (f"{value[seed] - base[seed]:.2f}" if seed in value else "not trained" for seed in base)
+        lines.append(f"| {arm} | {' | '.join(numbers)} |")
+    return "\n".join(lines)
 
 
 def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
@@ -149,7 +179,7 @@ def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     lines = ["| statistic | of | tokens | mean over seeds, 95 % interval |", "|---|---|---|---:|"]
     for row in onset.filter(arm="base").to_dicts():
-        lines.append(f"| doublings of the step after direct effects | {row['quantity']} | top | {_plain(row)} |")
+        lines.append(f"| {LATER} | {row['quantity']} ({row['of']}) | top | {_plain(row)} |")
     for row in mean.to_dicts():
         numbers = _plain(row, DIGITS.get(row["statistic"], 2))
         lines.append(f"| {row['statistic']} | {row['of']} | {row['tokens']} | {numbers} |")
@@ -170,12 +200,13 @@ def keep_arms(run: Path, study: Path) -> None:
     print(f"{len(kept)} trainings are kept in {study}")
     if all((study / f"{name}.parquet").is_file() for name in TABLES):
         read = {name: pl.read_parquet(study / f"{name}.parquet") for name in TABLES}
-        write_text(study / "README.md", _page(read, len(kept)))
+        write_text(study / "README.md", _page(read))
 
 
-def _page(tables: dict[str, pl.DataFrame], trainings: int) -> str:
+def _page(tables: dict[str, pl.DataFrame]) -> str:
     command = "snakemake --cores all --configfile config/studies/architecture.yaml"
     one = f"{command} results/architecture/arms/{tables['differences']['arm'][0]}-1/sums.parquet"
+    trainings = tables["arms"].select("arm", "seed").unique().height
     return "\n".join(
         [
             "# architecture",
@@ -188,6 +219,8 @@ def _page(tables: dict[str, pl.DataFrame], trainings: int) -> str:
             "![architecture](architecture.png)",
             "",
             features(tables["differences"]),
+            "",
+            by_seed(tables["arms"]),
             "",
             "Adaptation, or an artefact? Of the base; losses in nats per token, otherwise ratios.",
             "",
