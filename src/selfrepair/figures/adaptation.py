@@ -44,8 +44,8 @@ def architecture_adaptation(evidence: pl.DataFrame) -> alt.HConcatChart:
         [
             "Left and right: heads of the later half. Dots: seeds; bars: 95 % intervals, drawn by seed and document.",
             "Middle: squared Mahalanobis distance after the ablated head's layer, a line for each seed. Nearest to",
-            "farthest: thirds of the top tokens by that distance; least to most displaced: by it minus that of the clean",
-            "stream; both with another row's output.",
+            "farthest: thirds of the top tokens by that distance; least to most displaced: by it minus that of the",
+            "clean stream; both with another row's output.",
         ],
     )
 
