@@ -146,7 +146,7 @@ def architecture_course(course: pl.DataFrame) -> alt.HConcatChart:
     seen = [*about, alt.Tooltip("held_out_loss:Q", format=".3f")]
     line = losses.mark_line(strokeWidth=1, color=theme.BLUE, opacity=0.7)
     panels = [line.encode(x=x, y=y, detail="seed:N", tooltip=seen)]
-    effects = whole.unpivot(list(EFFECTS), index=["seed", "step"], variable_name="of")
+    effects = whole.drop("value").unpivot(list(EFFECTS), index=["seed", "step"], variable_name="of")
     scale = alt.Scale(domain=list(EFFECTS.values()), range=EFFECT_COLORS)
     line = alt.Chart(theme.embed(effects.with_columns(pl.col("of").replace(EFFECTS)))).mark_line(
         strokeWidth=1, opacity=0.7
@@ -163,9 +163,10 @@ def architecture_course(course: pl.DataFrame) -> alt.HConcatChart:
     parts = base.select(
         "seed", "step", pl.col("part").replace(PARTS), *(pl.col(n) * 100 for n in ("value", "low", "high"))
     )
+    colors = alt.Scale(domain=list(PARTS.values()), range=PART_COLORS)
     shown = alt.Chart(theme.embed(parts)).encode(
         x=x,
-        color=alt.Color("part:N", scale=alt.Scale(domain=list(PARTS.values()), range=PART_COLORS), title=None),
+        color=alt.Color("part:N", scale=colors, legend=alt.Legend(title=None, columns=2)),
         detail="seed:N",
     )
     y = alt.Y("value:Q", title="Share of direct effect (%)", scale=alt.Scale(nice=False))
