@@ -10,8 +10,9 @@ import polars as pl
 from selfrepair.ablation.measured import measured_tokens
 from selfrepair.ablation.schema import EFFECTS, LENS, SELECTED
 from selfrepair.analysis.overview import MODELS, write_models
-from selfrepair.analysis.schema import ERASURE_NEURONS, NEURON_FREQUENCY, RESPONDERS, STATISTICS
+from selfrepair.analysis.schema import RESPONDERS, STATISTICS
 from selfrepair.analysis.schema_beyond import HAND_OFF
+from selfrepair.analysis.schema_neurons import ERASURE_NEURONS, NEURON_FREQUENCY
 from selfrepair.core.tables import Column, empty, frame
 from selfrepair.report.explorer.data import Tables, model_data, to_json
 from selfrepair.report.explorer.page import page, read_run

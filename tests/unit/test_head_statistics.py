@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from test_statistics import N_LAYERS, REPLICATES, SEED, TOP, clean_tokens, tables
 
-from selfrepair.ablation.schema import LISTED_NEURONS
+from selfrepair.ablation.schema_neurons import LISTED_NEURONS
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.claims.bootstrap import head_statistics, neuron_statistics
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from selfrepair.ablation.schema import LISTED_NEURONS, NEURON_TOKENS
-from selfrepair.analysis.schema import (
+from selfrepair.ablation.schema_neurons import LISTED_NEURONS, NEURON_TOKENS
+from selfrepair.analysis.schema_neurons import (
     ERASURE_NEURONS,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,

@@ -12,7 +12,7 @@ from selfrepair.ablation.jobs import AblationJobs
 from selfrepair.ablation.measure import measure
 from selfrepair.ablation.neuron_recorder import NeuronEffects, NeuronRecorder
 from selfrepair.ablation.neurons import ablate_with_neurons, check_neurons, neuron_layers
-from selfrepair.ablation.schema import LISTED_NEURONS
+from selfrepair.ablation.schema_neurons import LISTED_NEURONS
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.core.tables import frame
 from selfrepair.tokens.schema import ROWS, TOKENS

@@ -13,7 +13,7 @@ from selfrepair.ablation.clean_run import run_clean
 from selfrepair.ablation.neurons import ablate_with_neurons
 from selfrepair.analysis.bootstrap import Draws
 from selfrepair.analysis.neurons import THRESHOLDS, _Tokens, summarise_neurons
-from selfrepair.analysis.schema import (
+from selfrepair.analysis.schema_neurons import (
     ERASURE_NEURONS,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,

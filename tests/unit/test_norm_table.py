@@ -4,7 +4,8 @@ import polars as pl
 
 from selfrepair.analysis.by_document import ALL, LATER, ONE
 from selfrepair.analysis.final_norm import ACCOUNTINGS, NORM_PARTS, PARTS
-from selfrepair.analysis.schema import ERASURE_NEURONS, NORM
+from selfrepair.analysis.schema import NORM
+from selfrepair.analysis.schema_neurons import ERASURE_NEURONS
 from selfrepair.report import norm_table, tables
 
 

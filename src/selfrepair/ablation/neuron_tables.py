@@ -14,7 +14,7 @@ from torch import Tensor
 
 from selfrepair.ablation.effects import TokenEffects
 from selfrepair.ablation.neuron_recorder import NeuronEffects
-from selfrepair.ablation.schema import FREQUENT_RANKS, LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
+from selfrepair.ablation.schema_neurons import FREQUENT_RANKS, LISTED_NEURONS, NEURON_RANKS, NEURON_TOKENS, NEURONS
 from selfrepair.core.tables import Column, empty, frame
 
 SETS = ("direct_effect", "top_mlp_repair")

@@ -15,9 +15,9 @@ import polars as pl
 from jaxtyping import Bool, Float, Int
 
 from selfrepair.ablation.neuron_tables import SETS
-from selfrepair.ablation.schema import FREQUENT_RANKS, LISTED_NEURONS
+from selfrepair.ablation.schema_neurons import FREQUENT_RANKS, LISTED_NEURONS
 from selfrepair.analysis.bootstrap import Draws, Estimate, effective, median, ratio_of_sums
-from selfrepair.analysis.schema import (
+from selfrepair.analysis.schema_neurons import (
     ERASURE_NEURONS,
     NEURON_CUMULATIVE,
     NEURON_FREQUENCY,

@@ -7,7 +7,7 @@ import polars as pl
 from jaxtyping import Float
 
 from selfrepair.ablation.chosen_heads import NOT_BY_REPAIR
-from selfrepair.ablation.schema import FREQUENT_RANKS
+from selfrepair.ablation.schema_neurons import FREQUENT_RANKS
 from selfrepair.analysis.bootstrap import Draws, Estimate, effective
 from selfrepair.analysis.by_document import Head, Selection, Totals, totals
 from selfrepair.analysis.head_estimates import (

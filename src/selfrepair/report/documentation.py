@@ -12,9 +12,6 @@ from selfrepair.ablation.schema import (
     LENS,
     LOSS_TOKENS,
     MOVES,
-    NEURON_RANKS,
-    NEURON_TOKENS,
-    NEURONS,
     NORM_CHECK,
     PARTNERS,
     SELECTED,
@@ -24,16 +21,11 @@ from selfrepair.ablation.schema import (
     hand_off_elsewhere,
 )
 from selfrepair.ablation.schema_family import ARM_SUMS, DISPLACED, LOSS_SUMS
+from selfrepair.ablation.schema_neurons import NEURON_RANKS, NEURON_TOKENS, NEURONS
 from selfrepair.analysis import overview
 from selfrepair.analysis.schema import (
-    ERASURE_NEURONS,
     ITERATIVE_SUMMARY,
     MOVING,
-    NEURON_CUMULATIVE,
-    NEURON_FREQUENCY,
-    NEURON_HISTOGRAMS,
-    NEURON_SHARES,
-    NEURON_SPARSITY,
     NOISE,
     NORM,
     NORM_HISTOGRAM,
@@ -58,6 +50,14 @@ from selfrepair.analysis.schema_beyond import (
     UNITS,
 )
 from selfrepair.analysis.schema_family import ARM_COURSE, ARM_DIFFERENCES, ARM_ONSET, ARMS, EVIDENCE
+from selfrepair.analysis.schema_neurons import (
+    ERASURE_NEURONS,
+    NEURON_CUMULATIVE,
+    NEURON_FREQUENCY,
+    NEURON_HISTOGRAMS,
+    NEURON_SHARES,
+    NEURON_SPARSITY,
+)
 from selfrepair.claims import published
 from selfrepair.claims.schema import HEAD_STATISTICS, NEURON_STATISTICS
 from selfrepair.claims.verdicts import MODEL_VERDICT, VERDICT
