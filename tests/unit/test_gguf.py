@@ -140,6 +140,11 @@ def test_the_number_formats_are_those_of_the_library() -> None:
         assert dequantize(data.get(name, np.zeros((1, size), np.uint8)), kind).shape == (1, numbers)
 
 
+def replaced(writer, key: str, value: int) -> None:
+    writer.kv_data[0].pop(key, None)
+    writer.add_uint32(key, value)
+
+
 REFUSED = {
     "architecture": (
         lambda w, t: w.add_string("general.architecture", "mamba"),
@@ -150,6 +155,14 @@ REFUSED = {
     "rope scaling": (lambda w, t: w.add_string("llama.rope.scaling.type", "yarn"), "rope scaling yarn is not supp"),
     "adapter": (lambda w, t: w.add_string("general.type", "adapter"), "a file of type adapter is not supported"),
     "one of two files": (lambda w, t: w.add_uint16("split.count", 2), "gguf-split --merge"),
+    "a factor of rotary positions": (lambda w, t: w.add_rope_scaling_factor(4.0), "rope.scaling.factor = 4.0"),
+    "an old factor of them": (lambda w, t: w.add_float32("llama.rope.scale_linear", 4.0), "rope.scale_linear = 4.0"),
+    "a factor of logits": (lambda w, t: w.add_float32("llama.logit_scale", 0.5), "logit_scale = 0.5 is not supported"),
+    "a first token that there is not": (lambda w, t: replaced(w, "tokenizer.ggml.bos_token_id", 5000), "5000"),
+    "no tokens": (lambda w, t: w.kv_data[0].pop("tokenizer.ggml.tokens"), "without the tokens"),
+    "no merges": (lambda w, t: w.kv_data[0].pop("tokenizer.ggml.merges"), "without merges or scores"),
+    "no heads": (lambda w, t: replaced(w, "llama.attention.head_count", 0), "attention.head_count is 0"),
+    "alignment": (lambda w, t: w.add_uint32("general.alignment", 7), "general.alignment is 7"),
     "window": (lambda w, t: w.add_uint32("llama.attention.sliding_window", 16), "attention within a window"),
     "partial rotary": (lambda w, t: w.add_uint32("llama.rope.dimension_count", 8), "rotary positions on 8 of 16"),
 }

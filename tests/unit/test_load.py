@@ -120,7 +120,7 @@ def test_no_config(folder):
 
 def test_a_config_that_is_no_json(folder):
     (folder / "config.json").write_text('{"model_type": ')
-    refused(folder, "config.json is not valid JSON", "restore")
+    refused(folder, "config.json can't be read as JSON", "restore")
 
 
 def test_an_unsupported_architecture_is_named_with_the_supported_ones(folder):

@@ -86,6 +86,25 @@ def adapter(folder: Path) -> None:
     (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
 
 
+def reheaded(folder: Path, change: Callable[[dict], object]) -> None:
+    """Change the last tensor's entry in the header of the weights."""
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    change(max((e for n, e in header.items() if n != "__metadata__"), key=lambda entry: entry["data_offsets"]))
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+def several(folder: Path) -> None:
+    whole = folder / "model.safetensors"
+    shutil.copy(whole, folder / "b.safetensors")
+    whole.rename(folder / "a.safetensors")
+
+
+EMBEDDING, BIAS, MLP = "transformer.wte.weight", "transformer.h.1.mlp.c_fc.bias", "transformer.h.1.mlp.c_fc.weight"
+LAST = torch.tensor([VOCABULARY - 1])
 WITHOUT_FINAL_NORM = built("opt", _remove_final_layer_norm=True)
 # By what is odd: the model of the zoo, and the change.
 READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
@@ -98,6 +117,8 @@ READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "Llama with another family's activation": ("llama_gqa", lambda f: edited(f, activation_function="relu")),
     "GPT-2 with key-value heads": ("gpt2", lambda folder: edited(folder, num_key_value_heads=2)),
     "NeoX with key-value heads": ("neox_parallel", lambda folder: edited(folder, num_key_value_heads=2)),
+    "Llama with another family's epsilon": ("llama_gqa", lambda f: edited(f, layer_norm_eps=0.1)),
+    "GPT-Neo with another family's heads": ("gpt_neo", lambda f: edited(f, n_head=2, n_layer=1)),
     "Llama that does not say how long rows may be": ("llama_gqa", lambda folder: without(folder, *POSITIONS)),
     "quantization_config: null": ("gpt2", lambda folder: edited(folder, quantization_config=None)),
     "an attention that needs a package": (
@@ -152,7 +173,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a configuration that is no UTF-8": (
         "gpt2",
         lambda folder: (folder / "config.json").write_bytes(b'{"a": "\xe9"}'),
-        "config.json is not valid JSON",
+        "config.json can't be read as JSON",
     ),
     "a family that is a list": ("gpt2", lambda folder: edited(folder, model_type=["gpt2"]), "is not supported"),
     "a number that is text": ("llama_gqa", lambda f: edited(f, rms_norm_eps="1e-5"), "config.json can't be used"),
@@ -177,6 +198,55 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: renamed(folder, lambda t: {n: w for n, w in t.items() if n != "lm_head.weight"}),
         "lacks the tensor lm_head.weight",
     ),
+    "two whole models": ("gpt2", several, "in a.safetensors and as"),
+    "a tensor under two names": (
+        "neox_parallel",
+        lambda f: renamed(f, lambda t: t | {f"module.{n}": -w for n, w in t.items() if "mlp" in n}),
+        "these are several models; keep one",
+    ),
+    "an adapter beside its model": (
+        "gpt2",
+        lambda f: (f / "adapter_config.json").write_text("{}"),
+        "holds an adapter beside the model",
+    ),
+    "NaN in a layer": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: t | {MLP: t[MLP] * float("nan")}),
+        f"{MLP} holds NaN or infinite numbers",
+    ),
+    "infinity in an embedding": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: t | {EMBEDDING: t[EMBEDDING].index_fill(0, LAST, torch.inf)}),
+        f"{EMBEDDING} holds NaN or infinite numbers",
+    ),
+    "a bias of whole numbers": ("gpt2", lambda f: renamed(f, lambda t: t | {BIAS: t[BIAS].long()}), f"{BIAS} is I64"),
+    "weights that are a folder": (
+        "gpt2",
+        lambda f: [(f / "model.safetensors").unlink(), (f / "model.safetensors").mkdir()],
+        "model.safetensors is a folder",
+    ),
+    "a header without a shape": ("gpt2", lambda f: reheaded(f, lambda entry: entry.pop("shape")), "corrupt header"),
+    "tensors that overlap": (
+        "gpt2",
+        lambda f: reheaded(f, lambda entry: entry.update(data_offsets=[0, entry["data_offsets"][1]])),
+        "corrupt header",
+    ),
+    "Mistral that is taken for Ministral": ("mistral", lambda f: edited(f, layer_types=None), "layer_types"),
+    "a window of nothing": ("mistral", lambda f: edited(f, sliding_window=0), "sliding_window: 0"),
+    "attention to what comes": ("llama_gqa", lambda f: edited(f, is_causal=False), "is_causal: false"),
+    "rotary positions whose base is text": (
+        "llama_gqa",
+        lambda f: edited(without(f, "rope_parameters"), rope_theta="10000"),
+        "config.json can't be used",
+    ),
+    "a padding token that there is not": ("llama_gqa", lambda f: edited(f, pad_token_id=5000), "can't be used"),
+    "a number format that there is not": ("llama_gqa", lambda f: edited(f, dtype="float99"), "can't be used"),
+    "a tokenizer with text for numbers": (
+        "gpt2",
+        lambda folder: tokenizer(folder, '{"model": {"vocab": {"a": "0", "b": "1"}}}'),
+        "a token of its vocabulary has no number",
+    ),
+    "brackets without end": ("gpt2", lambda f: (f / "config.json").write_text("[" * 100_000), "can't be read as JSON"),
     "an adapter without its model": ("llama_gqa", adapter, "is an adapter (LoRA) without its model"),
     "weights of MLX": (
         "llama_gqa",
@@ -200,7 +270,7 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "a configuration without layers": (
         "gpt2",
         lambda folder: without(folder, "n_layer"),
-        "n_layer or num_layers is None",
+        "num_hidden_layers or n_layer is None",
     ),
     "a configuration that is a list": (
         "gpt2",

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from selfrepair.tokens.corpora import check_parquet, read_corpus
 from selfrepair.tokens.corpus_file import CorpusError, check_sha256
 from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
+from selfrepair.tokens.sample import sample as sample_corpus
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
 from selfrepair.tokens.tokenizer import END_OF_TEXT, decoder, encode, save_tokenizer, train_bpe
 
@@ -196,12 +197,60 @@ def test_marked_lines_divide_a_text_file(tmp_path):
     assert read_corpus(path, "text", None, [])["text"].to_list() == ["One.\nMore.", "Two."]
 
 
+def test_separators_in_a_row_or_with_spaces_divide_once(tmp_path):
+    """Otherwise their letters would be measured as text."""
+    path = tmp_path / "stories.txt"
+    path.write_text("One.\n<|endoftext|> \n<|endoftext|>\nTwo.\n")
+    assert read_corpus(path, "text", None, [])["text"].to_list() == ["One.", "Two.\n"]
+
+
+def test_text_in_utf_16_is_refused(tmp_path):
+    path = tmp_path / "stories.txt"
+    path.write_bytes("Call me Ishmael.".encode("utf-16-le"))
+    with pytest.raises(CorpusError, match="full of NUL, as text in UTF-16 is"):
+        read_corpus(path, "text", None, [])
+
+
+def test_a_row_is_never_replaced_by_the_same_tokens():
+    """Nothing would change, and heads would seem not to matter."""
+    documents = pl.DataFrame({"name": ["a", "b"], "kind": ["text", "text"]})
+    with pytest.raises(CorpusError, match="would be replaced by one with the same tokens"):
+        sample_tokens([[1, 2, 3], [1, 2, 3]], 0, 0, documents, n_rows=2, row_length=5, seed=0)
+
+
+def test_a_text_that_is_there_twice_counts_once(tmp_path, capsys):
+    table = pl.DataFrame({"text": [f"{'abcdefgh' * 9}{i % 3}" for i in range(6)], "document": list("abcdef")})
+    table.write_parquet(tmp_path / "corpus.parquet")
+    save_tokenizer(train_bpe(table["text"].to_list(), 270), tmp_path / "tokenizer")
+    sample_corpus(tmp_path / "corpus.parquet", tmp_path / "tokenizer", 2, 4, 1, tmp_path / "out")
+    assert pl.read_parquet(tmp_path / "out/documents.parquet")["name"].to_list() == ["a", "b", "c"]
+    assert "3 documents are left out, as their text was there before" in capsys.readouterr().out
+
+
+def test_a_first_token_beyond_the_models_vocabulary_is_refused(tmp_path):
+    """Every row begins with it."""
+    save_tokenizer(train_bpe(["a b c"], 260), tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2", "vocab_size": 257}))
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text()) | {"bos_token": "<s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(CorpusError, match=r"gives '<s>' the number .*, but by config.json the model has 257 tokens"):
+        encode(tmp_path, ["a b"])
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"model": {"vocab": {"a": 0}}}'])
+def test_a_tokenizer_that_can_not_be_read_is_said_to_be(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(CorpusError, match="transformers can't read the tokenizer"):
+        encode(tmp_path, ["a"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("content", None, []), "has no column `content`; it has document, kind, split, text"),
         (("text", "test", []), "no document of split test and kinds []"),
-        (("text", None, ["poetry"]), "no document of split None and kinds ['poetry']"),
+        (("text", None, ["prose", "cod"]), "no document of kind cod; it has code, prose"),
+        (("text", None, ["poetry"]), "no document of kind poetry; it has code, prose"),
     ],
 )
 def test_what_a_corpus_lacks_is_named(tmp_path, arguments, said):
@@ -315,8 +364,9 @@ def test_rows_of_real_tokenizers_begin_with_their_end_of_text(shared, tmp_path, 
     assert ids == again and end not in ids
     assert Tokenizer.from_file(str(folder / "tokenizer.json")).decode(ids) == TRICKY
     documents = pl.DataFrame({"name": ["a", "b"], "kind": ["text", "text"]})
-    sampled = sample_tokens([ids, ids], bos, separator, documents, n_rows=2, row_length=len(ids) + 2, seed=0)
-    assert token_matrix(sampled.tokens).tolist() == [[end, *ids, end]] * 2
+    other = ids[::-1]
+    sampled = sample_tokens([ids, other], bos, separator, documents, n_rows=2, row_length=len(ids) + 2, seed=0)
+    assert token_matrix(sampled.tokens).tolist() == [[end, *ids, end], [end, *other, end]]
 
 
 @pytest.mark.parametrize("name", ["stories260K", "gpt280K"])

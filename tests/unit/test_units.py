@@ -1,5 +1,7 @@
 """Units beyond heads, and later heads as responders, against plain patching in transformer_lens; their identities."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -218,6 +220,40 @@ def test_what_is_read_and_what_a_sweep_refuses(zoo, rows, source):
         sweep(model, rows, source, "zero", jobs, no_means(model), units=units)
     with pytest.raises(ValueError, match="direction: its shape is"):
         measure_units(model, rows, source, ["L0.mlp"], rows)
+
+
+BAD = {
+    "a misspelt ablation": ({"ablation": "zeros"}, "ablation: 'zeros' is not known; use one of resample, zero, mean"),
+    "misspelt responders": ({"responders": "head"}, "responders: 'head' is not known"),
+    "no batch": ({"batch_rows": 0}, "batch_rows: 0 is less than 1"),
+    "fewer sources than rows": ({"source": torch.zeros(1, dtype=torch.long)}, "source: it must name one of the"),
+    "a source that there is not": ({"source": torch.full((6,), 6)}, "source: it must name one of the"),
+    "a source of numbers with a point": ({"source": torch.zeros(6)}, "source: it must be a tensor of integers"),
+    "a token that there is not": ({"tokens": torch.full((6, 5), 97)}, "tokens: 97 is none of the model's 97"),
+    "a row of one token": ({"tokens": torch.zeros(6, 1, dtype=torch.long)}, "tokens: 6 rows of 1"),
+    "tokens without rows": ({"tokens": torch.zeros(6, dtype=torch.long)}, "tokens: they must be integers of the form"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_an_argument_that_can_not_be_used_is_named(zoo, bad):
+    """A misspelt ablation would otherwise be measured as another one."""
+    arguments, said = BAD[bad]
+    usual = {"tokens": torch.ones(6, 5, dtype=torch.long), "source": torch.arange(6).roll(1)}
+    with pytest.raises(ValueError, match=re.escape(said)):
+        measure(zoo.folded("gpt2"), **usual | arguments)
+
+
+def test_a_direction_that_is_zero_is_refused(zoo, rows, source):
+    with pytest.raises(ValueError, match="direction: it is zero in row 0 at 0; an alternative must be another token"):
+        measure_units(zoo.folded("gpt2"), rows, source, ["L1.attn"], rows[:, 1:])
+    with pytest.raises(ValueError, match="units: there are none"):
+        measure_units(zoo.folded("gpt2"), rows, source, [])
+
+
+def test_a_unit_in_another_order_is_the_same():
+    with pytest.raises(ValueError, match=r"unit 'L1H0\+L0H1' is measured already, as L0H1\+L1H0"):
+        coded_units(["L0H1+L1H0", "L1H0+L0H1"], 3, 4)
 
 
 def test_public_names(zoo, rows, source):

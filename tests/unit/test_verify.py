@@ -22,6 +22,7 @@ from selfrepair.artifact.verify_tables import check_tables
 from selfrepair.core.files import sha256, write_text
 from selfrepair.models.folded_files import load_folded
 from selfrepair.models.load import fold_to_disk
+from selfrepair.models.shuffle import shuffle_model
 from tests.helpers.small_run import CONFIG, RUN, make_record, make_results, make_run
 
 ROOT = Path(__file__).parents[2]
@@ -85,7 +86,29 @@ def test_a_tampered_file_is_named(run: Path) -> None:
 def test_a_missing_file_is_named(run: Path) -> None:
     (run / ROWS).unlink()
     (problem,) = failed(check_files(read_crate(run)))
-    assert problem.what == ROWS and "missing; `snakemake --cores all`, with the configuration" in problem.problem
+    assert problem.what == ROWS and "missing; `snakemake --cores all -- " in problem.problem
+
+
+def test_rows_of_a_null_twin_are_recomputed_from_weights_shuffled_anew(run: Path, tmp_path: Path) -> None:
+    """Claims are judged against them."""
+    shuffled = shuffle_model(Path("models/m"), CONFIG["seed"], tmp_path / "m-shuffled")
+    fold_to_disk(shuffled, "m-shuffled", tmp_path / "folded", "float32")
+    make_results(load_folded(tmp_path / "folded"), "m-shuffled", kinds=("resample",))
+    config = CONFIG | {"null_twins": {"rows": 9}}
+    make_record(config)
+    rows = list(check_rows(read_crate(run), 12, seed=1))
+    assert not failed(rows) and [check.what.split(":")[0] for check in rows][-2:] == [
+        *("m-shuffled, resample", "m-shuffled, resample, sums"),
+    ]
+    rows = "ablation/m-shuffled/resample/tokens-?.parquet"
+    rewrite(rows, lambda table: table.with_columns(pl.col("self_repair") * 3), config)
+    (problem,) = failed(check_rows(read_crate(run), EVERY, seed=0))
+    assert "self_repair" in problem.problem and problem.what.startswith("m-shuffled, resample: ")
+    shutil.rmtree(run / "ablation/m-shuffled")
+    make_record(config)
+    assert {check.what for check in failed(check_rows(read_crate(run), 3, seed=0))} == {
+        *("m-shuffled, resample", "m-shuffled, resample, sums"),
+    }
 
 
 def test_other_weights_are_named(run: Path) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from selfrepair.ablation.clean import mean_z
 from selfrepair.ablation.effects import Measurement, TokenEffects
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.replacements import Ablation
+from selfrepair.ablation.replacements import ABLATIONS, Ablation
 from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.ablation.unit_names import parse_unit
@@ -39,8 +39,13 @@ def measure(
         responders: `heads` tells also which later heads respond (`repair_heads`), layers * heads numbers more a token.
 
     Raises:
+        ValueError: an argument can't be used; the message names it.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
+    _check(model, tokens, source, batch_rows)
+    for name, value, known in (("ablation", ablation, ABLATIONS), ("responders", responders, ("layers", "heads"))):
+        if value not in known:
+            raise ValueError(f"{name}: {value!r} is not known; use one of {', '.join(known)}")
     length = tokens.shape[1] - 1
     means = mean_z(model, tokens) if ablation == "mean" else no_means(model)
     parts = []
@@ -75,9 +80,13 @@ def measure_units(
         batch_rows: rows of a batch; memory grows with it, results do not depend on it.
 
     Raises:
-        ValueError: a unit is written otherwise or not in the model; the direction has another shape.
+        ValueError: a unit is written otherwise or not in the model; the direction has another shape, or is zero
+            somewhere; or another argument can't be used; the message names it.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
+    _check(model, tokens, source, batch_rows)
+    if not units:
+        raise ValueError("units: there are none; name some, such as L3H5, L3.attn or L3.mlp")
     parsed = [parse_unit(unit, model.n_layers, model.n_heads) for unit in units]
     along = None if direction is None else _direction(model, tokens[:, 1:], direction)
     parts = []
@@ -88,6 +97,27 @@ def measure_units(
     return _joined(parts)
 
 
+def _check(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) -> None:
+    """Refuse what would be measured as something else, or fail far from its cause."""
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dtype == torch.bool or tokens.ndim != 2:
+        raise ValueError("tokens: they must be integers of the form [row, pos], as `tokenize` gives them")
+    n_rows, length = tokens.shape
+    if n_rows == 0 or not 2 <= length <= model.max_positions + 1:
+        raise ValueError(
+            f"tokens: {n_rows} rows of {length}; at least one row is needed, of 2 to {model.max_positions + 1} tokens"
+        )
+    least, most, d_vocab = int(tokens.min()), int(tokens.max()), model.W_U.shape[1]
+    if least < 0 or most >= d_vocab:
+        odd = least if least < 0 else most
+        raise ValueError(f"tokens: {odd} is none of the model's {d_vocab}; is the tokenizer that of another model?")
+    if not isinstance(source, Tensor) or source.is_floating_point() or source.dtype == torch.bool:
+        raise ValueError("source: it must be a tensor of integers, for each row the row that replaces it")
+    if tuple(source.shape) != (n_rows,) or int(source.min()) < -n_rows or int(source.max()) >= n_rows:
+        raise ValueError(f"source: it must name one of the {n_rows} rows for each of them")
+    if batch_rows < 1:
+        raise ValueError(f"batch_rows: {batch_rows} is less than 1")
+
+
 def _direction(
     model: FoldedModel, correct: Int[Tensor, "row pos"], direction: Tensor
 ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos"]]:
@@ -96,9 +126,16 @@ def _direction(
     if tuple(direction.shape) != wanted:
         raise ValueError(f"direction: its shape is {list(direction.shape)}; these rows need {list(wanted)}")
     if direction.is_floating_point():
-        return direction.to(model.device), torch.zeros(correct.shape, device=model.device)
-    (v, b), (other, bias) = (model.unembedding(of.to(model.device)) for of in (correct, direction))
-    return v - other, b - bias
+        along, bias = direction.to(model.device), torch.zeros(correct.shape, device=model.device)
+    else:
+        (v, b), (other, of_other) = (model.unembedding(of.to(model.device)) for of in (correct, direction))
+        along, bias = v - other, b - of_other
+    if (zero := (along == 0).all(-1).nonzero()).numel():
+        row, pos = zero[0].tolist()
+        raise ValueError(
+            f"direction: it is zero in row {row} at {pos}; an alternative must be another token than the correct one"
+        )
+    return along, bias
 
 
 def _measurement(m: TokenEffects, units: tuple[int, ...], heads: LaterHeads | None = None) -> Measurement:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 ATTENTION, MLP = -1, -2  # where a head's index would stand
 Component = tuple[int, int]  # layer; and head, ATTENTION or MLP
 Head = tuple[int, int]  # layer, head
-_WRITTEN = re.compile(r"L(0|[1-9]\d*)(?:H(0|[1-9]\d*)|\.(attn|mlp))")
+_WRITTEN = re.compile(r"L(0|[1-9][0-9]*)(?:H(0|[1-9][0-9]*)|\.(attn|mlp))")
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,13 @@ def coded_units(sets: Sequence[str], n_layers: int, n_heads: int) -> dict[tuple[
     The code is ATTENTION, MLP, and from -3 down the place in `sets`.
 
     Raises:
-        ValueError: a unit is written otherwise or not in the model.
+        ValueError: a unit is written otherwise or not in the model, or is there twice.
     """
     coded = {(layer, part): Unit(((layer, part),)) for layer in range(n_layers) for part in (ATTENTION, MLP)}
     for index, text in enumerate(sets):
         unit = parse_unit(text, n_layers, n_heads)
+        if unit in coded.values():
+            raise ValueError(f"unit {text!r} is measured already, as {unit}; remove it")
         coded[unit.layer, MLP - 1 - index] = unit
     return coded
 

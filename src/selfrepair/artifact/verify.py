@@ -88,7 +88,7 @@ def _folded(facts: Path) -> Iterator[Check]:
 def _how_to_restore(path: Path, kind: str) -> str:
     """What brings a missing file back."""
     if kind == "result":
-        return "`snakemake --cores all`, with the configuration of the run, makes it again"
+        return f"`snakemake --cores all -- {path}`, with the configuration of the run, makes it again"
     if path.parts[:2] != HUB_DIRECTORY[:2]:
         return f"put it back to {path}"
     target = Path(*path.parts[:4]) if path.parts[:3] == HUB_DIRECTORY else path

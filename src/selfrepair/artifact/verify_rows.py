@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,8 @@ from selfrepair.artifact.reference_model import Recomputation
 from selfrepair.artifact.verify import Check, expected, shards
 from selfrepair.artifact.verify_sample import SAMPLED_EFFECTS, TOLERANCES, Sample, largest, text
 from selfrepair.core.progress import Progress
-from selfrepair.models.directory import authors_units_measurements
+from selfrepair.models.directory import authors_units_measurements, twins
+from selfrepair.models.shuffle import shuffle_model
 
 MEAN_TOKENS = 200_000  # above that, mean activations are taken from the run: a pass of its own would take hours
 SUM_ROWS = 8  # in how many rows of a shard a document may lie whose sum is computed anew
@@ -30,6 +32,8 @@ SUM_ROWS = 8  # in how many rows of a shard a document may lie whose sum is comp
 
 def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
     """Recompute token rows and a sum of each model and kind of ablation that the run's configuration asks for.
+
+    Weights of a null twin are shuffled anew with the run's seed.
 
     Args:
         count: token rows, drawn at random of each; all, if there are fewer.
@@ -41,15 +45,20 @@ def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
     tolerance = TOLERANCES[config.get("precision", "float32")]
     asked = expected(config)
     kinds = {model: [kind for name, kind in asked if name == model] for model, _ in asked}
-    progress = Progress("recomputing token rows", len(asked) * count, "rows")
-    for index, name in enumerate(sorted(kinds)):
-        if name not in crate.models:
+    nulls = twins(config["models"]) if config.get("null_twins", {}).get("rows") else {}
+    of_nulls = {twin: ["resample"] for twin, of in nulls.items() if "resample" in kinds.get(of, [])}
+    progress = Progress("recomputing token rows", (len(asked) + len(of_nulls)) * count, "rows")
+    for index, (name, asked_kinds) in enumerate([*sorted(kinds.items()), *of_nulls.items()]):
+        if (of := nulls.get(name, name)) not in crate.models:
             yield Check(name, "the record does not say where this model's weights are, so no row was recomputed")
             continue
-        model = Recomputation(crate.path(crate.models[name]), name in authors_units_measurements(config["models"]))
+        with TemporaryDirectory() as folder:
+            path = crate.path(crate.models[of])
+            source = shuffle_model(path, config["seed"], Path(folder) / name) if name in nulls else path
+            model = Recomputation(source, name in authors_units_measurements(config["models"]))
         sampled = crate.path(f"tokens/{name}")
         inputs = read_inputs(*(pl.read_parquet(sampled / f"{table}.parquet") for table in ("tokens", "rows")))
-        for kind in kinds[name]:
+        for kind in asked_kinds:
             generator = np.random.default_rng([seed, index, ABLATIONS.index(kind)])
             means, whence = _means(model, inputs, crate.path(f"ablation/{name}")) if kind == "mean" else (None, "")
             sample = Sample(model, inputs, kind, means, tolerance)

@@ -4,6 +4,8 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,17 @@ from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
 from selfrepair.models.directory import GROUPED, ModelDirectoryError
-from selfrepair.models.weight_headers import IN_A_LAYER, INDEX, WRAPPED, count_parameters, read_header, weight_files
+from selfrepair.models.weight_headers import (
+    BUFFER,
+    IN_A_LAYER,
+    INDEX,
+    WRAPPED,
+    count_parameters,
+    read_header,
+    weight_files,
+)
 
 BY_TOKEN = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in|lm_head|embed_out)\.weight")
-# What older files hold besides weights: attention masks, rotary frequencies, a version.
-BUFFER = re.compile(r"\b(?:attn|attention)\.(?:masked_)?bias$|\brotary_emb\.inv_freq$|^(?:model\.)?decoder\.version$")
 WHOLE_BYTES = 2_000_000_000  # of float32 weights that Hugging Face's own reader is asked for at once
 STAND_IN = 8  # tokens of the vocabulary that a group of layers carries: Hugging Face's models want one
 
@@ -36,17 +44,14 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Path) -> None:
-        from huggingface_hub.errors import StrictDataclassError
         from transformers import AutoConfig
 
         from selfrepair.models.decoder import register
 
         register()
         self.folder = folder
-        try:
+        with explained(folder):
             self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
-            raise ModelDirectoryError(f"{folder / 'config.json'} can't be used: {error}; restore it") from error
         if self.config._attn_implementation not in (None, "eager", "sdpa"):  # others need packages, and give the same
             self.config._attn_implementation = "eager"
         if self.config.model_type not in GROUPED:  # whatever the configuration says
@@ -81,14 +86,15 @@ class Checkpoint:
         large = sum(map(count_parameters, self._tensors)) * 4 > WHOLE_BYTES
         if large or not any((self.folder / name).is_file() for name in ("model.safetensors", INDEX)):
             return None
-        model, report = AutoModelForCausalLM.from_pretrained(
-            self.folder,
-            config=deepcopy(self.config),  # without attention that needs a package
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        with explained(self.folder):
+            model, report = AutoModelForCausalLM.from_pretrained(
+                self.folder,
+                config=deepcopy(self.config),  # without attention that needs a package
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
         unused = [name for name in report["unexpected_keys"] if not BUFFER.search(name)]
         return None if report["missing_keys"] or report["mismatched_keys"] or unused else model.eval()
 
@@ -100,15 +106,16 @@ class Checkpoint:
         """
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
-        config = _cut(self.config, layers)
-        model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
-            None,
-            config=config,
-            state_dict=self._read(layers),
-            dtype=torch.float32,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are named below
-        )
+        with explained(self.folder):
+            config = _cut(self.config, layers)
+            model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
+                None,
+                config=config,
+                state_dict=self._read(layers),
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
+            )
         source = self._index or next(iter(self._tensors))
         if report["missing_keys"]:
             name = _shifted(min(report["missing_keys"]), layers.start)
@@ -140,8 +147,27 @@ class Checkpoint:
                     if layers and BY_TOKEN.fullmatch(name):
                         tensors[name] = opened.get_slice(stored)[: min(STAND_IN, self.config.vocab_size)]
                     elif match is None or int(match[2]) in layers:
-                        tensors[_shifted(name, -layers.start)] = opened.get_tensor(stored)
+                        tensors[_shifted(name, -layers.start)] = _finite(opened.get_tensor(stored), stored, file)
         return tensors
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Whatever transformers stumbles over in a model directory, as a sentence."""
+    try:
+        yield
+    except ModelDirectoryError:
+        raise
+    except Exception as error:
+        raise ModelDirectoryError(
+            f"{folder / 'config.json'} can't be used: transformers says {type(error).__name__}: {error}; restore it"
+        ) from error
+
+
+def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
+    if not BUFFER.search(name) and not tensor.isfinite().all():
+        raise ModelDirectoryError(f"{file}: {name} holds NaN or infinite numbers; fetch it again")
+    return tensor
 
 
 @torch.no_grad()

@@ -26,8 +26,11 @@ SUPPORTED = {
 RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
 GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer than their heads
 # The same quantity under the names that the families' configs give it.
-LAYERS = ("num_hidden_layers", "n_layer", "num_layers")
-HEADS = ("num_attention_heads", "n_head", "num_heads")
+LAYERS = ("num_hidden_layers",)
+HEADS = ("num_attention_heads",)
+# Further names of two families; in others Hugging Face does not look at them.
+OWN_LAYERS = {"gpt2": "n_layer", "gpt_neo": "num_layers"}
+OWN_HEADS = {"gpt2": "n_head", "gpt_neo": "num_heads"}
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 WIDTHS = ("hidden_size", "n_embd")
 # What Hugging Face's classes take where a configuration does not say it, as early Llamas' do not.
@@ -43,6 +46,11 @@ DEFAULT_POSITIONS = {
 }
 # What a family's own class reads; a configuration may hold another's key, which Hugging Face does not look at.
 ACTIVATION_KEYS = dict.fromkeys(("gpt2", "gpt_neo", "opt"), "activation_function")
+EPS_KEYS = (
+    dict.fromkeys(("gpt2", "gpt_neo"), "layer_norm_epsilon")
+    | dict.fromkeys(("gpt_neox", DECODER), "layer_norm_eps")
+    | dict.fromkeys(RMS_NORM, "rms_norm_eps")
+)  # OPT takes torch's default
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
 
@@ -65,14 +73,15 @@ def read_model_info(folder: Path) -> ModelInfo:
             not supported.
     """
     if not folder.is_dir():
-        raise ModelDirectoryError(f"model directory {folder} does not exist; set the model's `path` to one that does")
+        what = "is no directory, and its name does not end in .gguf" if folder.exists() else "does not exist"
+        raise ModelDirectoryError(f"model directory {folder} {what}; set the model's `path` to one that does")
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelDirectoryError(f"{config_file} is missing: {folder} is no Hugging Face model directory")
     try:
         config = json.loads(config_file.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelDirectoryError(f"{config_file} is not valid JSON ({error}); restore it") from error
+    except (OSError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelDirectoryError(f"{config_file} can't be read as JSON ({error}); restore it") from error
     if not isinstance(config, dict):
         raise ModelDirectoryError(f"{config_file} is no JSON object; restore it")
     _check_architecture(config, config_file)
@@ -90,8 +99,11 @@ def model_info(config: dict) -> ModelInfo:
     Raises:
         ValueError: it does not say how many layers or heads there are.
     """
-    layers, heads = (_first(config, names) for names in (LAYERS, HEADS))
     family = config["model_type"]
+    layers, heads = (
+        _first(config, (*names, *([own[family]] if family in own else [])))
+        for names, own in ((LAYERS, OWN_LAYERS), (HEADS, OWN_HEADS))
+    )
     said = any(config.get(name) is not None for name in POSITIONS)
     positions = _first(config, POSITIONS) if said else DEFAULT_POSITIONS[family]
     kv_heads = config.get("num_key_value_heads") if family in GROUPED else None
@@ -132,7 +144,7 @@ def parse_head(name: str) -> tuple[int, int]:
     Raises:
         ValueError: the name has another form.
     """
-    match = re.fullmatch(r"L(\d+)H(\d+)", name)
+    match = re.fullmatch(r"L(0|[1-9][0-9]*)H(0|[1-9][0-9]*)", name)
     if not match:
         raise ValueError(f"`{name}` is no head; write it as L9H11: layer, then head, both from 0")
     return int(match[1]), int(match[2])
@@ -172,12 +184,17 @@ def _check_architecture(config: dict, source: Path) -> None:
     if not isinstance(family, str) or family not in SUPPORTED:
         named = ", ".join(f"{key} ({label})" for key, label in SUPPORTED.items())
         raise ModelDirectoryError(f"{source}: architecture `{family}` is not supported; supported are {named}")
+    window = config.get("sliding_window")
+    slides = family == "mistral" or (family == "qwen2" and config.get("use_sliding_window") is True)
     projected = config.get("word_embed_proj_dim") not in (None, config.get("hidden_size"))
     refused = {
         "do_layer_norm_before: false (post-norm OPT)": config.get("do_layer_norm_before") is False,
         "word_embed_proj_dim other than hidden_size": projected,
+        "layer_types (Hugging Face takes such a model for Ministral)": family == "mistral" and "layer_types" in config,
+        f"sliding_window: {window}": slides and window is not None and (type(window) is not int or window < 1),
+        "is_causal: false": config.get("is_causal") is False,
         "add_cross_attention": bool(config.get("add_cross_attention")),
-        "quantization_config (quantized weights)": bool(config.get("quantization_config")),
+        "quantization_config (quantized weights)": config.get("quantization_config") is not None,
         "quantization (weights of MLX)": bool(config.get("quantization")),
     }
     activation = config.get(ACTIVATION_KEYS.get(family, "hidden_act"))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfrepair.models.canonical import embeddings, final_norm, head_size, layer, layers_of, unembedding
 from selfrepair.models.checkpoint import Checkpoint, run
-from selfrepair.models.directory import ACTIVATION_KEYS, ModelInfo, check_authors_units, read_model_info
+from selfrepair.models.directory import ACTIVATION_KEYS, EPS_KEYS, ModelInfo, check_authors_units, read_model_info
 from selfrepair.models.folded import FoldedModel, Layer
 
 TOLERANCE = 1e-4  # of the largest logit, for log-probabilities against Hugging Face
@@ -108,7 +108,6 @@ def _rest(model: torch.nn.Module, info: ModelInfo, name: str, authors_units: boo
     rotary = next((m for m in model.modules() if hasattr(m, "inv_freq")), None)
     frequencies = None if rotary is None else rotary.inv_freq.detach().float().cpu().clone()
     factor = 1.0 if rotary is None else float(rotary.attention_scaling)
-    eps_names = ("layer_norm_epsilon", "layer_norm_eps", "rms_norm_eps")
     W_U_authors = model.get_output_embeddings().weight.detach().T.clone() if authors_units else None
     (W_E, W_pos), (W_U, b_U) = embeddings(model), unembedding(model)
     if not authors_units:
@@ -122,7 +121,7 @@ def _rest(model: torch.nn.Module, info: ModelInfo, name: str, authors_units: boo
         d_head=head_size(config),
         parallel=bool(getattr(config, "use_parallel_residual", False)),
         activation=getattr(config, ACTIVATION_KEYS.get(info.family, "hidden_act")),
-        eps=next((getattr(config, key) for key in eps_names if hasattr(config, key)), 1e-5),  # OPT: torch's default
+        eps=getattr(config, EPS_KEYS[info.family]) if info.family in EPS_KEYS else 1e-5,
         rotary_factor=factor,
         max_positions=info.max_positions,
         W_E=W_E,

@@ -66,6 +66,13 @@ GPT2_NAMES = {
 }
 ROTARY_FACTORS = "rope_freqs.weight"  # by which Llama 3.1 and 3.2 divide their rotary frequencies
 LLAMA3_FACTORS = (8.0, 32.0)  # of Llama 3.1 and 3.2
+# What else changes a model that llama.cpp reads, and the values that change nothing; None: not there.
+NEUTRAL = {
+    **dict.fromkeys(("rope.scaling.factor", "rope.scale_linear"), (None, 0, 1)),
+    **dict.fromkeys(("logit_scale", "embedding_scale", "residual_scale"), (None, 0, 1)),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping", "attention.scale"), (None, 0)),
+    "attention.causal": (None, True),
+}
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -140,7 +147,12 @@ def read_gguf_info(path: Path) -> ModelInfo:
     Raises:
         ModelDirectoryError: as `read_header` and `huggingface_config`.
     """
-    return model_info(huggingface_config(read_header(path)))
+    try:
+        return model_info(huggingface_config(read_header(path)))
+    except ModelDirectoryError:
+        raise
+    except ValueError as error:
+        raise ModelDirectoryError(f"{path}: {error}") from None
 
 
 def huggingface_config(header: GGUFHeader) -> dict[str, Any]:
@@ -166,6 +178,8 @@ def huggingface_config(header: GGUFHeader) -> dict[str, Any]:
 
 def _rotary_config(header: GGUFHeader, config: dict[str, Any]) -> dict[str, Any]:
     heads = config["num_attention_heads"]
+    if type(heads) is not int or heads < 1:
+        raise ModelDirectoryError(f"{header.path}: attention.head_count is {heads}; convert the model again")
     d_head = header.of_model("attention.key_length", config["hidden_size"] // heads)
     if (turned := header.of_model("rope.dimension_count", d_head)) != d_head:
         raise ModelDirectoryError(
@@ -253,6 +267,8 @@ def _read(path: Path, data: mmap.mmap) -> GGUFHeader:
     metadata, tensors = {}, {}
     for _ in range(n_values):
         key = cursor.string()
+        if key in metadata:
+            raise ModelDirectoryError(f"{path} has the metadata `{key}` twice; convert the model again")
         metadata[key] = cursor.value(*cursor.unpack("I"))
     for _ in range(n_tensors):
         name = cursor.string()
@@ -260,6 +276,8 @@ def _read(path: Path, data: mmap.mmap) -> GGUFHeader:
         *shape, number_format, offset = cursor.unpack(f"{axes}QIQ")
         tensors[name] = (number_format, tuple(reversed(shape)), offset)
     alignment = metadata.get("general.alignment", 32)
+    if type(alignment) is not int or alignment < 8 or alignment % 8:
+        raise ModelDirectoryError(f"{path}: general.alignment is {alignment!r}, no multiple of 8; convert it again")
     start = -(-cursor.at // alignment) * alignment
     return GGUFHeader(path, metadata, {n: GGUFTensor(f, shape, start + at) for n, (f, shape, at) in tensors.items()})
 
@@ -280,11 +298,20 @@ def _check(header: GGUFHeader) -> None:
         )
     kind, split = get("tokenizer.ggml.model"), get("tokenizer.ggml.pre", "gpt-2" if family == "gpt2" else "none")
     scaling = header.of_model("rope.scaling.type", "none")
+    factors = {key: header.of_model(key) for key in NEUTRAL if header.of_model(key) not in NEUTRAL[key]}
+    tokens = get("tokenizer.ggml.tokens") or []
+    first = [get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos")]
     refused = {
         f"a file of type {get('general.type')}": get("general.type", "model") != "model",
         "one part of a model (merge them with llama-gguf-split --merge)": get("split.count", 1) > 1,
         "a mixture of experts": bool(header.of_model("expert_count")),
         f"rope scaling {scaling}": scaling != "none",
+        **{f"{key} = {value}": True for key, value in factors.items()},
+        "a file without the tokens of a tokenizer": not tokens,
+        "a tokenizer without merges or scores": not get(f"tokenizer.ggml.{'merges' if kind == 'gpt2' else 'scores'}"),
+        f"a first or last token ({first}) beyond the {len(tokens)} of the tokenizer": any(
+            number is not None and not 0 <= number < len(tokens) for number in first
+        ),
         "attention within a window": bool(header.of_model("attention.sliding_window")),
         f"a tokenizer of type {kind} (supported: gpt2, llama)": kind not in ("gpt2", "llama"),
         "a SentencePiece tokenizer that puts no space before a text": (

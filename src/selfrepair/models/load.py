@@ -19,7 +19,7 @@ from selfrepair.models.gguf import write_directory
 from selfrepair.models.gguf_header import is_gguf
 from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
-from selfrepair.models.weight_headers import count_parameters, weight_files
+from selfrepair.models.weight_headers import ModelDirectoryError, count_parameters, weight_files
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
 DTYPES: dict[torch.dtype, Precision] = {
@@ -54,8 +54,12 @@ def load_model(
     folder = Path(source)
     if is_gguf(folder) and revision is None:
         with tempfile.TemporaryDirectory() as temporary:
-            write_directory(folder, plain := Path(temporary) / folder.stem)
-            return replace(load_model(plain, None, device, dtype, name), directory=str(folder))
+            plain = Path(temporary) / folder.stem
+            try:
+                write_directory(folder, plain)
+                return replace(load_model(plain, None, device, dtype, name), directory=str(folder))
+            except ModelDirectoryError as error:  # of a file that the user never saw
+                raise ModelDirectoryError(str(error).replace(str(plain), f"{folder}, as")) from error
     if not folder.is_dir() and not folder.is_absolute() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         folder = fetch_model(str(source), revision)
     elif revision is not None:

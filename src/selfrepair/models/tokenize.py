@@ -31,8 +31,11 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
         ValueError: the text does not fill a row; or a row is longer than the model was made for, or shorter than two
             tokens.
         ModelDirectoryError: the directory does not exist.
-        CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
+        TypeError: the text is none.
+        CorpusError: the tokenizer can't be read, or has neither a beginning-of-text nor an end-of-text token.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"text: it must be one text, not {type(text).__name__}; tokenize each by itself")
     if isinstance(model, FoldedModel):
         if model.directory is None:
             raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")

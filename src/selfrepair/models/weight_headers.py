@@ -13,6 +13,8 @@ EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
 IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
 NUMBERS = ("F64", "F32", "F16", "BF16")
 INDEX = "model.safetensors.index.json"  # of shards
+# What older files hold besides weights: attention masks, rotary frequencies, a version.
+BUFFER = re.compile(r"\b(?:attn|attention)\.(?:masked_)?bias$|\brotary_emb\.inv_freq$|^(?:model\.)?decoder\.version$")
 WRAPPED = re.compile(r"^(?:(?:_orig_mod|module)\.)+")  # how torch.compile and data-parallel training name a model
 ADAPTER = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -31,6 +33,12 @@ def weight_files(folder: Path) -> list[Path]:
     alone, index = folder / "model.safetensors", folder / INDEX
     if dangling := next((file for file in folder.glob("*.safetensors") if not file.exists()), None):
         raise ModelDirectoryError(f"{dangling} is a link to nothing; fetch the file again")
+    if alone.exists() and (folder / ADAPTER).is_file():
+        raise ModelDirectoryError(
+            f"{folder} holds an adapter beside the model, which is not applied here; merge it, or remove {ADAPTER}"
+        )
+    if alone.is_dir():
+        raise ModelDirectoryError(f"{alone} is a folder, where a file is needed; fetch it again")
     if alone.is_file():
         return [alone]
     if index.is_file():
@@ -72,9 +80,17 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
     """
     config_file = folder / "config.json"
     shapes: dict[str, list[int]] = {}
+    places: dict[str, str] = {}  # of each tensor as the model calls it: its file and name there
     for file in weight_files(folder):
         tensors = read_header(file)
         _check_tensors(file, tensors, n_layers, config_file)
+        for stored in tensors:
+            name, place = WRAPPED.sub("", stored), f"{stored} in {file.name}"
+            if name in places:
+                raise ModelDirectoryError(
+                    f"{folder} holds {name} twice, as {places[name]} and as {place}: these are several models; keep one"
+                )
+            places[name] = place
         shapes |= {name: entry["shape"] for name, entry in tensors.items()}
     _check_layers(folder, shapes, n_layers, config_file)
     _check_embedding(folder, shapes, config)
@@ -90,7 +106,7 @@ def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_f
                 f"{file} holds {name}, but {config_file} says that there are {n_layers} layers: one of them is of "
                 "another model; restore it"
             )
-        if name.endswith("weight") and entry["dtype"] not in NUMBERS:
+        if not BUFFER.search(name) and entry["dtype"] not in NUMBERS:
             raise ModelDirectoryError(
                 f"{file}: {name} is {entry['dtype']}: quantized weights are not supported; use what they were made from"
             )
@@ -130,9 +146,13 @@ def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
         return
     try:
         vocabulary = json.loads(file.read_text())["model"]["vocab"]
-        largest = max(vocabulary.values()) if isinstance(vocabulary, dict) else len(vocabulary) - 1
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        numbers = list(vocabulary.values()) if isinstance(vocabulary, dict) else range(len(vocabulary))
+        largest, least = max(numbers), min(numbers)
+        whole = all(type(number) is int for number in numbers)
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelDirectoryError(f"{file} is corrupt ({error!r}); fetch it again") from error
+    if not whole or least < 0:
+        raise ModelDirectoryError(f"{file} is corrupt: a token of its vocabulary has no number; fetch it again")
     if largest >= rows:
         raise ModelDirectoryError(
             f"{file} has the token {largest}, but the model's embedding has {rows} rows: it is of another model; "
@@ -146,20 +166,36 @@ def read_header(file: Path) -> dict[str, dict]:
     Returns:
         `dtype` and `shape` of each tensor.
     """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or length > size - 8:
-            raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
-        try:
-            header = json.loads(stream.read(length))
-            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            ends = [entry["data_offsets"][1] for entry in tensors.values()]
-        except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
-            raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
-    if not ends:
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        ends = [0]
+        for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
+            (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+            if start != ends[-1] or end < start or not isinstance(dtype, str) or any(type(n) is not int for n in shape):
+                raise ValueError("tensors overlap, or one has no shape")
+            ends.append(end)
+    except OSError as error:
+        raise ModelDirectoryError(f"{file} can't be read ({error.strerror}); see to its rights") from error
+    except (RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ModelDirectoryError):
+            raise
+        raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
+    if not tensors:
         raise ModelDirectoryError(f"{file} holds no tensors; fetch it again")
-    promised = 8 + length + max(ends)
+    promised = 8 + length + ends[-1]
     if promised != size:
         raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
     return tensors
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys differ."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is there twice")
+    return dict(pairs)

@@ -9,6 +9,7 @@ from selfrepair.tokens.corpus_file import FORMATS, CorpusError, check_corpus_fil
 
 BYTE_ORDER_MARK = "\ufeff"  # not of the text
 TEXT_SEPARATOR = "\n<|endoftext|>\n"
+SEPARATORS = r"\n(?:<\|endoftext\|>[ \t]*\n)+"  # one or several
 
 
 def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str]) -> pl.DataFrame:
@@ -37,9 +38,14 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
     _check_columns(path, documents.schema, text_column, split, kinds)
     if path.suffix == ".txt":
-        whole_text = pl.col(text_column).str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
+        texts = documents[text_column].str
+        if 4 * texts.count_matches("\0", literal=True).sum() > texts.len_chars().sum():
+            raise CorpusError(f"corpus {path} is full of NUL, as text in UTF-16 is; convert it to UTF-8")
+        one = pl.col(text_column).str.replace_all(SEPARATORS, TEXT_SEPARATOR)
+        whole_text = one.str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
         texts = whole_text.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
         documents = documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
+    _check_kinds(path, documents, kinds)
     documents = documents.filter(_chosen(split, kinds))
     if documents.is_empty():
         raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
@@ -58,6 +64,7 @@ def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[s
     documents = pl.scan_parquet(path)
     try:
         _check_columns(path, documents.collect_schema(), text_column, split, kinds)
+        _check_kinds(path, documents, kinds)
         chosen = documents.filter(_chosen(split, kinds)).select(pl.len()).collect().item()
     except pl.exceptions.PolarsError as error:
         raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
@@ -73,6 +80,16 @@ def _check_columns(path: Path, schema: pl.Schema, text_column: str, split: str |
     for column, wanted in (("split", split), ("kind", kinds)):
         if wanted and column not in schema:
             raise CorpusError(f"corpus {path} has no column `{column}`, so {wanted} can't be chosen")
+
+
+def _check_kinds(path: Path, documents: pl.DataFrame | pl.LazyFrame, kinds: list[str]) -> None:
+    if not kinds:
+        return
+    there = documents.lazy().select(pl.col("kind").unique().sort()).collect()["kind"].to_list()
+    if missing := [kind for kind in kinds if kind not in there]:
+        raise CorpusError(
+            f"corpus {path} has no document of kind {', '.join(missing)}; it has {', '.join(map(str, there))}"
+        )
 
 
 def _chosen(split: str | None, kinds: list[str]) -> pl.Expr:

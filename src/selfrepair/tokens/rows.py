@@ -43,7 +43,8 @@ def sample_tokens(
     beginning-of-text token. `n_rows` of these are drawn without replacement, so that they spread over the corpus.
 
     Raises:
-        CorpusError: the corpus has fewer tokens than asked, or too few documents to pair rows for resampling.
+        CorpusError: the corpus has fewer tokens than asked, or too few documents to pair rows for resampling; or a row
+            is paired with one of the same tokens.
     """
     ids = [np.array([*text, separator]) for text in encoded]
     stream = np.concatenate(ids)
@@ -60,6 +61,11 @@ def sample_tokens(
     chosen = np.sort(generator.permutation(packed)[:n_rows])
     at = chosen[:, None] * body + np.arange(body)
     source = derange([frozenset(row) for row in document[at].tolist()], generator)
+    if (same := (stream[at] == stream[at[source]]).all(1)).any():
+        raise CorpusError(
+            f"row {same.argmax()} would be replaced by one with the same tokens, so that nothing would change; use a "
+            "corpus whose documents differ"
+        )
 
     none = np.full_like(at, -1)
     table = token_table(bos, stream[at], document[at], offset[at], none >= 0, none)

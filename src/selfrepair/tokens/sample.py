@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import polars as pl
+
 from selfrepair.core.tables import write_parquet
 from selfrepair.tokens.corpora import read_corpus
 from selfrepair.tokens.corpus_file import CorpusError, check_sha256
@@ -48,7 +50,7 @@ def sample(
         sampled, whence = make_prompts(tokenizer, prompts, rows, row_length, seed), f"generated prompts: {prompts}"
     else:
         check_sha256(corpus, sha256)
-        documents = read_corpus(corpus, text, split or None, kinds)
+        documents = _distinct(read_corpus(corpus, text, split or None, kinds))
         encoded = encode(tokenizer, documents["text"].to_list())
         sampled, whence = sample_tokens(*encoded, documents, rows, row_length, seed), f"{len(documents)} documents"
     for name in ("tokens", "rows", "documents"):
@@ -82,7 +84,7 @@ def sample_distributions(
         CorpusError: as of `sample`; names the distribution.
     """
     check_sha256(corpus, sha256)
-    documents = read_corpus(corpus, text, split or None, kinds=[])
+    documents = _distinct(read_corpus(corpus, text, split or None, kinds=[]))
     texts = [name for name in names if name not in KINDS and (name == "text" or name in set(documents["kind"]))]
     sampled = {}
     for name in [*(texts or ["text"]), *(name for name in names if name in KINDS)]:
@@ -97,6 +99,14 @@ def sample_distributions(
         except CorpusError as error:
             raise CorpusError(f"experiments.distributions: {name}: {error}") from error
     return sampled
+
+
+def _distinct(documents: pl.DataFrame) -> pl.DataFrame:
+    """Of documents with the same text the first: they are no independent samples, and none can replace another."""
+    distinct = documents.unique("text", keep="first", maintain_order=True)
+    if again := documents.height - distinct.height:
+        print(f"{again} documents are left out, as their text was there before")
+    return distinct
 
 
 def train_tokenizer(corpus: Path, vocabulary_size: int, output: Path) -> None:

@@ -1,7 +1,9 @@
 """The byte-level BPE tokenizer that the shipped models share, and the way back from any model's tokens to text."""
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -35,9 +37,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
 
 def decoder(folder: Path) -> Callable[[list[int]], str]:
     """A function from tokens to text, by the tokenizer of a model's directory."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = _read(folder)
     return lambda tokens: tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
 
 
@@ -45,23 +45,46 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     """Tokenise texts with a model's own tokenizer; return their ids, the beginning-of-text and the separator token.
 
     Raises:
-        CorpusError: the tokenizer has neither a beginning-of-text nor an end-of-text token.
+        CorpusError: the tokenizer can't be read, has neither a beginning-of-text nor an end-of-text token, or gives
+            numbers beyond the model's vocabulary.
     """
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory, local_files_only=True)
+    tokenizer = _read(tokenizer_directory)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
         raise CorpusError(f"{tokenizer_directory}: the tokenizer has no bos_token and no eos_token; rows need one")
     # What looks like a special token in a text is text.
     encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-    return encoded, eos if bos is None else bos, bos if eos is None else eos
+    first, separator = eos if bos is None else bos, bos if eos is None else eos
+    config = tokenizer_directory / "config.json"
+    known = json.loads(config.read_text()).get("vocab_size") if config.is_file() else None
+    largest = max(first, separator, *(max(ids, default=0) for ids in encoded))
+    if known is not None and largest >= known:
+        raise CorpusError(
+            f"{tokenizer_directory}: the tokenizer gives {tokenizer.convert_ids_to_tokens(largest)!r} the number "
+            f"{largest}, but by {config.name} the model has {known} tokens; restore one of them"
+        )
+    return encoded, first, separator
 
 
 def ordinary_tokens(folder: Path) -> dict[int, str]:
     """How the vocabulary of a model's tokenizer spells each token, but special and added ones."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = _read(folder)
     added = tokenizer.added_tokens_decoder
     return {id: token for token, id in sorted(tokenizer.get_vocab().items()) if id not in added}
+
+
+def _read(folder: Path) -> Any:
+    """The tokenizer of a model's directory.
+
+    Raises:
+        CorpusError: transformers can't read it.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # whatever it stumbles over
+        raise CorpusError(
+            f"{folder}: transformers can't read the tokenizer ({type(error).__name__}: {error}); restore "
+            "tokenizer.json and tokenizer_config.json"
+        ) from error
