@@ -146,7 +146,7 @@ def arms_table() -> pl.DataFrame:
 
 def differences_table() -> pl.DataFrame:
     rows = [
-        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, 0.05, 100, "undecided")
+        (arm, matched, part, 0.02, -0.03, 0.07, 3, 0.0, 0.05, 100, "undecided", -0.01, 0.05, "undecided")
         for arm in ("rotary", "no-final-norm")
         for matched in ("steps", "loss")
         for part in PARTS

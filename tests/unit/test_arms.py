@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -10,7 +11,8 @@ import pytest
 from selfrepair.ablation.arms import measure_arm
 from selfrepair.ablation.distributions import ablate_distribution
 from selfrepair.ablation.schema_family import ARM_SUMS
-from selfrepair.analysis.arms import BASE, PARTS, answer, compare_arms, half_time, multi_bootstrap
+from selfrepair.analysis.arms import BASE, PARTS, answer, between_seeds, compare_arms, half_time, multi_bootstrap
+from selfrepair.analysis.bootstrap import student
 from selfrepair.core.tables import write_table
 from selfrepair.models.directory import DECODER
 from selfrepair.models.load import load_model
@@ -233,6 +235,41 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(seeds: int, between: 
         value, half = multi_bootstrap(samples[..., None], replicates, trial)
         covered.append(abs(value[0]) <= half[0])
     assert 0.92 <= np.mean(covered) <= 1.0
+
+
+def test_the_second_interval_takes_the_variance_of_all_trainings(tmp_path: Path) -> None:
+    """Residuals of a plain least-squares fit of arm and seed; the seed that only the base has does not count."""
+    generator = np.random.default_rng(2)
+    shares = {(name, seed): 0.4 + 0.05 * generator.normal() for name in (BASE, "b", "c") for seed in (1, 2, 3)}
+    folders = [arm(tmp_path, *key, share, {10: 5.0}) for key, share in (shares | {(BASE, 4): 0.9}).items()]
+    arms, seeds = (np.array([key[i] for key in shares]) for i in (0, 1))
+    fit = np.stack([*(arms == name for name in (BASE, "b", "c")), *(seeds == seed for seed in (1, 2))], 1).astype(float)
+    values = np.array(list(shares.values()))
+    rest = values - fit @ np.linalg.lstsq(fit, values, rcond=None)[0]
+    variance = (rest**2).sum() / 4
+    found = compare_arms(folders, 0.05, 200, 1).differences.filter(part="self_repair", matched="steps")
+    for row in found.to_dicts():
+        half = (row["pooled_high"] - row["pooled_low"]) / 2
+        assert row["value"] - row["pooled_low"] == pytest.approx(half)
+        assert half == pytest.approx(2.776 * np.sqrt(2 * variance / 3), rel=0.03)  # Student's t with four degrees
+    at_loss = compare_arms(folders, 0.05, 200, 1).differences.filter(matched="loss")
+    assert at_loss["pooled_low"].is_nan().all() and set(at_loss["pooled_answer"]) == {"undecided"}
+
+
+@pytest.mark.parametrize("n_arms", [2, 6])
+def test_the_second_interval_covers_the_truth_if_arms_vary_alike(tmp_path: Path, n_arms: int) -> None:
+    generator, covered = np.random.default_rng(n_arms), []
+    for _ in range(400):
+        shares = generator.normal(size=(n_arms, 3)) + generator.normal(size=3)
+        trainings = [
+            SimpleNamespace(arm=str(i), seed=seed, shares=np.full((1, 1, 1), shares[i, seed]))
+            for i in range(n_arms)
+            for seed in range(3)
+        ]
+        variance, free = between_seeds(trainings)
+        half = student(np.array(free)) * np.sqrt(2 * variance[0] / 3)
+        covered.append(abs(shares[1].mean() - shares[0].mean()) <= half)
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_the_answers_are_said_in_words() -> None:

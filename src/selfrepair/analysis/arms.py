@@ -3,7 +3,8 @@
 Seed k of an arm saw the same rows of text in the same order as seed k of the base, so differences are paired. Their
 interval is a multi-bootstrap (Sellam et al. 2022, arXiv:2106.16163): a replicate draws documents and seeds anew. Of S
 seeds it draws S - 1, which makes its variance that of a mean of S (Rao and Wu 1988), and the interval takes Student's t
-with S - 1 degrees of freedom, as there are few seeds.
+with S - 1 degrees of freedom, as there are few seeds. A second interval takes the variance between seeds from all
+trainings (a randomised block design, with seeds as blocks): it is narrower, and right if all arms vary alike.
 """
 
 import json
@@ -180,6 +181,7 @@ def half_time(
 
 def _differences(trainings: list[_Training], bound: float, replicates: int, seed: int) -> pl.DataFrame:
     base = {training.seed: training for training in trainings if training.arm == BASE}
+    variance, pooled = between_seeds(trainings)
     columns: dict[str, list] = {name: [] for name in ARM_DIFFERENCES}
     for arm in dict.fromkeys(training.arm for training in trainings if training.arm != BASE):
         pairs = [(t, base[t.seed]) for t in trainings if t.arm == arm and t.seed in base]
@@ -190,12 +192,32 @@ def _differences(trainings: list[_Training], bound: float, replicates: int, seed
             paired = [a.shares[:, i] - b.shares[:, j] for (a, b), (i, j) in zip(pairs, at, strict=True)]
             gaps = [abs(a.losses[a.steps[i]] - b.losses[b.steps[j]]) for (a, b), (i, j) in zip(pairs, at, strict=True)]
             values, half = multi_bootstrap(np.stack(paired, 1), replicates, seed)
-            for part, value, width in zip(PARTS, values, half, strict=True):
+            documents = np.stack(paired, 1)[1 : replicates + 1].mean(1).var(0, ddof=1)
+            second = student(np.array(pooled)) * np.sqrt(2 * variance / len(pairs) + documents)
+            for part, value, width, other in zip(PARTS, values, half, second, strict=True):
                 ends = value - width, value + width
                 row = (arm, matched, part, value, *ends, len(pairs), np.mean(gaps), bound, replicates)
-                for name, entry in zip(columns, (*row, answer(*ends, bound)), strict=True):
+                of_all = (value - other, value + other) if matched == STEPS else (np.nan, np.nan)
+                said = answer(*ends, bound), *of_all, answer(*of_all, bound)
+                for name, entry in zip(columns, (*row, *said), strict=True):
                     columns[name].append(entry)
     return frame(columns, ARM_DIFFERENCES)
+
+
+def between_seeds(trainings: list[_Training]) -> tuple[Float[np.ndarray, " part"], float]:
+    """Variance of a training's last shares about those of its arm and seed, and its degrees of freedom.
+
+    Seeds count that all arms have; NaN if there are fewer than two, or only the base.
+    """
+    of = {(training.arm, training.seed): training.shares[0, -1] for training in trainings}
+    arms, seeds = (list(dict.fromkeys(names)) for names in zip(*of, strict=True))
+    whole = [seed for seed in seeds if all((arm, seed) in of for arm in arms)]
+    free = (len(arms) - 1) * (len(whole) - 1)
+    if free < 1:
+        return np.full(len(PARTS), np.nan), np.nan
+    values = np.array([[of[arm, seed] for seed in whole] for arm in arms])
+    rest = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean((0, 1))
+    return (rest**2).sum((0, 1)) / free, float(free)
 
 
 def _matched(by: str, arm: _Training, base: _Training) -> tuple[int, int]:

@@ -71,6 +71,13 @@ ARM_DIFFERENCES = {
     "bound": Column(pl.Float64, "ratio", "difference that counts as no effect, on either side"),
     "replicates": Column(pl.Int32, "samples", "of the bootstrap"),
     "answer": Column(pl.String, "", "what the interval says: raises, lowers, no effect beyond the bound, undecided"),
+    "pooled_low": Column(
+        pl.Float64,
+        "ratio",
+        "lower end of a second interval, whose variance between seeds is that of all trainings; at the same step only",
+    ),
+    "pooled_high": Column(pl.Float64, "ratio", "upper end of it"),
+    "pooled_answer": Column(pl.String, "", "what that says"),
 }
 OF_EVIDENCE = "ratio (losses: nats per token)"
 EVIDENCE = {

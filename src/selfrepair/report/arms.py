@@ -22,6 +22,12 @@ DIGITS = {"loss_saved": 3, "cost_without_repair": 3}  # of nats
 COMES = {"before": "comes before", "not told apart": "is not told apart in time from", "after": "comes after"}
 LATER = "doublings of the step after direct effects (below zero: before)"
 NONE = "none"
+VERBS = {
+    "raises": "raised by",
+    "lowers": "lowered by",
+    "small": "moved by less than the bound by",
+    "undecided": "undecided",
+}
 
 
 def table_of_arms(differences: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -70,6 +76,11 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         for verb, features in answers(differences, matched).items():
             listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
             macros[f"Family{verb.title()}At{matched.title()}"] = listed or NONE
+    for verb, features in answers(differences, "steps", "pooled_answer").items():
+        listed = ", ".join(
+            f"{escape(name)} {interval(row['pooled_low'], row['pooled_high'], 2)}" for name, row in features.items()
+        )
+        macros[f"Family{verb.title()}Pooled"] = listed or NONE
     for row in differences.filter(matched="steps").to_dicts():
         macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)} ({escape(row['answer'])})"
     for row in onset.filter(arm="base").to_dicts():
@@ -106,24 +117,25 @@ def sentences(evidence: pl.DataFrame) -> dict[str, str]:
     return {"Artefact": artefact, "Adaptation": adaptation}
 
 
-def answers(differences: pl.DataFrame, matched: str) -> dict[str, dict[str, dict]]:
-    """Features by what they do to self-repair: raises, lowers, small, undecided; each with its row."""
+def answers(differences: pl.DataFrame, matched: str, said: str = "answer") -> dict[str, dict[str, dict]]:
+    """Features by what a column says that they do to self-repair (raises, lowers, small, undecided), with their rows."""
     rows = differences.filter(matched=matched, part="self_repair").to_dicts()
     kinds = {"raises": "raises", "lowers": "lowers", "small": "no effect", "undecided": "undecided"}
-    return {name: {r["arm"]: r for r in rows if r["answer"].startswith(begins)} for name, begins in kinds.items()}
+    return {name: {r["arm"]: r for r in rows if r[said].startswith(begins)} for name, begins in kinds.items()}
 
 
 def features(differences: pl.DataFrame) -> str:
     """A Markdown table: what each feature does to self-repair and its parts, at the same step and the same loss."""
     lines = [
-        "| feature | compared at | " + " | ".join(PARTS.values()) + " | pairs of seeds | self-repair |",
-        "|---|---|" + "---:|" * (len(PARTS) + 1) + "---|",
+        f"| feature | compared at | {' | '.join(PARTS.values())} | pairs of seeds | self-repair | second interval |",
+        "|---|---|" + "---:|" * (len(PARTS) + 1) + "---|---|",
     ]
     for (arm, matched), rows in differences.group_by("arm", "matched", maintain_order=True):
         of = rows.rows_by_key("part", named=True, unique=True)
         whole, numbers = of["self_repair"], [_plain(of[part]) for part in PARTS]
         count, said = whole["n_seeds"], whole["answer"]
-        lines.append(f"| {arm} | {MATCHED[str(matched)]} | {' | '.join(numbers)} | {count} | {said} |")
+        second = f"{_ends(whole)}, {whole['pooled_answer']}" if matched == "steps" else ""
+        lines.append(f"| {arm} | {MATCHED[str(matched)]} | {' | '.join(numbers)} | {count} | {said} | {second} |")
     return "\n".join(lines)
 
 
@@ -151,7 +163,14 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
     paragraphs = [
         "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
         + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
-        + "".join(f" {change}" for change in moved),
+        + "".join(f" {change}" for change in moved)
+        + " With the variance between seeds of all trainings (a second interval, written down later): "
+        + "; ".join(
+            f"{VERBS[kind]}: {', '.join(f'{name} {_ends(row)}' for name, row in of.items())}"
+            for kind, of in answers(differences, "steps", "pooled_answer").items()
+            if of
+        )
+        + ".",
         "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, on the third of "
         f"the tokens whose ablated stream lies farthest from usual ones minus on the nearest third: {thirds[0]}; on "
         f"the third that the ablation moves outward most minus least: {thirds[1]}. {says['Artefact']} "
@@ -238,6 +257,10 @@ def _page(tables: dict[str, pl.DataFrame]) -> str:
 
 def _estimate(row: dict, decimals: int = 2) -> str:
     return f"{number(row['value'], decimals)} {interval(row['low'], row['high'], decimals)}"
+
+
+def _ends(row: dict) -> str:
+    return f"[{row['pooled_low']:.2f}, {row['pooled_high']:.2f}]"
 
 
 def _plain(row: dict, decimals: int = 2) -> str:
