@@ -118,7 +118,7 @@ def sentences(evidence: pl.DataFrame) -> dict[str, str]:
 
 
 def answers(differences: pl.DataFrame, matched: str, said: str = "answer") -> dict[str, dict[str, dict]]:
-    """Features by what a column says that they do to self-repair (raises, lowers, small, undecided), with their rows."""
+    """Features with their rows, by what a column says that they do to self-repair: raises, lowers, small, undecided."""
     rows = differences.filter(matched=matched, part="self_repair").to_dicts()
     kinds = {"raises": "raises", "lowers": "lowers", "small": "no effect", "undecided": "undecided"}
     return {name: {r["arm"]: r for r in rows if r[said].startswith(begins)} for name, begins in kinds.items()}
