@@ -219,6 +219,19 @@ def test_llama_says_what_its_missing_path_is_for(project: Clone) -> None:
     refused(project, "llama.yaml", ["models.llama-7b", "path/to/llama-7b does not exist", "set the model's `path`"])
 
 
+@pytest.mark.parametrize(
+    ("odd", "said"),
+    [
+        ("tokens: {rows: 012}", "`tokens.rows: 012` is no plain number"),
+        ("tokens: {rows: 1:30}", "`tokens.rows: 1:30` is no plain number"),
+        ("tokens: {<<: {rows: 9}}", "merging is not supported"),
+    ],
+)
+def test_what_yaml_would_read_as_something_else_is_refused(project: Clone, odd: str, said: str) -> None:
+    (project.root / "odd.yaml").write_text(f"run: odd\n{odd}\n")
+    refused(project, "odd.yaml", ["odd.yaml", said])
+
+
 def test_two_models_of_one_name_are_refused(project: Clone) -> None:
     text = (project.root / CONFIG).read_text()
     twice = text.replace("models:\n", "models:\n  tiny-pythia:\n    path: elsewhere\n")

@@ -18,7 +18,7 @@ from content import digest
 from settings import HUB_LOCK, STUDIES, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.ablation.unit_names import parse_unit
+from selfrepair.ablation.unit_names import coded_units
 from selfrepair.models.directory import check_authors_units, check_heads, model_info, read_model_info
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
@@ -131,8 +131,7 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         else:
             info = read_gguf_info(Path(gguf)) if gguf else read_model_info(Path(model["path"]))
         check_heads(info, model.get("heads", []), name)
-        for unit in settings.config["ablation"]["units"]:
-            parse_unit(unit, info.n_layers, info.n_heads)
+        coded_units(settings.config["ablation"]["units"], info.n_layers, info.n_heads)
         if model.get("as_published"):
             check_authors_units(info.family)
         check_heads(info, model.get("highlight_heads", []), name, "highlight_heads")
@@ -247,16 +246,22 @@ def _check_schema(config: dict[str, Any], schema: dict[str, Any]) -> None:
 
 
 def _check_keys(file: Path) -> None:
-    """Refuse keys that are no text, and equal keys, of which YAML keeps the last in silence.
+    """Refuse what YAML reads as something else in silence: of equal keys the last, octal and sexagesimal numbers.
 
-    Two models of one name would become one.
+    Two models of one name would become one, and `012` ten.
     """
 
     def check(node: yaml.Node, place: str) -> None:
+        if node.tag == "tag:yaml.org,2002:int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
+            raise WorkflowError(
+                f"{file}: `{place}: {node.value}` is no plain number; write it in digits, without a 0 first"
+            )
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
                 here = f"{place}.{key.value}" if place else str(key.value)
+                if key.tag == "tag:yaml.org,2002:merge":
+                    raise WorkflowError(f"{file}: `{here}`: merging is not supported; write the keys out")
                 if key.tag != "tag:yaml.org,2002:str":
                     raise WorkflowError(f"{file}: the key `{here}` is no text; put it in quotes")
                 if key.value in seen:
@@ -267,7 +272,14 @@ def _check_keys(file: Path) -> None:
             for index, value in enumerate(node.value):
                 check(value, f"{place}[{index}]")
 
-    check(yaml.compose(Path(file).read_text()), "")
+    try:
+        text = Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WorkflowError(
+            f"{file} can't be read as text ({error}); correct its path, or convert it to UTF-8"
+        ) from None
+    if (whole := yaml.compose(text)) is not None:
+        check(whole, "")
 
 
 def _check_writable(folder: Path) -> None:

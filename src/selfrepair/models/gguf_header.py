@@ -138,7 +138,7 @@ def read_header(path: Path) -> GGUFHeader:
 
 def is_gguf(path: str | Path) -> bool:
     """Whether a path is of a GGUF file, not of a directory."""
-    return Path(path).suffix == ".gguf"
+    return Path(path).suffix.lower() == ".gguf"
 
 
 def read_gguf_info(path: Path) -> ModelInfo:
