@@ -29,3 +29,11 @@ def test_arguments_take_the_types_of_the_function(called: None, tmp_path: Path) 
 def test_an_argument_that_the_function_lacks_is_named(called: None) -> None:
     with pytest.raises(ValueError, match=r"some\.module:example takes table, files, names, count, name, not heads"):
         by_name.call("some.module:example", ["heads=1"])
+
+
+@pytest.mark.parametrize("name", ["empty.parquet", "nowhere.csv"])
+def test_a_table_that_can_not_be_read_is_named_with_the_fix(called: None, tmp_path: Path, name: str) -> None:
+    """A job that was killed by a full disk may leave one."""
+    (tmp_path / "empty.parquet").touch()
+    with pytest.raises(by_name.TableError, match=f"{name} can't be read .*; delete it, Snakemake makes it again"):
+        by_name.call("some.module:example", [f"table={tmp_path / name}", "count=1"])

@@ -11,6 +11,10 @@ from typing import Any, get_type_hints
 import polars as pl
 
 
+class TableError(ValueError):
+    """A table that can't be read; the message names the file and the fix."""
+
+
 def call(function: str, inputs: list[str]) -> object:
     """Call `module:name` of the package with keyword arguments.
 
@@ -22,6 +26,7 @@ def call(function: str, inputs: list[str]) -> object:
 
     Raises:
         ValueError: the function takes no argument of a given name.
+        TableError: a file can't be read as a table.
     """
     module, name = function.split(":")
     target = getattr(import_module(f"selfrepair.{module}"), name)
@@ -43,7 +48,14 @@ def tables_of(result: object, paths: list[Path]) -> dict[Path, pl.DataFrame]:
 
 def _converted(kind: Any, values: list[str]) -> object:
     if kind is pl.DataFrame:
-        return pl.concat([pl.read_csv(v) if v.endswith(".csv") else pl.read_parquet(v) for v in values])
+        return pl.concat(map(_read, values))
     if kind == list[Path]:
         return list(map(Path, values))
     return values if kind == list[str] else kind(values[0])
+
+
+def _read(path: str) -> pl.DataFrame:
+    try:
+        return pl.read_csv(path) if path.endswith(".csv") else pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(f"{path} can't be read ({error}); delete it, Snakemake makes it again") from error
