@@ -96,14 +96,14 @@ def units_table() -> pl.DataFrame:
 
 
 def repairers_table() -> pl.DataFrame:
-    """The twin's share on code has an interval that says nothing; of the second model's answers nothing is reported."""
+    """Of the twin's share on code nothing is reported, nor of the second model's answers."""
     rows = []
     for model in STUDIED:
         for tokens in ("prose", "code", "ioi (answers)"):
             for statistic, value in (("strongest_own", 0.4), ("strongest_on_first", 0.3)):
                 if statistic == "strongest_own" or tokens != "prose":
-                    low = value - (5.0 if (model, tokens) == ("one-shuffled", "code") else 0.1)
-                    ends = (None,) * 3 if (model, tokens) == ("two", "ioi (answers)") else (value, low, value + 0.1)
+                    unknown = (model, tokens) in (("one-shuffled", "code"), ("two", "ioi (answers)"))
+                    ends = (None,) * 3 if unknown else (value, value - 0.1, value + 0.1)
                     rows.append((model, "distributions", statistic, tokens, *ends, 20))
     return pl.DataFrame(rows, schema={name: c.dtype for name, c in FINDINGS.items()}, orient="row")
 

@@ -255,6 +255,16 @@ def test_repairers_of_prose_are_looked_for_elsewhere():
     assert 0.2 < low < high < 0.3
 
 
+def test_a_share_that_may_be_anything_is_not_reported():
+    sums, answers, later = tables(0.9)
+    generator = np.random.default_rng(1)
+    noise = [generator.normal(size=8).tolist() for _ in range(later.height)]
+    nothing = pl.when(distribution="code").then(pl.Series(noise, dtype=later.schema["change"])).otherwise("change")
+    found = summarise("m", sums, answers, later.with_columns(change=nothing), 100, 3).findings
+    assert found.filter(pl.col("statistic").str.starts_with("strongest"), tokens="code")["value"].is_null().all()
+    assert value(found, "strongest_own", "prose") > 0.7
+
+
 def value(found: pl.DataFrame, statistic: str, label: str) -> float:
     return found.filter(statistic=statistic, tokens=label)["value"].item()
 

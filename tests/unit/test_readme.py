@@ -1,10 +1,11 @@
 """The README's table says of each finding what the run's verdicts say."""
 
+import polars as pl
 import pytest
 from test_findings import LISTED, STUDIES, found
 
 from selfrepair.report.findings import table_of_findings
-from selfrepair.report.readme import BEGIN, END, beyond, findings, parts, with_block
+from selfrepair.report.readme import BEGIN, END, beyond, findings, parts, repairers, with_block
 
 CLAIM = {"wording": "Heads are repaired.", "paper_value": 0.86}
 
@@ -62,3 +63,25 @@ def test_studies_are_told_by_their_first_statistic_and_what_differs() -> None:
     head, _, *rows = beyond(table_of_findings(STUDIES, table)[0], ["n"]).splitlines()
     assert head.startswith("| beyond the paper | n | small models | shuffled weights |")
     assert all(row.endswith("| 0.50 | 0.50 | 0.10 to 0.50 | 1 of 2 |") for row in rows)
+
+
+def test_who_repairs_whom_is_said_with_intervals_and_only_where_measured() -> None:
+    shares = [
+        ("hand-off", "strongest_share", "top", 0.26),
+        ("hand-off", "strongest_of_others", "top", 0.23),
+        ("distributions", "strongest_own", "code", 0.29),
+        ("distributions", "strongest_on_first", "code", 0.25),
+        ("distributions", "strongest_on_first", "copying (answers)", None),
+    ]
+    rows = [
+        {"model": "m", "study": study, "statistic": statistic, "tokens": tokens, "value": value}
+        | {"low": value and value - 0.05, "high": value and value + 0.05}
+        for study, statistic, tokens, value in shares
+    ]
+    table = pl.DataFrame(rows)
+    said = repairers(table, "m")
+    assert "makes 0.26 [0.21, 0.31] of all positive" in said and "*other* ablated heads 0.23 [0.18, 0.28]" in said
+    assert said.endswith(
+        "The strongest there and the strongest on prose: code 0.29 [0.24, 0.34] and 0.25 [0.20, 0.30]."
+    )
+    assert repairers(table, "another") == repairers(table.filter(study="distributions"), "m") == ""

@@ -237,7 +237,7 @@ def test_repairers_of_prose_stand_beside_those_of_each_distribution(model):
     found = repairers_table().drop_nulls("value").filter(model=model)
     names = {"strongest_own": "strongest there", "strongest_on_first": "strongest on prose"}
     wanted = found.select("tokens", pl.col("statistic").replace(names), pl.col("value") * 100).rows()
-    if model == "one":  # on code the twin's interval says nothing
+    if model == "one":
         wanted += [(tokens, "strongest there, shuffled weights", 40) for tokens in ("prose", "ioi (answers)")]
     rows = drawn(repairers(repairers_table()), "point", model, x="value")
     assert shown(rows, "tokens", "series") == sorted(row[:2] for row in wanted)

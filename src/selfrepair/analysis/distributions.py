@@ -24,6 +24,7 @@ PARTS = ["self_repair", "repair_norm", "repair_attention", "repair_mlp"]
 MEANS = ["direct_effect", "delta_logit", *PARTS]
 POSITIVE, OVERCORRECTED = "positive", "overcorrected"
 LEAST_PREFERRED = 0.8  # of answers, by models of which findings are reported
+WIDEST = 1.0  # interval of a share of repair that is reported: where nothing repairs, the ratio may be anything
 LABELS = {"top": "{} (top)", "answers": "{} (answers)", "difference": "{} (answers, difference)"}
 
 
@@ -173,7 +174,8 @@ def _repairers(measured: dict[tuple, _Measured], hand_off: pl.DataFrame, late: l
         for statistic, (shares, n_documents) in found.items():
             share = Estimate(shares[:, :1], base.draws.replicates)
             ends = [end[0] for end in (share.value, *share.interval)]
-            rows.append((distribution, statistic, label, ends, n_documents))
+            known = ends if ends[2] - ends[1] <= WIDEST else [np.nan] * 3
+            rows.append((distribution, statistic, label, known, n_documents))
     return rows
 
 

@@ -5,7 +5,6 @@ import polars as pl
 
 from selfrepair.figures import theme
 
-WIDEST = 100  # interval (%) that is drawn; where nothing repairs, the ratio may be anything
 ROW = 34  # px, of a distribution
 LABELS = 70  # px, of their names
 
@@ -31,7 +30,7 @@ def repairers(findings: pl.DataFrame) -> alt.ConcatChart:
         model=pl.col("model").replace(of),
         series=pl.when(twin).then(pl.lit(of_twin)).when(is_own).then(pl.lit(own)).otherwise(pl.lit(on_first)),
     )
-    shown = table.filter(pl.col("high") - pl.col("low") <= WIDEST).with_columns(
+    shown = table.drop_nulls("value").with_columns(
         offset=pl.col("series").replace_strict(series, return_dtype=pl.Float64)
     )
     columns = theme.columns_of(len(models), 3)
@@ -48,7 +47,7 @@ def repairers(findings: pl.DataFrame) -> alt.ConcatChart:
         [
             "Resample ablation of the heads of the later half without the last layer, on top tokens or on answers. The",
             f"one later head is found on one half of the documents (there, or of {rows[0]}). Bars: 95 % intervals,",
-            f"bootstrap by document or prompt; shares whose interval is wider than {WIDEST} % are left out.",
+            "bootstrap by document or prompt; shares whose interval is wider than 100 % are left out.",
         ],
     )
 

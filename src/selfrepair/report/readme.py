@@ -56,7 +56,8 @@ def write_readme(
     of_studies = beyond(read_found(found), _models(kept))
     of_family = [family_found(*map(pl.read_parquet, family))] if family else []
     tables = [findings([judged[name] for name in SHOWN], kept), of_studies]
-    block = "\n\n".join([*map(parts, kept), *tables, *of_family])
+    of_repairers = [repairers(read_found(found), name) for name in _models(kept)]
+    block = "\n\n".join([*map(parts, kept), *filter(None, of_repairers), *tables, *of_family])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
 
@@ -123,6 +124,33 @@ def parts(study: list[dict[str, Any]]) -> str:
         f"**Who repairs.** In `{first['late-mlp-part']['model']}` the parts of self-repair, relative to the direct "
         f"effect of the heads of the later half, are: {ours}. The published values are {theirs}{ending}"
     )
+
+
+def repairers(found: pl.DataFrame, model: str) -> str:
+    """Whether the same later heads repair all heads, and on other distributions: a paragraph; none if not measured.
+
+    Args:
+        found: `findings.FOUND`.
+    """
+    of_model = found.filter(model=model).drop_nulls("value")
+    shares = {(row["statistic"], row["tokens"]): _interval(row) for row in of_model.to_dicts()}
+    if ("strongest_of_others", "top") not in shares:
+        return ""
+    elsewhere = [
+        f"{tokens} {shares['strongest_own', tokens]} and {share}"
+        for (statistic, tokens), share in shares.items()
+        if statistic == "strongest_on_first" and ("strongest_own", tokens) in shares
+    ]
+    return (
+        f"**Who repairs whom.** In `{model}` the later head that responds most to an ablated one makes "
+        f"{shares['strongest_share', 'top']} of all positive changes of later heads; the one that responds most to "
+        f"*other* ablated heads {shares['strongest_of_others', 'top']}: as much, if the same few repair all."
+        + (f" The strongest there and the strongest on prose: {'; '.join(elsewhere)}." if elsewhere else "")
+    )
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-0.00", "0.00")
 
 
 def _judged(entry: dict[str, Any] | None) -> str:
