@@ -244,8 +244,9 @@ def test_repairers_of_prose_stand_beside_those_of_each_distribution(model):
     close(shown(rows, "value"), sorted(row[2:] for row in wanted))
 
 
-def test_without_later_heads_on_several_distributions_the_figure_says_so():
-    assert "no later heads" in str(repairers(repairers_table().clear()).to_dict())
+@pytest.mark.parametrize("nothing", [repairers_table().clear(), repairers_table().with_columns(value=pl.lit(None))])
+def test_without_a_known_share_the_figure_says_so(nothing):
+    assert "No share of repair" in str(repairers(nothing).to_dict())
 
 
 def test_the_matrix_holds_each_late_head_with_its_later_heads():

@@ -16,8 +16,8 @@ def repairers(findings: pl.DataFrame) -> alt.ConcatChart:
         findings: `FINDINGS` of the study of distributions, of models and of their null twins if there are any.
     """
     shares = findings.filter(pl.col("statistic").is_in(["strongest_own", "strongest_on_first"]))
-    if shares.is_empty():
-        nothing = theme.words("This run measured no later heads on several distributions.", 0, 12, align="left")
+    if shares["value"].drop_nulls().is_empty():
+        nothing = theme.words("No share of repair is known well enough to be shown.", 0, 12, align="left")
         return theme.themed(alt.concat(nothing.properties(width=theme.FULL_WIDTH, height=24)), "Nothing to show.")
     models, of = theme.with_twins(shares)
     rows = theme.names(shares, "tokens")
