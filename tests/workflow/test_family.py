@@ -57,7 +57,7 @@ def test_a_family_is_made_kept_and_not_made_again(clone: Clone) -> None:
     assert "rotary" in page and "far_minus_near" in page
     changed = configured(clone, lambda family: family["arms"]["rotary"].update(dropout=0.1))
     assert clone.plan(changed)["train_arm"] == 3, "an arm with other settings is another"
-    for change in ({"bound": 0.1}, {"bootstrap_replicates": 50}):
+    for change in ({"bound": 0.1}, {"bootstrap_replicates": 200}):
         plan = clone.plan(configured(clone, lambda family, change=change: family.update(change)))
         assert plan["compare_arms"] == 1 and "train_arm" not in plan, "what is kept was made with others"
     corpus = pl.read_parquet(clone.root / "few.parquet")
