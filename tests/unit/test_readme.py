@@ -78,6 +78,7 @@ def test_who_repairs_whom_is_said_with_intervals_and_only_where_measured() -> No
         | {"low": value and value - 0.05, "high": value and value + 0.05}
         for study, statistic, tokens, value in shares
     ]
+    rows.append(rows[0] | {"study": "attribution", "statistic": "misses", "low": None, "high": None})
     table = pl.DataFrame(rows)
     said = repairers(table, "m")
     assert "makes 0.26 [0.21, 0.31] of all positive" in said and "*other* ablated heads 0.23 [0.18, 0.28]" in said

@@ -132,7 +132,7 @@ def repairers(found: pl.DataFrame, model: str) -> str:
     Args:
         found: `findings.FOUND`.
     """
-    of_model = found.filter(model=model).drop_nulls("value")
+    of_model = found.filter(model=model).drop_nulls(["value", "low", "high"])
     shares = {(row["statistic"], row["tokens"]): _interval(row) for row in of_model.to_dicts()}
     if ("strongest_of_others", "top") not in shares:
         return ""
