@@ -72,8 +72,11 @@ def _of_streams(table: pl.DataFrame, draws: Draws) -> Iterator[tuple[What, Sampl
             for statistic, part in OF_REMOVED.items():
                 yield What(statistic, **place), _ratio(of, part, "removed", draws)
     near, far = (late.filter(replacement=name) for name in (NEAR, FAR))
-    for of, *columns in (("repair", "self_repair", "removed"), ("distance", "ablated_distance", "clean_distance")):
-        yield What("far_minus_near", of), _ratio(far, *columns, draws) - _ratio(near, *columns, draws)
+    for of_what, over, under in (
+        ("repair", "self_repair", "removed"),
+        ("distance", "ablated_distance", "clean_distance"),
+    ):
+        yield What("far_minus_near", of_what), _ratio(far, over, under, draws) - _ratio(near, over, under, draws)
     for by, names, statistic in (
         ("third", OF_THIRD, "last_minus_first_third"),
         ("third_displaced", OF_DISPLACED, "most_minus_least_displaced_third"),

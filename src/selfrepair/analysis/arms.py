@@ -104,7 +104,8 @@ def _read(folder: Path, sums: pl.DataFrame, draws: Draws) -> _Training:
         facts["seed"],
         steps,
         losses,
-        *(ratio(np.stack(parts, -1), by[..., None]) for by in (n, effect)),
+        ratio(np.stack(parts, -1), n[..., None]),
+        ratio(np.stack(parts, -1), effect[..., None]),
         ratio(effect, n),
         ratio(null[2:], null[1]),
         {name: facts[name] for name in ("parameters", "held_out_loss")},
@@ -152,8 +153,8 @@ def _onset(trainings: list[_Training], replicates: int, seed: int) -> pl.DataFra
             doublings = np.log2(training.steps)
             losses = np.array([training.losses[step] for step in training.steps])
             fallen = np.broadcast_to((losses[0] - losses)[:, None], training.shares[:, :, :1].shape)
-            of = np.concatenate([training.shares, training.means, fallen], -1)
-            later.append(half_time(of, doublings) - half_time(training.direct_effects, doublings)[:, None])
+            courses = np.concatenate([training.shares, training.means, fallen], -1)
+            later.append(half_time(courses, doublings) - half_time(training.direct_effects, doublings)[:, None])
         values, half = multi_bootstrap(np.stack(later, 1), replicates, seed)
         named = [*product((SHARE, MEAN), PARTS), (MEAN, "held_out_loss")]
         for (of, quantity), value, width in zip(named, values, half, strict=True):
@@ -197,8 +198,8 @@ def _differences(trainings: list[_Training], bound: float, replicates: int, seed
             for part, value, width, other in zip(PARTS, values, half, second, strict=True):
                 ends = value - width, value + width
                 row = (arm, matched, part, value, *ends, len(pairs), np.mean(gaps), bound, replicates)
-                of_all = (value - other, value + other) if matched == STEPS else (np.nan, np.nan)
-                said = answer(*ends, bound), *of_all, answer(*of_all, bound)
+                low, high = (value - other, value + other) if matched == STEPS else (np.nan, np.nan)
+                said = answer(*ends, bound), low, high, answer(low, high, bound)
                 for name, entry in zip(columns, (*row, *said), strict=True):
                     columns[name].append(entry)
     return frame(columns, ARM_DIFFERENCES)

@@ -86,7 +86,7 @@ def shares_by_rank(
     shares = []
     for part in pairs[0][0].parts():
         made = [_cumulative(by(ranked.means(part)), measured.means(part)) for ranked, measured in pairs]
-        so_far, whole = (sum(of) for of in zip(*made, strict=True))
+        so_far, whole = (np.sum(of, axis=0) for of in zip(*made, strict=True))
         with np.errstate(divide="ignore", invalid="ignore"):
             shares.append(so_far / whole[:, None])
     return np.concatenate(shares)

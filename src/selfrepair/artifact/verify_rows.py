@@ -46,7 +46,9 @@ def check_rows(crate: Crate, count: int, seed: int) -> Iterator[Check]:
     asked = expected(config)
     kinds = {model: [kind for name, kind in asked if name == model] for model, _ in asked}
     nulls = twins(config["models"]) if config.get("null_twins", {}).get("rows") else {}
-    of_nulls = {twin: ["resample"] for twin, of in nulls.items() if "resample" in kinds.get(of, [])}
+    of_nulls: dict[str, list[Ablation]] = {
+        twin: ["resample"] for twin, of in nulls.items() if "resample" in kinds.get(of, [])
+    }
     progress = Progress("recomputing token rows", (len(asked) + len(of_nulls)) * count, "rows")
     for index, (name, asked_kinds) in enumerate([*sorted(kinds.items()), *of_nulls.items()]):
         if (of := nulls.get(name, name)) not in crate.models:
