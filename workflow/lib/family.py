@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from checks import check_configuration
+from content import digest
 from settings import STUDIES
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.core.files import sha256
 from selfrepair.models.directory import DECODER
 
 SCHEMA = Path("workflow/schemas/family.schema.yaml")
@@ -52,7 +52,7 @@ class Family:
     def text(self) -> dict[str, str]:
         """SHA-256 of the corpus and of the tokenizer."""
         files = {"corpus": Path(self.config["corpus"]), "tokenizer": Path(self.config["tokenizer"], "tokenizer.json")}
-        return {name: sha256(path) for name, path in files.items()}
+        return {name: digest(str(path)) for name, path in files.items()}
 
     def settings(self, name: str, file: str = "arm.json") -> dict[str, Any]:
         """All that a training and its measurement depend on; of adaptation.json, what more is measured of the base."""

@@ -99,7 +99,7 @@ def measure_units(
 
 def _check(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) -> None:
     """Refuse what would be measured as something else, or fail far from its cause."""
-    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.dtype == torch.bool or tokens.ndim != 2:
+    if not _are_integers(tokens) or tokens.ndim != 2:
         raise ValueError("tokens: they must be integers of the form [row, pos], as `tokenize` gives them")
     n_rows, length = tokens.shape
     if n_rows == 0 or not 2 <= length <= model.max_positions + 1:
@@ -110,12 +110,16 @@ def _check(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) 
     if least < 0 or most >= d_vocab:
         odd = least if least < 0 else most
         raise ValueError(f"tokens: {odd} is none of the model's {d_vocab}; is the tokenizer that of another model?")
-    if not isinstance(source, Tensor) or source.is_floating_point() or source.dtype == torch.bool:
+    if not _are_integers(source):
         raise ValueError("source: it must be a tensor of integers, for each row the row that replaces it")
     if tuple(source.shape) != (n_rows,) or int(source.min()) < -n_rows or int(source.max()) >= n_rows:
         raise ValueError(f"source: it must name one of the {n_rows} rows for each of them")
     if batch_rows < 1:
         raise ValueError(f"batch_rows: {batch_rows} is less than 1")
+
+
+def _are_integers(of: object) -> bool:
+    return isinstance(of, Tensor) and not of.is_floating_point() and of.dtype != torch.bool
 
 
 def _direction(

@@ -4,10 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from selfrepair.models.directory import INDEX
+
 ATTENTION, MLP = -1, -2  # where a head's index would stand
 Component = tuple[int, int]  # layer; and head, ATTENTION or MLP
 Head = tuple[int, int]  # layer, head
-_WRITTEN = re.compile(r"L(0|[1-9][0-9]*)(?:H(0|[1-9][0-9]*)|\.(attn|mlp))")
+_WRITTEN = re.compile(rf"L{INDEX}(?:H{INDEX}|\.(attn|mlp))")
 
 
 @dataclass(frozen=True)

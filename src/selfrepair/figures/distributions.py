@@ -26,8 +26,7 @@ def distributions(heads: pl.DataFrame, accuracy: pl.DataFrame, findings: pl.Data
         rows = [_row(*(table.filter(model=model) for table in (heads, accuracy, findings))) for model in models]
         chart = alt.vconcat(*rows, spacing=18)
     else:
-        chart = theme.words(f"This run measured no distribution but {first}.", 0, 12, align="left")
-        chart = chart.properties(width=theme.FULL_WIDTH - theme.AXIS_WIDTH, height=24)
+        chart = theme.nothing(f"This run measured no distribution but {first}.")
     return theme.themed(
         chart,
         f"Self-repair on several distributions: mean self-repair of each head of the later half on {', '.join(others)} "

@@ -36,9 +36,7 @@ def reference_scatter(heads: pl.DataFrame, agreement: pl.DataFrame, models: pl.D
     ]
     absent = [f"{name}: not compared, {reason}." for name, _, _, reason in models.rows() if reason is not None]
     if heads.is_empty():
-        notes = []
-        chart = theme.words("No model of this run has published values to compare with.", 0, 12, align="left")
-        chart = chart.properties(width=theme.FULL_WIDTH - theme.AXIS_WIDTH, height=24)
+        notes, chart = [], theme.nothing("No model of this run has published values to compare with.")
     else:
         panels = [_panel(heads, agreement, quantity) for quantity in QUANTITIES]
         chart = alt.concat(*panels, columns=theme.MAX_COLUMNS).resolve_scale(color="shared", shape="shared")

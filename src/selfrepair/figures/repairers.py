@@ -17,8 +17,8 @@ def repairers(findings: pl.DataFrame) -> alt.ConcatChart:
     """
     shares = findings.filter(pl.col("statistic").is_in(["strongest_own", "strongest_on_first"]))
     if shares["value"].drop_nulls().is_empty():
-        nothing = theme.words("No share of repair is known well enough to be shown.", 0, 12, align="left")
-        return theme.themed(alt.concat(nothing.properties(width=theme.FULL_WIDTH, height=24)), "Nothing to show.")
+        nothing = theme.nothing("No share of repair is known well enough to be shown.")
+        return theme.themed(alt.concat(nothing), "Nothing to show.")
     models, of = theme.with_twins(shares)
     rows = theme.names(shares, "tokens")
     series = {"strongest there": -0.22, f"strongest on {rows[0]}": 0.0, "strongest there, shuffled weights": 0.22}

@@ -189,3 +189,8 @@ def words(text: str, x: float, y: float, **mark: Any) -> alt.Chart:
     base = alt.Chart(alt.InlineData(values=[{}])).encode(x=alt.value(x), y=alt.value(y), text=alt.value(text))
     style = {"fontStyle": "italic", "baseline": "middle"} | mark
     return base.mark_text(stroke="white", strokeWidth=3, **style) + base.mark_text(**style)
+
+
+def nothing(text: str) -> Any:
+    """In place of a figure a line that says why there is none."""
+    return words(text, 0, 12, align="left").properties(width=FULL_WIDTH - AXIS_WIDTH, height=24)

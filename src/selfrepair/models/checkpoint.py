@@ -106,12 +106,13 @@ class Checkpoint:
         """
         from transformers import MODEL_FOR_CAUSAL_LM_MAPPING
 
+        tensors = self._read(layers)
         with explained(self.folder):
             config = _cut(self.config, layers)
             model, report = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].from_pretrained(
                 None,
                 config=config,
-                state_dict=self._read(layers),
+                state_dict=tensors,
                 dtype=torch.float32,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are named below
@@ -156,8 +157,6 @@ def explained(folder: Path) -> Iterator[None]:
     """Whatever transformers stumbles over in a model directory, as a sentence."""
     try:
         yield
-    except ModelDirectoryError:
-        raise
     except Exception as error:
         raise ModelDirectoryError(
             f"{folder / 'config.json'} can't be used: transformers says {type(error).__name__}: {error}; restore it"

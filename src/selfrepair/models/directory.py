@@ -26,11 +26,8 @@ SUPPORTED = {
 RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
 GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer than their heads
 # The same quantity under the names that the families' configs give it.
-LAYERS = ("num_hidden_layers",)
-HEADS = ("num_attention_heads",)
-# Further names of two families; in others Hugging Face does not look at them.
-OWN_LAYERS = {"gpt2": "n_layer", "gpt_neo": "num_layers"}
-OWN_HEADS = {"gpt2": "n_head", "gpt_neo": "num_heads"}
+COUNTS = ("num_hidden_layers", "num_attention_heads")
+OWN_COUNTS = {"gpt2": ("n_layer", "n_head"), "gpt_neo": ("num_layers", "num_heads")}  # others' are not looked at
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 WIDTHS = ("hidden_size", "n_embd")
 # What Hugging Face's classes take where a configuration does not say it, as early Llamas' do not.
@@ -52,6 +49,7 @@ EPS_KEYS = (
     | dict.fromkeys(RMS_NORM, "rms_norm_eps")
 )  # OPT takes torch's default
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
+INDEX = "(0|[1-9][0-9]*)"  # of a layer or a head, in a name
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
 
 
@@ -100,10 +98,8 @@ def model_info(config: dict) -> ModelInfo:
         ValueError: it does not say how many layers or heads there are.
     """
     family = config["model_type"]
-    layers, heads = (
-        _first(config, (*names, *([own[family]] if family in own else [])))
-        for names, own in ((LAYERS, OWN_LAYERS), (HEADS, OWN_HEADS))
-    )
+    own = [OWN_COUNTS[family]] if family in OWN_COUNTS else []
+    layers, heads = (_first(config, names) for names in zip(COUNTS, *own, strict=True))
     said = any(config.get(name) is not None for name in POSITIONS)
     positions = _first(config, POSITIONS) if said else DEFAULT_POSITIONS[family]
     kv_heads = config.get("num_key_value_heads") if family in GROUPED else None
@@ -144,7 +140,7 @@ def parse_head(name: str) -> tuple[int, int]:
     Raises:
         ValueError: the name has another form.
     """
-    match = re.fullmatch(r"L(0|[1-9][0-9]*)H(0|[1-9][0-9]*)", name)
+    match = re.fullmatch(f"L{INDEX}H{INDEX}", name)
     if not match:
         raise ValueError(f"`{name}` is no head; write it as L9H11: layer, then head, both from 0")
     return int(match[1]), int(match[2])

@@ -147,10 +147,9 @@ def read_gguf_info(path: Path) -> ModelInfo:
     Raises:
         ModelDirectoryError: as `read_header` and `huggingface_config`.
     """
+    config = huggingface_config(read_header(path))
     try:
-        return model_info(huggingface_config(read_header(path)))
-    except ModelDirectoryError:
-        raise
+        return model_info(config)
     except ValueError as error:
         raise ModelDirectoryError(f"{path}: {error}") from None
 

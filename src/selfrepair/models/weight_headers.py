@@ -170,25 +170,25 @@ def read_header(file: Path) -> dict[str, dict]:
         size = file.stat().st_size
         with file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
-            if size < 8 or length > size - 8:
-                raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
-            header = json.loads(stream.read(length), object_pairs_hook=_once)
-        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        ends = [0]
-        for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
-            (start, end), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
-            if start != ends[-1] or end < start or not isinstance(dtype, str) or any(type(n) is not int for n in shape):
-                raise ValueError("tensors overlap, or one has no shape")
-            ends.append(end)
+            text = stream.read(length) if 8 <= size >= 8 + length else None
     except OSError as error:
         raise ModelDirectoryError(f"{file} can't be read ({error.strerror}); see to its rights") from error
+    if text is None:
+        raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
+    try:
+        header = json.loads(text, object_pairs_hook=_once)
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        end = 0
+        for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
+            (start, stop), shape, dtype = entry["data_offsets"], entry["shape"], entry["dtype"]
+            if start != end or stop < start or not isinstance(dtype, str) or any(type(n) is not int for n in shape):
+                raise ValueError("tensors overlap, or one has no shape")
+            end = stop
     except (RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, ModelDirectoryError):
-            raise
         raise ModelDirectoryError(f"{file} has a corrupt header; fetch it again") from error
     if not tensors:
         raise ModelDirectoryError(f"{file} holds no tensors; fetch it again")
-    promised = 8 + length + ends[-1]
+    promised = 8 + length + end
     if promised != size:
         raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
     return tensors

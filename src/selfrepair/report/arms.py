@@ -72,15 +72,14 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     }
     for name, column in (("Range", base["value"]), ("Null", base["null"]), ("NormNull", norm["null"])):
         macros[f"FamilyBase{name}"] = f"{number(column.min(), 2)} to {number(column.max(), 2)}"
-    for matched in MATCHED:
-        for verb, features in answers(differences, matched).items():
-            listed = ", ".join(f"{escape(name)} {_estimate(row)}" for name, row in features.items())
-            macros[f"Family{verb.title()}At{matched.title()}"] = listed or NONE
-    for verb, features in answers(differences, "steps", "pooled_answer").items():
-        listed = ", ".join(
-            f"{escape(name)} {interval(row['pooled_low'], row['pooled_high'], 2)}" for name, row in features.items()
-        )
-        macros[f"Family{verb.title()}Pooled"] = listed or NONE
+    for place, matched, said, shown in (
+        ("AtSteps", "steps", "answer", _estimate),
+        ("AtLoss", "loss", "answer", _estimate),
+        ("Pooled", "steps", "pooled_answer", _pooled),
+    ):
+        for verb, features in answers(differences, matched, said).items():
+            listed = ", ".join(f"{escape(name)} {shown(row)}" for name, row in features.items())
+            macros[f"Family{verb.title()}{place}"] = listed or NONE
     for row in differences.filter(matched="steps").to_dicts():
         macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)} ({escape(row['answer'])})"
     for row in onset.filter(arm="base").to_dicts():
@@ -132,7 +131,7 @@ def features(differences: pl.DataFrame) -> str:
     ]
     for (arm, matched), rows in differences.group_by("arm", "matched", maintain_order=True):
         of = rows.rows_by_key("part", named=True, unique=True)
-        whole, numbers = of["self_repair"], [_plain(of[part]) for part in PARTS]
+        whole, numbers = of["self_repair"], [plain(of[part]) for part in PARTS]
         count, said = whole["n_seeds"], whole["answer"]
         second = f"{_ends(whole)}, {whole['pooled_answer']}" if matched == "steps" else ""
         lines.append(f"| {arm} | {MATCHED[str(matched)]} | {' | '.join(numbers)} | {count} | {said} | {second} |")
@@ -150,13 +149,13 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
             [],
         ).append(f"at {name}")
     moved = [
-        f"{arm}: " + ", ".join(f"{name} {_plain(of[part])}" for part, name in PARTS.items()) + "."
+        f"{arm}: " + ", ".join(f"{name} {plain(of[part])}" for part, name in PARTS.items()) + "."
         for (arm,), rows in differences.filter(matched="steps").group_by("arm", maintain_order=True)
         for of in [rows.rows_by_key("part", named=True, unique=True)]
         if of["self_repair"]["answer"].startswith(("raises", "lowers"))
     ]
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
-    of = {(row["statistic"], row["of"], row["tokens"]): _plain(row) for row in mean.to_dicts()}
+    of = {(row["statistic"], row["of"], row["tokens"]): plain(row) for row in mean.to_dicts()}
     thirds = [of[statistic, "other", "top"] for statistic in THIRDS]
     later = {row["of"]: row for row in onset.filter(arm="base", quantity="self_repair").to_dicts()}
     says = sentences(evidence)
@@ -175,8 +174,8 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
         f"the tokens whose ablated stream lies farthest from usual ones minus on the nearest third: {thirds[0]}; on "
         f"the third that the ablation moves outward most minus least: {thirds[1]}. {says['Artefact']} "
         f"{says['Adaptation']} Along training, self-repair in logits {COMES[later['mean']['answer']]} direct effects: "
-        f"it has half of its last size {_plain(later['mean'], 1)} {LATER}, its share of the direct effect "
-        f"{_plain(later['share'], 1)}.",
+        f"it has half of its last size {plain(later['mean'], 1)} {LATER}, its share of the direct effect "
+        f"{plain(later['share'], 1)}.",
     ]
     return "\n\n".join(paragraphs)
 
@@ -198,9 +197,9 @@ def weighed(onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     lines = ["| statistic | of | tokens | mean over seeds, 95 % interval |", "|---|---|---|---:|"]
     for row in onset.filter(arm="base").to_dicts():
-        lines.append(f"| {LATER} | {row['quantity']} ({row['of']}) | top | {_plain(row)} |")
+        lines.append(f"| {LATER} | {row['quantity']} ({row['of']}) | top | {plain(row)} |")
     for row in mean.to_dicts():
-        numbers = _plain(row, DIGITS.get(row["statistic"], 2))
+        numbers = plain(row, DIGITS.get(row["statistic"], 2))
         lines.append(f"| {row['statistic']} | {row['of']} | {row['tokens']} | {numbers} |")
     return "\n".join(lines)
 
@@ -259,11 +258,16 @@ def _estimate(row: dict, decimals: int = 2) -> str:
     return f"{number(row['value'], decimals)} {interval(row['low'], row['high'], decimals)}"
 
 
+def _pooled(row: dict) -> str:
+    return interval(row["pooled_low"], row["pooled_high"], 2)
+
+
 def _ends(row: dict) -> str:
     return f"[{row['pooled_low']:.2f}, {row['pooled_high']:.2f}]"
 
 
-def _plain(row: dict, decimals: int = 2) -> str:
+def plain(row: dict, decimals: int = 2) -> str:
+    """A value with its interval, in Markdown."""
     zero = f"{-0.0:.{decimals}f}"
     value, low, high = (f"{row[name]:.{decimals}f}".replace(zero, zero[1:]) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"

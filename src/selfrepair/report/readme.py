@@ -9,7 +9,7 @@ import polars as pl
 
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
-from selfrepair.report.arms import family_found
+from selfrepair.report.arms import family_found, plain
 from selfrepair.report.claims_table import read_claims
 from selfrepair.report.findings import ABOVE, BELOW, read_found
 
@@ -52,11 +52,11 @@ def write_readme(
         ValueError: the README does not hold the markers once each, in order.
     """
     judged = {claim["id"]: claim for claim in read_claims(claims)}
-    kept = list(map(read_claims, studies))
-    of_studies = beyond(read_found(found), _models(kept))
+    kept, of_run = list(map(read_claims, studies)), read_found(found)
+    of_studies = beyond(of_run, _models(kept))
     of_family = [family_found(*map(pl.read_parquet, family))] if family else []
     tables = [findings([judged[name] for name in SHOWN], kept), of_studies]
-    of_repairers = [repairers(read_found(found), name) for name in _models(kept)]
+    of_repairers = [repairers(of_run, name) for name in _models(kept)]
     block = "\n\n".join([*map(parts, kept), *filter(None, of_repairers), *tables, *of_family])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
@@ -133,7 +133,7 @@ def repairers(found: pl.DataFrame, model: str) -> str:
         found: `findings.FOUND`.
     """
     of_model = found.filter(model=model).drop_nulls(["value", "low", "high"])
-    shares = {(row["statistic"], row["tokens"]): _interval(row) for row in of_model.to_dicts()}
+    shares = {(row["statistic"], row["tokens"]): plain(row) for row in of_model.to_dicts()}
     if ("strongest_of_others", "top") not in shares:
         return ""
     elsewhere = [
@@ -147,10 +147,6 @@ def repairers(found: pl.DataFrame, model: str) -> str:
         f"*other* ablated heads {shares['strongest_of_others', 'top']}: as much, if the same few repair all."
         + (f" The strongest there and the strongest on prose: {'; '.join(elsewhere)}." if elsewhere else "")
     )
-
-
-def _interval(row: dict[str, Any]) -> str:
-    return f"{row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]".replace("-0.00", "0.00")
 
 
 def _judged(entry: dict[str, Any] | None) -> str:

@@ -38,8 +38,8 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
     _check_columns(path, documents.schema, text_column, split, kinds)
     if path.suffix == ".txt":
-        texts = documents[text_column].str
-        if 4 * texts.count_matches("\0", literal=True).sum() > texts.len_chars().sum():
+        letters = documents[text_column].str
+        if 4 * letters.count_matches("\0", literal=True).sum() > letters.len_chars().sum():
             raise CorpusError(f"corpus {path} is full of NUL, as text in UTF-16 is; convert it to UTF-8")
         one = pl.col(text_column).str.replace_all(SEPARATORS, TEXT_SEPARATOR)
         whole_text = one.str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
