@@ -38,7 +38,8 @@ CHECKED = (
 with install_import_hook([f"selfrepair.{module}" for module in CHECKED], "beartype.beartype"):
     from selfrepair.ablation import shard  # noqa: F401
     from selfrepair.models import load
-    from selfrepair.models.decoder import DECODER, register
+    from selfrepair.models.decoder import register
+    from selfrepair.models.families import DECODER
     from selfrepair.models.folded import FoldedModel
     from selfrepair.tokens import stdlib_corpus  # noqa: F401
     from tests.helpers.oracle import booted

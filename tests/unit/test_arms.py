@@ -14,7 +14,7 @@ from selfrepair.ablation.schema_family import ARM_SUMS
 from selfrepair.analysis.arms import BASE, PARTS, answer, between_seeds, compare_arms, half_time, multi_bootstrap
 from selfrepair.analysis.bootstrap import student
 from selfrepair.core.tables import write_table
-from selfrepair.models.directory import DECODER
+from selfrepair.models.families import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import train_model
 from selfrepair.report.arms import family_found, family_macros, keep_arms, sentences, table_of_arms

@@ -24,7 +24,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict:
     (tmp_path / "model").mkdir()
     save_file({"w": torch.zeros(WEIGHTS // 4)}, tmp_path / "model/model.safetensors")
     models = {"m": {"path": str(tmp_path / "model")}, "not-here": {"hub": "owner/name"}}
-    return {"models": models, "device": "auto", "precision": "float32", "retrain": False, "null_twins": {"rows": 4}}
+    config = {"device": "auto", "precision": "float32", "memory": "auto", "retrain": False}
+    return config | {"models": models, "null_twins": {"rows": 4}}
 
 
 def checked(config: dict, **changes: object) -> None:
@@ -51,6 +52,12 @@ def test_weights_larger_than_memory_are_named(run: dict, tmp_path: Path, monkeyp
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidia0").touch()
     checked(run)  # the GPU's memory counts
+
+
+def test_memory_that_does_not_hold_the_weights_is_named(run: dict) -> None:
+    with pytest.raises(WorkflowError, match="memory: 4 MB do not hold the 5 MB of weights of m; raise it"):
+        checked(run, memory=4)
+    checked(run, memory=4, precision="bfloat16")
 
 
 def test_a_full_disk_is_named(run: dict, monkeypatch: pytest.MonkeyPatch) -> None:

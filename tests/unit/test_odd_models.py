@@ -148,7 +148,12 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "projections of another shape": (
         "llama_gqa",
         lambda folder: edited(folder, num_key_value_heads=4),
-        ", but by",
+        "self_attn.k_proj.weight of layer 0 has the shape [16, 32], but by config.json it is [32, 32]",
+    ),
+    "an MLP of another shape": (
+        "gpt2",
+        lambda folder: edited(folder, n_inner=64),
+        "mlp.c_fc.weight of layer 0 has the shape [32, 128], but by config.json it is [32, 64]",
     ),
     "a layer of another shape": (
         "gpt2",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from selfrepair.models import train as train_module
-from selfrepair.models.directory import DECODER
+from selfrepair.models.families import DECODER
 from selfrepair.models.load import load_model
 from selfrepair.models.train import Training, bigram_loss, checkpoint_steps, rows_at, token_stream, train
 from selfrepair.tokens.tokenizer import train_bpe

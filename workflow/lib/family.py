@@ -12,7 +12,7 @@ from content import digest
 from settings import STUDIES
 from snakemake.exceptions import WorkflowError
 
-from selfrepair.models.directory import DECODER
+from selfrepair.models.families import DECODER
 
 SCHEMA = Path("workflow/schemas/family.schema.yaml")
 

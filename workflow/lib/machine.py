@@ -22,8 +22,11 @@ def check_machine(settings: Settings) -> None:
         raise WorkflowError("device: cuda, but this machine has no GPU; write auto or cpu")
     there = [name for name in settings.measured("resample") if Path(settings.directory(name)).is_dir()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
-    for name in there if settings.config["device"] == "cpu" or not gpu else ():
-        if (needed := settings.weights_mb(name) // (2 if settings.config["precision"] == "bfloat16" else 1)) > memory:
+    for name in there:
+        needed = settings.weights_mb(name) // (2 if settings.config["precision"] == "bfloat16" else 1)
+        if (given := settings.config["memory"]) != "auto" and needed > given:
+            raise WorkflowError(f"memory: {given:,} MB do not hold the {needed:,} MB of weights of {name}; raise it")
+        if needed > memory and (settings.config["device"] == "cpu" or not gpu):
             raise WorkflowError(
                 f"models.{name}: its weights take {needed:,} MB, and this machine has {memory:,} MB of memory; run on "
                 "a larger one"

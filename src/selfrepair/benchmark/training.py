@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from selfrepair.benchmark.schema import TRAINING
 from selfrepair.core.tables import frame
-from selfrepair.models.decoder import DECODER, register
+from selfrepair.models.decoder import register
+from selfrepair.models.families import DECODER
 from selfrepair.models.train import Training, make_optimiser, take_step
 
 LAYERS, HEADS, WIDTH, VOCABULARY = 4, 8, 128, 2048  # of the base of config/studies/architecture.yaml

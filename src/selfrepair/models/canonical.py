@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from selfrepair.models.directory import DECODER, RMS_NORM
+from selfrepair.models.families import DECODER, RMS_NORM
 from selfrepair.models.folded import Layer
 
 Map = tuple[Float[Tensor, "d_in d_out"], Float[Tensor, " d_out"]]  # weight and bias

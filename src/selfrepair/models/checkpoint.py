@@ -16,12 +16,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
-from selfrepair.models.directory import GROUPED, ModelDirectoryError
+from selfrepair.models.families import GROUPED
 from selfrepair.models.weight_headers import (
     BUFFER,
     IN_A_LAYER,
     INDEX,
     WRAPPED,
+    ModelDirectoryError,
     count_parameters,
     read_header,
     weight_files,

@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_outputs import CausalLMOutput
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 
-from selfrepair.models.directory import DECODER
+from selfrepair.models.families import DECODER
 
 NORMS = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 Turn = tuple[Float[Tensor, "1 pos d_head"], Float[Tensor, "1 pos d_head"]]  # cosines and sines

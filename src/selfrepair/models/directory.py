@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfrepair.models.families import DECODER, GROUPED, RMS_NORM
 from selfrepair.models.weight_headers import ModelDirectoryError, check_weights
 
-DECODER = "selfrepair_decoder"  # the controlled family (`models.decoder`)
 SUPPORTED = {
     "gpt2": "GPT-2",
     "gpt_neo": "GPT-Neo",
@@ -23,8 +23,6 @@ SUPPORTED = {
     "qwen2": "Qwen2",
     DECODER: "the controlled family",
 }
-RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
-GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer than their heads
 # The same quantity under the names that the families' configs give it.
 COUNTS = ("num_hidden_layers", "num_attention_heads")
 OWN_COUNTS = {"gpt2": ("n_layer", "n_head"), "gpt_neo": ("num_layers", "num_heads")}  # others' are not looked at
@@ -76,12 +74,7 @@ def read_model_info(folder: Path) -> ModelInfo:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ModelDirectoryError(f"{config_file} is missing: {folder} is no Hugging Face model directory")
-    try:
-        config = json.loads(config_file.read_text())
-    except (OSError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelDirectoryError(f"{config_file} can't be read as JSON ({error}); restore it") from error
-    if not isinstance(config, dict):
-        raise ModelDirectoryError(f"{config_file} is no JSON object; restore it")
+    config = _read_config(config_file)
     _check_architecture(config, config_file)
     try:
         info = model_info(config)
@@ -89,6 +82,16 @@ def read_model_info(folder: Path) -> ModelInfo:
         raise ModelDirectoryError(f"{config_file}: {error}") from None
     check_weights(folder, info.n_layers, config)
     return info
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelDirectoryError(f"{file} can't be read as JSON ({error}); restore it") from error
+    if not isinstance(config, dict):
+        raise ModelDirectoryError(f"{file} is no JSON object; restore it")
+    return config
 
 
 def model_info(config: dict) -> ModelInfo:
@@ -115,12 +118,12 @@ def max_positions(folder: Path) -> int | None:
     """Longest row that a model was made for, where its directory says so; one of a tokenizer alone does not.
 
     Raises:
-        ModelDirectoryError: the directory does not exist.
+        ModelDirectoryError: the directory does not exist, or its `config.json` can't be read.
     """
     if not folder.exists():
         raise ModelDirectoryError(f"{folder} does not exist; for a model of a hub give what `load_model` returned")
     file = folder / "config.json"
-    config = json.loads(file.read_text()) if file.is_file() else {}
+    config = _read_config(file) if file.is_file() else {}
     return next((config[name] for name in POSITIONS if config.get(name) is not None), None)
 
 

@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from selfrepair.models.families import layer_shapes
+
 EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
 IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
 NUMBERS = ("F64", "F32", "F16", "BF16")
@@ -92,7 +94,7 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
                 )
             places[name] = place
         shapes |= {name: entry["shape"] for name, entry in tensors.items()}
-    _check_layers(folder, shapes, n_layers, config_file)
+    _check_layers(folder, shapes, n_layers, config_file, config)
     _check_embedding(folder, shapes, config)
     _check_tokenizer(folder / "tokenizer.json", shapes)
 
@@ -112,8 +114,10 @@ def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_f
             )
 
 
-def _check_layers(folder: Path, shapes: dict[str, list[int]], n_layers: int, config_file: Path) -> None:
-    """All layers must be there, and what they share must have the same shape."""
+def _check_layers(
+    folder: Path, shapes: dict[str, list[int]], n_layers: int, config_file: Path, config: dict[str, Any]
+) -> None:
+    """All layers must be there, and what they share must have the same shape, which the configuration says."""
     layers: dict[int, dict[str, list[int]]] = {index: {} for index in range(n_layers)}
     for name, shape in shapes.items():
         if match := IN_A_LAYER.fullmatch(name):
@@ -125,6 +129,14 @@ def _check_layers(folder: Path, shapes: dict[str, list[int]], n_layers: int, con
             raise ModelDirectoryError(
                 f"{folder}: layer {index} has {odd[0][1:]} of shape {layer[odd[0]]}, layer 0 of {layers[0][odd[0]]}: "
                 "one is damaged; fetch it again"
+            )
+    for name, wanted in layer_shapes(config).items():
+        found = layers[0].get(name)
+        if found and (len(found) != 2 or any(w not in (None, f) for f, w in zip(found, wanted, strict=True))):
+            said = ", ".join("any" if size is None else str(size) for size in wanted)
+            raise ModelDirectoryError(
+                f"{folder}: {name[1:]} of layer 0 has the shape {found}, but by {config_file.name} it is [{said}]: one "
+                "of them is of another model; restore it"
             )
 
 
