@@ -35,5 +35,7 @@ rule all:
         WANTED,
 
 
+# What rules make; else what lies under results/ is a source, too, such as results that are kept.
+MADE = (f"results/{config['run']}/", "results/hub/", "results/built/")
 for each in workflow.rules:
-    each.set_params(content=content_of(list(each.input), made="results/"))
+    each.set_params(content=content_of(list(each.input), MADE))

@@ -109,7 +109,7 @@ def test_a_run_outside_the_checkout_is_refused(run: Path, tmp_path_factory) -> N
 
 def test_a_folder_of_the_checkout_is_refused(run: Path, monkeypatch) -> None:
     monkeypatch.chdir("results")
-    with pytest.raises(ArchiveError, match="this is results/ of the checkout; archive in its root"):
+    with pytest.raises(ArchiveError, match="this is not the top of a Git checkout"):
         archive_run(read_crate(Path("small")), Path("run.tar.gz"))
 
 
@@ -168,5 +168,5 @@ def test_a_damaged_run_is_refused(run: Path) -> None:
 def test_without_a_checkout_it_is_refused(zoo, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(make_run(zoo, tmp_path))
     assert json.loads((RUN / "report/run.json").read_text())["commit"] is None
-    with pytest.raises(ArchiveError, match="no Git checkout"):
+    with pytest.raises(ArchiveError, match="this is not the top of a Git checkout"):
         archive("run.tar.gz")

@@ -3,16 +3,19 @@
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
 from test_findings import LISTED, STUDIES, found
 
-from selfrepair.report import study
+from selfrepair.artifact import study
+from selfrepair.artifact.crate import METADATA
+from selfrepair.artifact.study import StudyError, compare_study, keep_study
+from selfrepair.core.files import sha256
 from selfrepair.report.claims_table import claims_of_studies
 from selfrepair.report.findings import table_of_findings
-from selfrepair.report.study import StudyError, compare_study, keep_study
 
 CLAIM = {
     "id": "repair-exists",
@@ -31,10 +34,18 @@ CLAIM = {
 ENTRY = {"model": "m", "role": "other model", "value": 0.9, "low": 0.8, "high": 0.95, "null": 0.5, "verdict": "held"}
 RUN = {
     "commit": "0123abc",
+    "modified": False,
     "config": {"run": "r", "models": {"m": {}}, "tokens": {"rows": 4, "row_length": 8, "corpus": "text"}},
     "machine": {"cores": 2, "processor": "any"},
 }
 TABLE = "analysis/m/resample/heads.parquet"
+
+
+def record(run: Path) -> None:
+    """The record of a run, as far as it is looked at."""
+    files = [path for path in run.rglob("*") if path.is_file() and path.name != METADATA]
+    graph = [{"@id": str(path.relative_to(run)), "@type": "File", "sha256": sha256(path)} for path in files]
+    (run / METADATA).write_text(json.dumps({"@graph": graph}))
 
 
 @pytest.fixture
@@ -44,7 +55,6 @@ def run(tmp_path: Path) -> Path:
         "report/claims.json": json.dumps({"claims": [CLAIM | {"models": [ENTRY]}]}),
         "report/run.json": json.dumps(RUN),
         "report/costs.csv": "rule,jobs,wall_time,cpu_time,gpu_time,memory\nfold_model,1,7200.0,7000.0,0.0,1000.0\n",
-        "ro-crate-metadata.json": "{}",
         "tables/heads.csv": "head\n1\n",
         "logs/any.log": "not to be kept",
     }.items():
@@ -53,6 +63,7 @@ def run(tmp_path: Path) -> Path:
     (folder / TABLE).parent.mkdir(parents=True)
     table_of_findings(STUDIES, found(["m"], {}))[0].write_csv(folder / "tables/findings.csv")
     pl.DataFrame({"head": range(300), "value": [0.5] * 300}).write_parquet(folder / TABLE)
+    record(folder)
     return folder
 
 
@@ -118,6 +129,35 @@ def test_another_verdict_is_a_difference(run: Path, kept: Path) -> None:
     claims = run / "report/claims.json"
     claims.write_text(claims.read_text().replace('"verdict": "held"', '"verdict": "undecided"'))
     with pytest.raises(StudyError, match=r"repair-exists \(m\)"):
+        compare_study(run, kept, run / "comparison.txt")
+
+
+def test_another_value_of_a_claim_is_a_difference(run: Path, kept: Path) -> None:
+    claims = run / "report/claims.json"
+    claims.write_text(claims.read_text().replace('"value": 0.9, "low": 0.8', '"value": 0.7, "low": 0.6'))
+    with pytest.raises(StudyError, match="2 of 4 numbers differ"):
+        compare_study(run, kept, run / "comparison.txt")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda kept: (kept / TABLE).write_bytes(b"x"), f"{TABLE} is not what the record kept beside it says"),
+        (lambda kept: (kept / "report/claims.json").write_text("[]"), "claims.json is not what the record"),
+        (lambda kept: (kept / "tables/heads.csv").write_text("head\n2\n"), "heads.csv is not what the record"),
+        (lambda kept: shutil.rmtree(kept / "analysis"), f"{TABLE} is missing"),
+        (lambda kept: (kept / METADATA).write_text("{"), "is damaged"),
+    ],
+)
+def test_what_was_kept_must_be_as_its_own_record_says(run: Path, kept: Path, damage: Callable, said: str) -> None:
+    damage(kept)
+    with pytest.raises(StudyError, match=re.escape(said)):
+        compare_study(run, kept, run / "comparison.txt")
+
+
+def test_a_table_that_the_run_lacks_is_a_difference(run: Path, kept: Path) -> None:
+    (run / TABLE).unlink()
+    with pytest.raises(StudyError, match=r"does not exist, and .* holds it"):
         compare_study(run, kept, run / "comparison.txt")
 
 

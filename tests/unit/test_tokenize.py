@@ -51,7 +51,7 @@ def test_what_cannot_be_cut_into_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelDirectoryError, match="owner/name does not exist; for a model of a hub"):
         sr.tokenize("owner/name", TEXT, 16)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ModelDirectoryError, match="config.json can't be read as JSON"):
+    with pytest.raises(ModelDirectoryError, match=r"config\.json can't be read as JSON"):
         sr.tokenize(tmp_path, TEXT, 16)
     with pytest.raises(ValueError, match="at least 2"):
         sr.tokenize(MODEL, TEXT, 1)

@@ -128,9 +128,9 @@ def test_a_result_that_no_record_knows_is_named(run: Path, name: str) -> None:
     assert problem.what == name and "does not know this file" in problem.problem
 
 
-def test_logs_and_folded_models_need_no_record(run: Path) -> None:
+def test_logs_need_no_record(run: Path) -> None:
     names = ("logs/fold_model.m.log", "benchmarks/a.tsv", "trained/m/model.safetensors")
-    for name in (*names, "models/m/folded/layer-000.safetensors"):
+    for name in names:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text("x")
     assert not failed(check_files(read_crate(run)))
@@ -149,11 +149,44 @@ def test_another_folded_model_is_named(zoo, tmp_path: Path, monkeypatch) -> None
     facts = fold_to_disk(zoo.folder("gpt2"), "m", RUN / "models/m/folded", "float32")
     write_text(RUN / "models/m/model.json", json.dumps(facts))
     crate = Crate(RUN, {"models/m/model.json": sha256(RUN / "models/m/model.json")}, {}, {})
+    (RUN / "models/m/folded/.snakemake_timestamp").touch()
     assert not failed(check_files(crate))
+    (RUN / "models/m/folded/other.safetensors").touch()
+    (problem,) = failed(check_files(crate))
+    assert problem.what == "models/m/folded/other.safetensors" and "does not know this file" in problem.problem
+    (RUN / "models/m/folded/other.safetensors").unlink()
     with (RUN / "models/m/folded/layer-001.safetensors").open("ab") as file:
         file.write(b"x")
     (problem,) = failed(check_files(crate))
     assert problem.what.endswith("models/m/folded/layer-001.safetensors") and "not what was measured" in problem.problem
+
+
+def test_a_folder_that_leads_back_is_looked_at_once(run: Path) -> None:
+    (run / "loop").symlink_to(".")
+    (run / "analysis/up").symlink_to("..")
+    assert not failed(check_files(read_crate(run)))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (ROWS, b""),
+        ("analysis/m/zero/heads.parquet", b"PAR1"),
+        ("tokens/m/rows.parquet", b""),
+        ("report/run.json", b'{"config": {}, "commit": null, "modified": null}'),
+    ],
+)
+def test_damage_that_the_record_is_made_to_fit_ends_in_a_failed_check(
+    run: Path, name: str, text: bytes, capsys
+) -> None:
+    (run / name).write_bytes(text)
+    path = run / "ro-crate-metadata.json"
+    document = json.loads(path.read_text())
+    next(entity for entity in document["@graph"] if entity["@id"] == name)["sha256"] = sha256(run / name)
+    path.write_text(json.dumps(document))
+    with pytest.raises(VerificationError):
+        verify_run(RUN, again=False)
+    assert "FAILED  " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("column", ["self_repair", "direct_effect", "own_scale", "ablated_logit"])
@@ -422,7 +455,7 @@ def test_the_code_of_the_run_and_that_which_is_here_are_named(run: Path, monkeyp
 def test_the_program_says_what_it_did_and_fails_with_the_name(run: Path, capsys) -> None:
     verify_run(RUN, sample=3, seed=7, again=False)
     said = capsys.readouterr().out
-    assert said.startswith("info    code: recorded ") and " kept rows are those to be kept" in said
+    assert "info    code: recorded " in said and " kept rows are those to be kept" in said
     assert "recomputing token rows: 9/9 rows" in said
     assert "ok      m, zero: 3 token rows" in said and "in a sample of seed 7 are what the weights give" in said
     document = json.loads((RUN / "ro-crate-metadata.json").read_text())

@@ -31,7 +31,14 @@ def program(root: Path, name: str, *arguments: str) -> subprocess.CompletedProce
     )
 
 
+def states(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Inode, size and time of every file, which change if it is written, even with the same bytes."""
+    found = {str(path): path.stat() for path in folder.rglob("*") if path.is_file()}
+    return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in found.items()}
+
+
 def test_the_record_knows_every_file_and_the_rows_are_recomputed(finished_run: Clone) -> None:
+    before = states(finished_run.root / "results")
     done = program(finished_run.root, "verify_run", "--sample", "10", "--seed", "1")
     assert done.returncode == 0, done.stdout
     for model in ("tiny-gpt2", "tiny-pythia"):
@@ -39,6 +46,7 @@ def test_the_record_knows_every_file_and_the_rows_are_recomputed(finished_run: C
             assert f"ok      {model}, {kind}: 10 token rows" in done.stdout
     assert " statistics, tables, verdicts and macros are what the measurements give" in done.stdout
     assert "no other results lie in the run's folder" in done.stdout
+    assert states(finished_run.root / "results") == before, "verifying writes nothing"
 
 
 def rerecord(root: Path, *names: str) -> None:

@@ -1,5 +1,6 @@
 """What rules that are made from a table tell their program: its function's arguments, as `name=value`."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -43,9 +44,13 @@ def arguments_of_each(
 
 
 def listed(rule: str, run: str, **files: str | list[str]) -> Path:
-    """File with the paths of a rule's inputs, by name: of a large run they are more than a command line may hold."""
-    path = Path(".snakemake") / f"{rule}.{run}.json"
-    path.write_text(json.dumps(files))
+    """File with the paths of a rule's inputs, by name: of a large run they are more than a command line may hold.
+
+    Other paths are another file, as someone may plan another run while this one goes on.
+    """
+    text = json.dumps(files)
+    path = Path(".snakemake") / f"{rule}.{run}.{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    path.write_text(text)
     return path
 
 

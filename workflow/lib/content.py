@@ -16,14 +16,14 @@ KNOWN = Path(".snakemake/content.json")  # of large files: what was read at a si
 LARGE = 1_000_000  # bytes from which on a file is not read anew at every start
 
 
-def content_of(inputs: Iterable[Any], made: str) -> Callable[[Any], str]:
+def content_of(inputs: Iterable[Any], made: tuple[str, ...]) -> Callable[[Any], str]:
     """Function of a job's wildcards that gives the SHA-256 of the sources among its rule's inputs.
 
     It is made a parameter of the rule, so that other content means another job, whatever the files' times say.
 
     Args:
         inputs: of the rule: paths, and functions of the wildcards.
-        made: where the paths begin that rules make.
+        made: how the paths begin that rules make.
     """
 
     def content(wildcards: Any) -> str:
@@ -42,7 +42,7 @@ def digest(file: str) -> str:
         return sha256(Path(file))
     # The time of the last change of the inode can't be set back, as that of the file can.
     state = [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
-    known = json.loads(KNOWN.read_text()) if KNOWN.is_file() else {}
+    known = _known()
     if known.get(file, {}).get("state") != state:
         known[file] = {"state": state, "sha256": sha256(Path(file))}
         KNOWN.parent.mkdir(exist_ok=True)
@@ -50,3 +50,12 @@ def digest(file: str) -> str:
         own.write_text(json.dumps(known))
         own.rename(KNOWN)
     return known[file]["sha256"]
+
+
+def _known() -> dict[str, Any]:
+    """What was read earlier; nothing if it can't be used, since all of it can be read again."""
+    try:
+        known = json.loads(KNOWN.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

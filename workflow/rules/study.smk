@@ -25,7 +25,7 @@ rule compare_study:
     input:
         FINISHED,
         code=code("compare_study", "analyse"),
-        kept=sorted(map(str, Path(SETTINGS.study).rglob("*.parquet"))),
+        kept=sorted(str(path) for path in Path(SETTINGS.study).rglob("*") if path.is_file()),
     output:
         "<logs>/comparison.txt",
     log:

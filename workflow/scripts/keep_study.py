@@ -1,6 +1,6 @@
 """Keep the small results of a finished run with the code."""
 
+from selfrepair.artifact.study import StudyError, keep_study
 from selfrepair.core.program import program
-from selfrepair.report.study import StudyError, keep_study
 
 program(keep_study, StudyError)

@@ -21,7 +21,7 @@ from typing import IO
 
 from selfrepair.artifact.crate import METADATA, Crate, read_crate
 from selfrepair.artifact.verify import check_files
-from selfrepair.core.files import git, modifications, sha256, write_atomically
+from selfrepair.core.files import git, git_command, modifications, sha256, write_atomically
 from selfrepair.core.progress import Progress
 
 HUB_RECORDS = "results/hub/records/"  # of what was fetched: small, and inputs of the record
@@ -56,7 +56,7 @@ def archive_run(crate: Crate, output: Path) -> Archived:
     root = f"selfrepair-{crate.run_record['config']['run']}"
     time = int(git("show", "--no-patch", "--format=%ct", commit) or 0)
     with tempfile.TemporaryFile() as file:
-        subprocess.run(["git", "archive", "--format=tar", commit], stdout=file, check=True)
+        subprocess.run(git_command("archive", "--format=tar", commit), stdout=file, check=True)
         file.seek(0)
         with tarfile.open(fileobj=file) as packed:
             code, results = dict(_committed(packed)), dict(_results(crate))
@@ -79,9 +79,9 @@ def _agreed_commit(crate: Crate) -> str:
     record, head = crate.run_record, git("rev-parse", "HEAD")
     again = "`snakemake --cores all --forcerun record_run`, with the configuration of the run, makes the record anew"
     if head is None:
-        raise ArchiveError("this is no Git checkout, so the code of the run is not known; archive it where it was made")
-    if inside := git("rev-parse", "--show-prefix"):
-        raise ArchiveError(f"this is {inside} of the checkout; archive in its root")
+        raise ArchiveError(
+            "this is not the top of a Git checkout, so the code of the run is not known; archive it where it was made"
+        )
     if changed := modifications():
         raise ArchiveError(f"tracked files differ from the commit; commit or restore them first:\n{changed}")
     if record["commit"] != head:
@@ -139,7 +139,10 @@ def _inputs(crate: Crate) -> list[str]:
 def _described(path: Path) -> str:
     """The file that a file of Snakemake's metadata is about: its path in base 64, cut where names grow too long."""
     parts = path.relative_to(SNAKEMAKE_METADATA).parts
-    return urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
+    try:
+        return urlsafe_b64decode("".join(part.removeprefix("@") for part in parts)).decode()
+    except ValueError:  # no file of Snakemake's
+        return ""
 
 
 def _write(output: Path, members: dict[str, _Member], time: int) -> None:

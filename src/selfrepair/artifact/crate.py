@@ -172,8 +172,10 @@ def read_crate(root: Path) -> Crate:
             "run, goes on with it and writes the record last"
         )
     try:
-        json.loads((root / RUN_RECORD).read_text())
-    except (OSError, ValueError) as error:
+        record = json.loads((root / RUN_RECORD).read_text())
+        if missing := {"config", "commit", "modified"} - record.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (OSError, ValueError, AttributeError) as error:
         raise CrateError(f"{root / RUN_RECORD} can't be read ({error}): run Snakemake again to make it") from error
     try:
         graph = json.loads(path.read_text())["@graph"]

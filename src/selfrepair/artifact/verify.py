@@ -19,6 +19,7 @@ from selfrepair.core.files import git, modifications, sha256
 from selfrepair.models.directory import authors_units_measurements
 
 UNRECORDED = ("logs", "benchmarks", "trained")  # folders of a run in which files may lie that no record names
+TIMESTAMP = ".snakemake_timestamp"  # Snakemake's, in a folder that it made
 PDF = "paper/paper.pdf"  # made wherever a TeX engine is found, so also after the record
 HUB_DIRECTORY = ("results", "hub", "models")  # of fetched models; what Snakemake makes is the directory of each
 
@@ -65,9 +66,16 @@ def check_files(crate: Crate) -> Iterator[Check]:
                 good[folder] += 1
         for folder, count in sorted(good.items()):
             yield Check(f"{folder}: {count} files are as recorded")
+    folded: set[str] = set()
     for facts in (name for name in crate.files if name.startswith("models/") and name.endswith("/model.json")):
-        yield from _folded(crate.path(facts))
-    unknown = sorted(name for name in _results(crate.root) if name not in crate.files)
+        try:
+            recorded_files = dict(json.loads(crate.path(facts).read_text())["folded_sha256"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            yield Check(facts, f"it does not say what the folded model is ({error!r})")
+            continue
+        yield from _folded(crate.path(facts).with_name("folded"), recorded_files)
+        folded |= {f"{facts.removesuffix('model.json')}folded/{name}" for name in (*recorded_files, TIMESTAMP)}
+    unknown = sorted(name for name in _results(crate.root) if name not in crate.files.keys() | folded)
     if PDF in unknown:
         unknown.remove(PDF)
         yield Check(f"{PDF} was typeset apart from the recorded run: not checked")
@@ -77,9 +85,8 @@ def check_files(crate: Crate) -> Iterator[Check]:
         yield Check("no other results lie in the run's folder")
 
 
-def _folded(facts: Path) -> Iterator[Check]:
-    """Compare a folded model, where it is there, with the checksums beside it."""
-    folder, recorded_files = facts.parent / "folded", json.loads(facts.read_text()).get("folded_sha256", {})
+def _folded(folder: Path, recorded_files: dict[str, str]) -> Iterator[Check]:
+    """Compare a folded model, where it is there, with its checksums."""
     for name, recorded in recorded_files.items() if folder.is_dir() else ():
         if not (folder / name).is_file() or sha256(folder / name) != recorded:
             yield Check(f"{folder / name}", "this is not what was measured; delete the folder, Snakemake folds it anew")
@@ -97,10 +104,14 @@ def _how_to_restore(path: Path, kind: str) -> str:
 
 def _results(root: Path) -> Iterator[str]:
     """Paths of everything in a run's folder that has to be in its record."""
-    for folder, _, files in os.walk(root, followlinks=True):
+    seen: set[str] = set()  # a link may lead back
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         for name in (Path(folder, file).relative_to(root) for file in files):
-            folded = name.parts[0] == "models" and "folded" in name.parts  # model.json has their checksums
-            if not folded and name.parts[0] not in UNRECORDED and str(name) != METADATA:
+            if name.parts[0] not in UNRECORDED and str(name) != METADATA:
                 yield name.as_posix()
 
 

@@ -1,18 +1,18 @@
 """Are the results of a finished run what its workflow makes of what was measured? They are made again elsewhere.
 
 The workflow runs in a temporary folder that has the checkout's files and, as links, what the run measured; so it makes
-statistics, tables, verdicts and the paper's numbers anew, with the seeds of the run's configuration, and nothing of the
-run is touched.
+statistics, tables, verdicts and the paper's numbers anew, with the seeds of the run's configuration. Every file is a
+link of its own, in a folder of the temporary one: whatever a job wrote would take the link's place, and nothing of the
+run is touched. All links are as old as each other and newer than the code, so that Snakemake measures nothing anew.
 """
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,12 +20,11 @@ import polars as pl
 from polars.testing import assert_frame_equal
 
 from selfrepair.artifact.crate import Crate
-from selfrepair.artifact.verify import Check
-from selfrepair.core.files import write_atomically
+from selfrepair.artifact.verify import TIMESTAMP, Check
 from selfrepair.report.arms import TABLES
 from selfrepair.report.macros import write_macros
 
-MEASURED = ("tokens", "models", "ablation", "trained")  # folders that are linked
+MEASURED = ("tokens", "models", "ablation", "trained")  # folders whose files are linked
 # What models were needed for beside these, and what tells of the run itself.
 TAKEN = ("analysis/*/chosen_heads.csv", "analysis/*/*/norm_check.*", "report/run.json", "report/costs.csv")
 MADE = ("analysis/", "tables/", "report/claims.json")
@@ -42,11 +41,17 @@ def check_again(crate: Crate) -> Iterator[Check]:
             if path.name not in ("results", ".snakemake", ".git"):
                 (folder / path.name).symlink_to(path)
         again = folder / "results" / crate.run_record["config"]["run"]
-        again.mkdir(parents=True)
-        _link(crate.root, again)
+        run = crate.root.resolve()
+        for name in MEASURED:
+            _link_files(run / name, again / name)
+        for name in ("hub", "studies"):
+            _link_files(run.parent / name, again.parent / name)
         taken = {name for name in crate.files if any(Path(name).match(pattern) for pattern in TAKEN)}
         for name in taken:
-            write_atomically(again / name, partial(shutil.copyfile, crate.path(name)))
+            _link(run / name, again / name)
+        now = time.time_ns()
+        for link in filter(Path.is_symlink, again.parent.rglob("*")):
+            os.utime(link, ns=(now, now), follow_symlinks=False)
         names = [name for name in sorted(crate.files.keys() - taken) if name.startswith(MADE)]
         done = _snakemake(folder, crate, [f"{again.relative_to(folder)}/{name}" for name in names])
         if done.returncode:
@@ -60,18 +65,20 @@ def check_again(crate: Crate) -> Iterator[Check]:
     yield Check(f"{len(names) - len(differing)} statistics, tables, verdicts and macros are what the measurements give")
 
 
-def _link(run: Path, again: Path) -> None:
-    here = run.resolve()
-    links = {again / name: here / name for name in MEASURED}
-    links |= {again.parent / name: here.parent / name for name in ("hub", "studies")}
-    for link, folder in links.items():
-        if folder.is_dir():
-            link.symlink_to(folder)
+def _link_files(folder: Path, link: Path) -> None:
+    for file in folder.rglob("*"):
+        if file.is_file() and file.name != TIMESTAMP:  # without it a folder is as old as itself
+            _link(file, link / file.relative_to(folder))
+
+
+def _link(file: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(file)
 
 
 def _snakemake(folder: Path, crate: Crate, targets: list[str]) -> subprocess.CompletedProcess:
     """What is there is taken as it is, whatever its time, since nothing is known of how it was made."""
-    config = crate.run_record["config"] | {"device": "cpu"}  # no model is run
+    config = crate.run_record["config"] | {"device": "cpu"}  # no model is run, and no GPU needed
     (folder / "run.json").write_text(json.dumps(config))
     command = ["--cores", "all", "--configfile", "run.json", "--rerun-triggers", "params", "--quiet", "all", "--"]
     return subprocess.run(

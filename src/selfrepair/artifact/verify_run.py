@@ -1,8 +1,10 @@
 """All checks of a finished run, in the order in which a failure makes the next ones idle."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import polars as pl
 
 from selfrepair.artifact.crate import read_crate
 from selfrepair.artifact.verify import Check, check_code, check_files
@@ -32,9 +34,9 @@ def verify_run(run: Path, sample: int = 20, seed: int | None = None, again: bool
     if sample < 1:
         raise ValueError(f"sample: {sample} token rows would check nothing; give at least 1")
     crate = read_crate(run)
-    print(f"info    {check_code(crate).what}")
     if failed := _failures(check_files(crate)):
         raise VerificationError(f"{run} differs from its record in {failed} places; its token rows were not recomputed")
+    print(f"info    {check_code(crate).what}")
     if failed := _failures(check_tables(crate)):
         raise VerificationError(
             f"{run}: {failed} of its measurements do not agree with themselves; no token rows were recomputed"
@@ -50,8 +52,17 @@ def verify_run(run: Path, sample: int = 20, seed: int | None = None, again: bool
 def _failures(checks: Iterable[Check]) -> int:
     """Print each check as it is made; return how many failed."""
     failed = 0
-    for check in checks:
+    for check in _readable(checks):
         failed += check.problem is not None
         said = f"ok      {check.what}" if check.problem is None else f"FAILED  {check.what}: {check.problem}"
         print(said, flush=True)
     return failed
+
+
+def _readable(checks: Iterable[Check]) -> Iterator[Check]:
+    """The checks, and one that fails where files are as recorded and yet not what a run writes."""
+    try:
+        yield from checks
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, pl.exceptions.PolarsError) as error:
+        said = str(error).splitlines()
+        yield Check("a file of the record", f"it can't be read as a run writes it: {type(error).__name__}: {said[:1]}")

@@ -45,6 +45,9 @@ def check_tables(crate: Crate) -> Iterator[Check]:
             _check_means(crate.path(heads), rows, sums)
         except _Difference as difference:
             yield Check(f"{model}, {kind}", str(difference))
+        except (OSError, TypeError, pl.exceptions.PolarsError) as error:
+            said = str(error).splitlines()[:1]
+            yield Check(f"{model}, {kind}", f"a table is not what a run writes: {type(error).__name__}: {said}")
         else:
             yield Check(f"{model}, {kind}: {count:,} kept rows are those to be kept; sums and means of heads agree")
 

@@ -52,9 +52,19 @@ def modifications() -> str | None:
 
 
 def git(*command: str) -> str | None:
-    """Output of a Git command, or None where there is no Git or no checkout."""
+    """Output of a Git command, or None where there is no Git or this folder is not the top of a checkout."""
+    top = _git("rev-parse", "--show-toplevel")
+    return _git(*command) if top is not None and Path(top) == Path.cwd() else None
+
+
+def git_command(*command: str) -> list[str]:
+    """A Git command also for a checkout that belongs to another user, as in a container: its code runs all the same."""
+    return ["git", "-c", f"safe.directory={Path.cwd()}", *command]
+
+
+def _git(*command: str) -> str | None:
     try:
-        done = subprocess.run(["git", *command], capture_output=True, text=True)
+        done = subprocess.run(git_command(*command), capture_output=True, text=True)
     except FileNotFoundError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -2,15 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from selfrepair.core.files import whole_folder, write_atomically, write_text
+from selfrepair.artifact.crate import CrateError, read_crate
+from selfrepair.core.files import sha256, whole_folder, write_atomically, write_text
 from selfrepair.report.claims_table import read_claims
 from selfrepair.report.findings import read_found
 from selfrepair.report.html import duration
@@ -34,6 +33,8 @@ FIRST = (  # on the page of the study
     *("figures/self_repair_by_depth.resample.png", "figures/norm_share.png", "figures/layer_units.png"),
     *("figures/threshold.png", "figures/distributions.png", "figures/loss_saved.png"),
 )
+CLAIMS, VERDICT = "report/claims.json", ("claim", "model", "verdict")
+EXPLORER = "report/explorer.html"  # may be too large to be kept
 LARGEST = 5_000_000  # bytes of a file that is kept
 TOLERANCE = 1e-3  # relative, and absolute in the unit of a column: what another machine's rounding may change
 ODD = 0.01  # of a table's numbers that may differ by more: where rounding makes another token a head's last top token
@@ -92,7 +93,7 @@ def _page(study: Path, command: str, large: list[str]) -> str:
 
 
 def compare_study(run: Path, study: Path, output: Path) -> None:
-    """Compare the statistics and verdicts of a run with those that are kept, and list what was compared.
+    """Compare the statistics, values and verdicts of a run with those that are kept, and list what was compared.
 
     Args:
         run: folder of the finished run.
@@ -100,23 +101,50 @@ def compare_study(run: Path, study: Path, output: Path) -> None:
         output: text file to write.
 
     Raises:
-        StudyError: more than `ODD` of a table's numbers differ by more than `TOLERANCE`, or verdicts differ.
+        StudyError: what is kept is not what its own record says, the run has other tables, more than `ODD` of a table's
+            numbers differ by more than `TOLERANCE`, or verdicts differ.
     """
-    if not (study / "report/claims.json").is_file():
+    if not (study / CLAIMS).is_file():
         raise StudyError(f"nothing is kept in {study}; make it with the target `keep_study`")
+    check_kept(study)
     compared = []
     for file in sorted(study.rglob("*.parquet")):
         name = str(file.relative_to(study))
-        table = pl.read_parquet(file)
-        numbers, odd = _differing(pl.read_parquet(run / name), table)
-        if odd > max(1, ODD * numbers):
-            raise StudyError(f"{run / name} is not what {study} holds: {odd} of {numbers} numbers differ")
-        compared.append(f"{name}: {numbers - odd} of {numbers} numbers agree to {TOLERANCE:g}")
-    ours, kept = (dict(_verdicts(folder / "report/claims.json")) for folder in (run, study))
-    if ours != kept:
-        changed = ", ".join(sorted(claim for claim, _ in ours.items() ^ kept.items()))
-        raise StudyError(f"{run / 'report/claims.json'}: verdicts are not those that {study} holds: {changed}")
-    write_text(output, "\n".join([*compared, f"claims.json: {len(kept)} verdicts agree", ""]))
+        if not (run / name).is_file():
+            raise StudyError(f"{run / name} does not exist, and {study} holds it: the run is of other models")
+        compared.append(_agreement(run, study, name, pl.read_parquet(run / name), pl.read_parquet(file)))
+    ours, kept = (_claimed(folder / CLAIMS) for folder in (run, study))
+    if changed := set(ours.select(VERDICT).rows()) ^ set(kept.select(VERDICT).rows()):
+        named = ", ".join(sorted({f"{claim} ({model})" for claim, model, _ in changed}))
+        raise StudyError(f"{run / CLAIMS}: verdicts are not those that {study} holds: {named}")
+    compared.append(_agreement(run, study, CLAIMS, ours, kept))
+    write_text(output, "\n".join([*compared, f"{CLAIMS}: {len(kept)} verdicts agree", ""]))
+
+
+def check_kept(study: Path) -> None:
+    """Check that what is kept of a run is what the record that is kept with it says.
+
+    Raises:
+        StudyError: a file was changed, or is not there; or the record can't be read.
+    """
+    try:
+        recorded = read_crate(study).files
+    except CrateError as error:
+        raise StudyError(f"{error}; or `git checkout -- {study}` restores what was kept") from None
+    there = {str(path.relative_to(study)): path for path in study.rglob("*") if path.is_file()}
+    due = {name for name in recorded if any(Path(name).match(pattern) for pattern in KEPT)}
+    lost = sorted(due - there.keys() - {EXPLORER})
+    changed = [name for name in sorted(there.keys() & recorded.keys()) if sha256(there[name]) != recorded[name]]
+    for names, what in ((lost, "is missing"), (changed, "is not what the record kept beside it says")):
+        if names:
+            raise StudyError(f"{study / names[0]} {what}; `git checkout -- {study}` restores it")
+
+
+def _agreement(run: Path, study: Path, name: str, new: pl.DataFrame, kept: pl.DataFrame) -> str:
+    numbers, odd = _differing(new, kept)
+    if odd > max(1, ODD * numbers):
+        raise StudyError(f"{run / name} is not what {study} holds: {odd} of {numbers} numbers differ")
+    return f"{name}: {numbers - odd} of {numbers} numbers agree to {TOLERANCE:g}"
 
 
 def _differing(new: pl.DataFrame, kept: pl.DataFrame) -> tuple[int, int]:
@@ -129,7 +157,8 @@ def _differing(new: pl.DataFrame, kept: pl.DataFrame) -> tuple[int, int]:
     return numbers, int((~np.isclose(ours, theirs, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)).sum())
 
 
-def _verdicts(claims: Path) -> Iterator[tuple[str, Any]]:
-    for claim in read_claims(claims):
-        for model in claim["models"]:
-            yield f"{claim['id']} ({model['model']})", model["verdict"]
+def _claimed(claims: Path) -> pl.DataFrame:
+    """Verdicts of all models, and the numbers behind them."""
+    columns = dict.fromkeys(VERDICT, pl.String) | dict.fromkeys(("value", "low", "high", "null"), pl.Float64)
+    said = [{"claim": claim["id"], **entry} for claim in read_claims(claims) for entry in claim["models"]]
+    return pl.DataFrame([{name: entry.get(name) for name in columns} for entry in said], schema=columns)
