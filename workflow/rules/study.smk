@@ -25,7 +25,9 @@ rule compare_study:
     input:
         FINISHED,
         code=code("compare_study", "analyse"),
-        kept=sorted(str(path) for path in Path(SETTINGS.study).rglob("*") if path.is_file()),
+        kept=sorted(
+            str(path) for path in Path(SETTINGS.study).rglob("*") if path.is_file()
+        ),
     output:
         "<logs>/comparison.txt",
     log:
