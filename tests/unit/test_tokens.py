@@ -328,6 +328,16 @@ def test_a_changed_corpus_is_refused(tmp_path):
 
 # Tokenizers.
 
+
+def test_a_tokenizer_that_draws_its_tokens_is_refused(tmp_path):
+    """Dropout is applied whenever a text is encoded, and takes no seed."""
+    save_tokenizer(BPE, tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text(file.read_text().replace('"dropout": null', '"dropout": 0.5'))
+    with pytest.raises(CorpusError, match=r"tokenizer\.json: with a `dropout` of 0\.5 .*; set it to null"):
+        encode(tmp_path, ["a"])
+
+
 BPE = train_bpe(["the cat sat on the mat\n" * 20, "for i in range(10):\n    print(i)\n" * 20], 280)
 TRICKY = "def f(x):\n\treturn x  # naïve\n\n  'Œuvre', 3.14 — 日本語 🙂\x00"
 

@@ -39,6 +39,11 @@ def pickle_only(model: Path) -> None:
     (model / "model.safetensors").rename(model / "pytorch_model.bin")
 
 
+def draw_tokens(model: Path) -> None:
+    tokenizer = model / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace('"dropout": null', '"dropout": 0.5'))
+
+
 def unsupported(model: Path) -> None:
     config = json.loads((model / "config.json").read_text()) | {"model_type": "mamba"}
     (model / "config.json").write_text(json.dumps(config))
@@ -140,6 +145,7 @@ MODELS = {
     "no config": (remove("config.json"), ["config.json is missing"]),
     "no weights": (remove("model.safetensors"), ["holds no *.safetensors"]),
     "no tokenizer": (lambda m: [f.unlink() for f in m.glob("tokenizer*")], ["holds no tokenizer"]),
+    "tokens by chance": (draw_tokens, ["tokenizer.json: with a `dropout` of 0.5", "set it to null"]),
     "truncated weights": (truncate, ["model.safetensors", "fetch it again"]),
     "pickle": (pickle_only, ["pytorch_model.bin", "pickle", "model.safetensors"]),
     "unsupported architecture": (unsupported, ["`mamba` is not supported", "gpt_neox"]),

@@ -71,7 +71,7 @@ def test_a_family_is_made_kept_and_not_made_again(clone: Clone) -> None:
     [
         (lambda config: config["seeds"].update(arms=2), "seeds.arms: 2 is less than the minimum of 3"),
         (lambda config: config["training"].update(checkpoints=[2, 3]), "end with training.steps (4)"),
-        (lambda config: config.update(corpus="nowhere.parquet"), "corpus: nowhere.parquet does not exist"),
+        (lambda config: config.update(corpus="nowhere.parquet"), "corpus nowhere.parquet does not exist"),
         (lambda config: config["seeds"].update(base=3, arms=4), "seeds.base"),
         (lambda config: config.update(models={}), "unknown key models"),
         (lambda config: config["arms"].update(base={"rotary": True}), "arms"),

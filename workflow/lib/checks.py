@@ -23,6 +23,7 @@ from selfrepair.models.directory import check_authors_units, check_heads, model_
 from selfrepair.models.gguf_header import MISSING_GGUF, read_gguf_info
 from selfrepair.models.hub_lock import HubError, agreed_revision, lock_key, read_lock
 from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file, check_sha256
+from selfrepair.tokens.tokenizer_file import check_tokenizer_file
 
 LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens are sampled
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
@@ -155,6 +156,12 @@ def _check_model(name: str, model: dict[str, Any], settings: Settings) -> None:
         )
     if not settings.retrained(name) and not settings.tokenizer_files(name):
         raise WorkflowError(f"models.{name}: {model['path']} holds no tokenizer; put its tokenizer.json there")
+    tokenizer = Path(settings.tokenizer_directory(name), "tokenizer.json")
+    try:
+        if tokenizer.is_file():
+            check_tokenizer_file(tokenizer)
+    except ValueError as error:
+        raise WorkflowError(f"models.{name}: {error}") from None
 
 
 def _check_hub(kind: str, name: str, entry: dict[str, Any]) -> None:

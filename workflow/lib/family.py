@@ -4,15 +4,19 @@ import csv
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from checks import check_configuration
 from content import digest
-from settings import STUDIES
+from settings import STUDIES, TOKENIZER_FILES
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.models.families import DECODER
+from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file
+from selfrepair.tokens.tokenizer_file import END_OF_TEXT, check_tokenizer_file
 
 SCHEMA = Path("workflow/schemas/family.schema.yaml")
 
@@ -96,9 +100,8 @@ def read_family(config: dict[str, Any], configfiles: list[Path]) -> Family:
         WorkflowError: something in it can't be used; the message names the key or the file, and the fix.
     """
     check_configuration(config, configfiles, SCHEMA)
-    for key in ("corpus", "tokenizer"):
-        if not Path(config[key]).exists():
-            raise WorkflowError(f"{key}: {config[key]} does not exist; correct it")
+    _check_text(config)
+    _check_arms(config)
     training = config["training"]
     if training["checkpoints"] != sorted(training["checkpoints"]) or training["checkpoints"][-1] != training["steps"]:
         raise WorkflowError(f"training.checkpoints: they must ascend and end with training.steps ({training['steps']})")
@@ -107,3 +110,60 @@ def read_family(config: dict[str, Any], configfiles: list[Path]) -> Family:
     if config["seeds"]["base"] < config["seeds"]["arms"]:
         raise WorkflowError("seeds.base: an arm's seed needs one of the base to be compared with; raise it")
     return Family(config)
+
+
+def _check_text(config: dict[str, Any]) -> None:
+    corpus, tokenizer = Path(config["corpus"]), Path(config["tokenizer"])
+    try:
+        check_corpus_file(corpus, "text")
+        if find_spec("polars"):
+            from selfrepair.tokens.corpora import check_parquet
+
+            for split in ("train", "held_out"):
+                check_parquet(corpus, "text", split, [])
+    except CorpusError as error:
+        raise WorkflowError(f"corpus: {error}") from None
+    if missing := [file for file in TOKENIZER_FILES if not (tokenizer / file).is_file()]:
+        raise WorkflowError(f"tokenizer: {tokenizer} holds no {missing[0]}; put it there, or correct the path")
+    try:
+        check_tokenizer_file(tokenizer / "tokenizer.json")
+    except CorpusError as error:
+        raise WorkflowError(f"tokenizer: {error}") from None
+    if f'"{END_OF_TEXT}"' not in (tokenizer / "tokenizer.json").read_text():
+        raise WorkflowError(f"tokenizer: {tokenizer} has no token {END_OF_TEXT}, which separates documents; add it")
+
+
+def _check_arms(config: dict[str, Any]) -> None:
+    described = yaml.safe_load(SCHEMA.read_text())["$defs"]["features"]["properties"]
+    defaults = {name: field["default"] for name, field in described.items() if "default" in field}
+    longest = max(config[key]["row_length"] for key in ("training", "measured"))
+    seen: dict[str, dict[str, Any]] = {}
+    for arm, features in {"base": {}, **config["arms"]}.items():
+        place = arm if arm == "base" else f"arms.{arm}"
+        whole = defaults | config["base"] | features
+        whole.setdefault("num_key_value_heads", whole["num_attention_heads"])
+        _check_features(place, whole, longest)
+        if same := [other for other, of_other in seen.items() if of_other == whole]:
+            raise WorkflowError(f"{place}: it does not differ from {same[0]}; change a field or remove it")
+        seen[place] = whole
+
+
+def _check_features(place: str, features: dict[str, Any], longest: int) -> None:
+    """Check what a schema can't say of a decoder's fields, as `DecoderConfig` would when it is trained."""
+    heads, kv_heads = features["num_attention_heads"], features["num_key_value_heads"]
+    width, positions = features["hidden_size"], features["max_position_embeddings"]
+    refused = {
+        f"num_attention_heads: {heads} do not divide a hidden_size of {width}; change one of them": width % heads,
+        f"num_key_value_heads: {kv_heads} do not divide the {heads} heads; change one of them": heads % kv_heads,
+        "rotary: it turns pairs of dimensions, and those of a head are odd; change num_attention_heads": (
+            features["rotary"] and width // heads % 2
+        ),
+        "norm: without a final norm what a head writes can't be split if it is rms; set it to layer": (
+            features["norm"] == "rms" and not features["final_norm"]
+        ),
+        f"max_position_embeddings: {positions} are fewer than the {longest} tokens of a row; raise it, or lower "
+        "training.row_length and measured.row_length": positions < longest,
+    }
+    for said, is_so in refused.items():
+        if is_so:
+            raise WorkflowError(f"{place}.{said}")

@@ -8,8 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from selfrepair.tokens.corpus_file import CorpusError
-
-END_OF_TEXT = "<|endoftext|>"  # begins every row and separates documents
+from selfrepair.tokens.tokenizer_file import END_OF_TEXT, check_tokenizer_file
 
 
 def train_bpe(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
@@ -77,14 +76,17 @@ def _read(folder: Path) -> Any:
     """The tokenizer of a model's directory.
 
     Raises:
-        CorpusError: transformers can't read it.
+        CorpusError: transformers can't read it, or it draws tokens by chance.
     """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # whatever it stumbles over
         raise CorpusError(
             f"{folder}: transformers can't read the tokenizer ({type(error).__name__}: {error}); restore "
             "tokenizer.json and tokenizer_config.json"
         ) from error
+    if (file := folder / "tokenizer.json").is_file():
+        check_tokenizer_file(file)
+    return tokenizer
