@@ -54,6 +54,13 @@ def comparison(tmp_path) -> tuple[pl.DataFrame, pl.DataFrame, Comparison]:
     return raw, own, compare(heads, read_reference(tmp_path / "reference.csv", 0.02))
 
 
+def test_a_file_with_a_pattern_for_a_name_is_itself(tmp_path):
+    """Otherwise other published results would be compared with than those that were named."""
+    write_reference(tmp_path / "r[1].csv", ("this",))
+    write_reference(tmp_path / "r1.csv", ("other",))
+    assert set(read_reference(tmp_path / "r[1].csv", 0.02)["model"]) == {"this"}
+
+
 def test_every_head_meets_its_own_published_value(comparison):
     raw, own, found = comparison
     assert found.heads.height == N_LAYERS * N_HEADS * len(QUANTITIES)

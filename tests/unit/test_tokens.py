@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from selfrepair.tokens.corpora import check_parquet, read_corpus
-from selfrepair.tokens.corpus_file import CorpusError, check_sha256
+from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file, check_sha256
 from selfrepair.tokens.rows import SampledTokens, derange, sample_tokens, token_matrix
 from selfrepair.tokens.sample import sample as sample_corpus
 from selfrepair.tokens.schema import DOCUMENTS, ROWS, TOKENS
@@ -296,13 +296,39 @@ def test_absent_and_unknown_files_are_refused(tmp_path):
         ("a.parquet", b"PAR1 cut short", "is cut short or no Parquet file"),
         ("a.parquet", b"PAR1 not PAR1", "can't be read"),
         ("a.txt", b"", "a.txt is empty"),
-        ("a.json", b'[{"text": 7}, {"text": 8}]', "no text; name another"),
+        ("a.json", b'[{"text": 7}, {"text": 8}]', "record 1: `text` is 7, no text"),
+        ("a.json", b'\n [{"text": "a"}, {"text": "b", "kind": 3}]', "record 2: `kind` is 3, no text"),
+        ("a.json", b'[{"text": "a"}', "a.json is no JSON"),
+        ("a.json", b'{"text": "a"}\n{"text": "b", "split": 3}\n', "line 2: `split` is 3, no text"),
+        ("a.json", b'["caf\xe9"]', "a.json is no UTF-8"),
+        ("a.jsonl", b'{"text": "a", "document": null}\n{"text": "b", "document": 3}\n', "line 2: `document` is 3"),
+        ("c[1].jsonl", b'{"text": "one"}\n', "`[` in a path stands for several files; rename the file"),
+        ("s*.txt", b"one", "`*` in a path stands for several"),
+        ("q?.parquet", b"PAR1PAR1", "`?` in a path stands for several"),
     ],
 )
 def test_a_corpus_that_can_not_be_read_is_named_with_its_line(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=re.escape(said)):
         read_corpus(tmp_path / name, "text", None, [])
+
+
+def test_one_kind_that_is_no_text_is_found_among_many(tmp_path):
+    """Of the block of records that it is in, `datasets` would make other kinds, and a choice by kind lose them."""
+    records = [{"text": f"Text {i}.", "kind": "prose"} for i in range(3000)] + [{"text": "x", "kind": 3}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    check_corpus_file(tmp_path / "a.jsonl", "text", most=1000)
+    with pytest.raises(CorpusError, match="line 3001: `kind` is 3, no text; put it in quotes"):
+        read_corpus(tmp_path / "a.jsonl", "text", None, ["prose"])
+
+
+@pytest.mark.parametrize("column", ["split", "kind"])
+def test_a_choice_by_numbers_is_refused(tmp_path, column):
+    pl.DataFrame({"text": ["a", "b"], column: [1, 2]}).write_parquet(tmp_path / "corpus.parquet")
+    chosen = ("1", []) if column == "split" else (None, ["1"])
+    for check in (read_corpus, check_parquet):
+        with pytest.raises(CorpusError, match=f"`{column}` is Int64, no text; convert it, or do not choose by it$"):
+            check(tmp_path / "corpus.parquet", "text", *chosen)
 
 
 def test_a_byte_order_mark_and_separators_at_the_ends_are_no_text(tmp_path):

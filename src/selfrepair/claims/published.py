@@ -99,7 +99,7 @@ def read_reference(path: Path, top_fraction: float) -> pl.DataFrame:
             message names row and column), or a head is there twice.
     """
     try:
-        table = pl.read_csv(path, infer_schema=False)
+        table = pl.read_csv(path, infer_schema=False, glob=False)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path} is no CSV file ({error})") from error
     if missing := sorted(set(COLUMNS) - set(table.columns)):

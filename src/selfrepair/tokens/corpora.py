@@ -9,6 +9,7 @@ from selfrepair.tokens.corpus_file import FORMATS, CorpusError, check_corpus_fil
 
 BYTE_ORDER_MARK = "\ufeff"  # not of the text
 TEXT_SEPARATOR = "\n<|endoftext|>\n"
+TEXTS = (pl.String, pl.Categorical, pl.Enum)
 SEPARATORS = r"\n(?:<\|endoftext\|>[ \t]*\n)+"  # one or several
 
 
@@ -61,7 +62,7 @@ def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[s
     Raises:
         CorpusError: a column is missing or is no text, or no document is of the split and kinds.
     """
-    documents = pl.scan_parquet(path)
+    documents = pl.scan_parquet(path, glob=False)
     try:
         _check_columns(path, documents.collect_schema(), text_column, split, kinds)
         _check_kinds(path, documents, kinds)
@@ -80,6 +81,10 @@ def _check_columns(path: Path, schema: pl.Schema, text_column: str, split: str |
     for column, wanted in (("split", split), ("kind", kinds)):
         if wanted and column not in schema:
             raise CorpusError(f"corpus {path} has no column `{column}`, so {wanted} can't be chosen")
+        if wanted and schema[column] not in TEXTS:
+            raise CorpusError(
+                f"corpus {path}: `{column}` is {schema[column]}, no text; convert it, or do not choose by it"
+            )
 
 
 def _check_kinds(path: Path, documents: pl.DataFrame | pl.LazyFrame, kinds: list[str]) -> None:

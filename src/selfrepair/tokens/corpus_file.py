@@ -6,11 +6,14 @@ Only the standard library is imported, so that a run can refuse bad input before
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from selfrepair.core.files import sha256
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 MAGIC = b"PAR1"  # begins and ends a Parquet file
+SEVERAL = ("*", "?", "[", "]", "::")  # in a path, libraries take them for patterns and read another file
+OPTIONAL = ("kind", "split", "document")
 
 
 class CorpusError(ValueError):
@@ -18,15 +21,22 @@ class CorpusError(ValueError):
 
 
 def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> None:
-    """Check the format of a corpus; of text its encoding, of JSON lines each line's syntax and its text.
+    """Check the format of a corpus; of text its encoding, of JSON each record's syntax, text, kind, split and name.
+
+    Where one of these is no text, `datasets` writes those around it as JSON: the kind `a` becomes `"a"`.
 
     Args:
-        text_column: name of the text in JSON lines.
-        most: bytes that are looked at, of text and JSON lines; all if None.
+        text_column: name of the text in JSON.
+        most: bytes that are looked at, of text and JSON lines; all if None. Longer JSON arrays are not looked at.
 
     Raises:
-        CorpusError: the file is missing, of another format, cut short, or a line of it can't be read.
+        CorpusError: the file is missing, of another format, cut short, or a line of it can't be read; or its path is
+            a pattern.
     """
+    if signs := [sign for sign in SEVERAL if sign in str(path)]:
+        raise CorpusError(
+            f"corpus {path}: `{signs[0]}` in a path stands for several files; rename the file or its folder"
+        )
     if not path.is_file():
         raise CorpusError(f"corpus {path} does not exist; set the corpus's `path` to a file that does")
     if path.suffix not in FORMATS:
@@ -35,9 +45,14 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
         raise CorpusError(f"corpus {path} is empty; fetch it again")
     if path.suffix == ".parquet":
         _check_parquet(path)
-    for number, line in _lines(path, most) if path.suffix in (".txt", ".jsonl") else ():
-        if path.suffix == ".jsonl" and line.strip():
-            _check_record(f"corpus {path}, line {number}", line, text_column)
+    elif path.suffix == ".json" and _is_array(path):
+        if most is None or path.stat().st_size <= most:
+            _check_array(path, text_column)
+    else:
+        for number, line in _lines(path, most):
+            if path.suffix != ".txt" and line.strip():
+                place = f"corpus {path}, line {number}"
+                _check_record(place, _parse(place, line), text_column)
 
 
 def check_sha256(path: Path, expected: str, digest: Callable[[Path], str] = sha256) -> None:
@@ -71,14 +86,31 @@ def _lines(path: Path, most: int | None) -> Iterator[tuple[int, str]]:
                 raise CorpusError(f"corpus {path}, line {number} is no UTF-8 ({error}); convert the file") from error
 
 
-def _check_record(place: str, line: str, text_column: str) -> None:
+def _is_array(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(1000).lstrip().startswith(b"[")
+
+
+def _check_array(path: Path, text_column: str) -> None:
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"corpus {path} is no UTF-8 ({error}); convert the file") from error
+    for number, record in enumerate(_parse(f"corpus {path}", text), 1):
+        _check_record(f"corpus {path}, record {number}", record, text_column)
+
+
+def _parse(place: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise CorpusError(f"{place} is no JSON ({error}); mend or remove it") from error
+
+
+def _check_record(place: str, record: Any, text_column: str) -> None:
     if not isinstance(record, dict) or text_column not in record:
         raise CorpusError(f"{place} has no `{text_column}`; name the text's key as `text` of the corpus, or add it")
-    if not isinstance(record[text_column], str):
-        raise CorpusError(
-            f"{place}: `{text_column}` is {record[text_column]!r}, no text; put it in quotes or remove it"
-        )
+    for key in (text_column, *OPTIONAL):
+        value = record.get(key)
+        if not isinstance(value, str) and (key == text_column or value is not None):
+            raise CorpusError(f"{place}: `{key}` is {value!r:.60}, no text; put it in quotes or remove it")
