@@ -7,7 +7,7 @@ import jsonschema
 import polars as pl
 import pytest
 import yaml
-from checks import fill_in
+from configuration import fill_in
 from test_claims import measured
 from workflow_rules import workflow_rules
 

@@ -18,7 +18,7 @@ from selfrepair.models.decoder import NORMS, DecoderConfig
 from selfrepair.models.directory import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
-ARCHITECTURE = Path("config/studies/architecture.yaml")
+ARCHITECTURE, KEPT = Path("config/studies/architecture.yaml"), Path("results/studies/architecture")
 PLANNED = {
     "dropout": {"dropout": 0.1},
     "grouped": {"num_key_value_heads": 2},
@@ -30,8 +30,12 @@ NOT_VARIED = {"rope_parameters"}
 
 
 @pytest.fixture(autouse=True)
-def at_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where what is kept can be damaged, and Snakemake's notes are not the project's."""
+    for shared in ("config", "workflow"):
+        (tmp_path / shared).symlink_to(ROOT / shared)
+    shutil.copytree(ROOT / KEPT, tmp_path / KEPT)
+    monkeypatch.chdir(tmp_path)
 
 
 def read(change: Callable[[dict[str, Any]], object] = lambda config: None) -> Family:
@@ -124,6 +128,26 @@ def test_a_corpus_without_its_splits_is_refused(tmp_path: Path) -> None:
     pl.DataFrame({"text": ["a"], "split": ["train"]}).write_parquet(corpus)
     with pytest.raises(WorkflowError, match=r"^corpus: .* has no document of split held_out"):
         read(lambda config: config.update(corpus=str(corpus)))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("arms/base-1/arm.json", '{"arm": "base", "se', "Unterminated string"),
+        ("arms/rotary-2/arm.json", "[]", "it holds no JSON object"),
+        ("arms/base-3/adaptation.json", "{}", "it lacks `training`"),
+        ("arms.csv", "a,b\n1,2\n", "KeyError\\('arm'\\)"),
+        ("differences.csv", "arm,bound\nrotary\n", "TypeError"),
+        ("evidence.csv", "step\n1\n", "KeyError\\('seed'\\)"),
+    ],
+)
+def test_a_damaged_kept_file_is_named(file: str, content: str, why: str) -> None:
+    """Otherwise planning would end in a traceback, or what took hours be made again."""
+    assert read().is_compared
+    kept = KEPT / file
+    kept.write_text(content)
+    with pytest.raises(WorkflowError, match=rf"^{kept} is damaged \({why}.*\); `git checkout -- {kept}` restores it$"):
+        _ = read().is_compared
 
 
 @pytest.mark.parametrize(

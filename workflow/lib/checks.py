@@ -3,19 +3,16 @@
 Only the standard library and what Snakemake brings are imported here.
 """
 
-import copy
 import json
-import math
 import os
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
+from configuration import check_configuration
 from content import digest
-from settings import HUB_LOCK, STUDIES, TRAINING, Settings, fetch_record
+from kept import read_kept
+from settings import HUB_LOCK, SCHEMA, STUDIES, TRAINING, Settings, fetch_record
 from snakemake.exceptions import WorkflowError
 
 from selfrepair.ablation.unit_names import coded_units
@@ -27,30 +24,6 @@ from selfrepair.tokens.tokenizer_file import check_tokenizer_file
 
 LOOKED_AT = 1_000_000  # bytes of a corpus before a run; all of it when tokens are sampled
 MOST_SHARDS = 10_000  # of a model and kind of ablation; each is a job
-SCHEMA = Path("workflow/schemas/config.schema.yaml")
-# Keys that change no result of a run's own.
-ELSEWHERE = dict.fromkeys(["device", "memory", "study", "studies", "beyond", "family"])
-# Keys that people try, and what to write instead.
-RENAMED = {
-    "model": "list models under `models`, by name",
-    "n_tokens": "write `tokens.rows` (rows of `tokens.row_length` tokens)",
-    "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
-    "batch_size": "batches are chosen to fit `memory`; shards by `ablation.tokens_per_shard`",
-}
-
-
-def check_configuration(config: dict[str, Any], configfiles: list[Path], schema: Path) -> None:
-    """Check a configuration by its schema, and give what it does not say the schema's defaults, in place.
-
-    Raises:
-        WorkflowError: as `read_settings`.
-    """
-    for file in configfiles:
-        _check_keys(file)
-    described = yaml.safe_load(schema.read_text())
-    fill_in(config, described)
-    _check_values(config, "")
-    _check_schema(config, described)
 
 
 def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
@@ -79,8 +52,9 @@ def read_settings(config: dict[str, Any], configfiles: list[Path]) -> Settings:
         raise WorkflowError(f"models: {', '.join(clash)} is how `as_published` names its measurement; rename the model")
     for key in ("studies", "beyond"):
         for study in config[key]:
-            if not (STUDIES / study / "report/claims.json").is_file():
+            if not (claims := STUDIES / study / "report/claims.json").is_file():
                 raise WorkflowError(f"{key}: {STUDIES / study} holds no kept results; correct or remove `{study}`")
+            read_kept(claims, claims=list)
     if absent := [file for file in settings.family("differences") if not Path(file).is_file()]:
         raise WorkflowError(f"family: {absent[0]} does not exist; make the family first, or remove `family`")
     if "reference" in config and not Path(config["reference"]).is_file():
@@ -177,116 +151,15 @@ def _check_hub(kind: str, name: str, entry: dict[str, Any]) -> None:
     record = Path(fetch_record(kind, name))
     if wanted is None or "revision" in entry or not record.is_file():
         return  # a changed configuration makes Snakemake fetch again
-    fetched = json.loads(record.read_text())
+    try:
+        fetched = json.loads(record.read_text())
+    except ValueError as error:
+        raise WorkflowError(f"{record} is damaged ({error}); delete it to have {name} fetched again") from None
     if fetched["hub"] == entry["hub"] and fetched["revision"] != wanted:
         raise WorkflowError(
             f"{kind}.{name}: what was fetched is of {fetched['revision']}, {HUB_LOCK} now says {wanted}; delete "
             f"{record} to have it fetched again"
         )
-
-
-def is_kept(settings: Settings) -> bool:
-    """Whether the run's kept results (`study`) were made with this configuration, on whatever machine."""
-    record = Path(settings.study or "", "report/run.json")
-    if settings.study is None or not record.is_file():
-        return False
-    kept = json.loads(record.read_text())["config"]
-    fill_in(kept, yaml.safe_load(SCHEMA.read_text()))
-    return {**kept, **ELSEWHERE} == {**settings.config, **ELSEWHERE}
-
-
-def fill_in(config: dict[str, Any], schema: dict[str, Any]) -> None:
-    """Give every key that is not there the schema's default, in place; what is there is left as it is."""
-    for key, described in schema.get("properties", {}).items():
-        if "default" in described:
-            config.setdefault(key, copy.deepcopy(described["default"]))
-        if isinstance(config.get(key), dict):
-            fill_in(config[key], described)
-
-
-def _check_values(value: Any, place: str) -> None:
-    """Refuse what a schema lets pass: numbers that are none, and texts that a program would take for an option."""
-    if isinstance(value, dict):
-        for key, entry in value.items():
-            _check_values(key, place or "configuration")
-            _check_values(entry, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, list):
-        for entry in value:
-            _check_values(entry, place)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise WorkflowError(f"{place}: {value} is no number; give a finite one")
-    elif isinstance(value, str) and value.startswith("-"):
-        raise WorkflowError(
-            f"{place}: `{value}` begins with a dash, as an option of a program does; write another name"
-        )
-    elif isinstance(value, str) and place.endswith((".path", "reference")) and set(value) & set("{}<>"):
-        raise WorkflowError(f"{place}: `{value}` holds a brace or `<`, which stand for wildcards; rename the file")
-    elif isinstance(value, str) and not value.isprintable():
-        raise WorkflowError(f"{place}: {value!r} holds a character that can't be printed; remove it")
-
-
-def _is_integer(checker: jsonschema.TypeChecker, value: Any) -> bool:
-    """160.0 is none: programs would not take it."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-Validator = jsonschema.validators.extend(
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer),
-)
-
-
-def _check_schema(config: dict[str, Any], schema: dict[str, Any]) -> None:
-    validator = Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(config))
-    if error is None:
-        return
-    place = ".".join(map(str, error.absolute_path)) or "configuration"
-    if error.validator == "additionalProperties" and error.validator_value is False:
-        known = sorted(error.schema.get("properties", {}))
-        patterns = error.schema.get("patternProperties", {})
-        unknown = [key for key in error.instance if key not in known and not any(re.search(p, key) for p in patterns)]
-        hints = [f"`{key}`: {RENAMED[key]}" for key in unknown if key in RENAMED]
-        allowed = f"allowed are {', '.join(known)}" if known else "names may hold letters, digits, `.`, `_` and `-`"
-        raise WorkflowError(f"{place}: unknown key {', '.join(unknown)}; {allowed}. {' '.join(hints)}".rstrip())
-    raise WorkflowError(f"{place}: {error.message}. {error.schema.get('description', '')}".rstrip())
-
-
-def _check_keys(file: Path) -> None:
-    """Refuse what YAML reads as something else in silence: of equal keys the last, octal and sexagesimal numbers.
-
-    Two models of one name would become one, and `012` ten.
-    """
-
-    def check(node: yaml.Node, place: str) -> None:
-        if node.tag == "tag:yaml.org,2002:int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
-            raise WorkflowError(
-                f"{file}: `{place}: {node.value}` is no plain number; write it in digits, without a 0 first"
-            )
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                here = f"{place}.{key.value}" if place else str(key.value)
-                if key.tag == "tag:yaml.org,2002:merge":
-                    raise WorkflowError(f"{file}: `{here}`: merging is not supported; write the keys out")
-                if key.tag != "tag:yaml.org,2002:str":
-                    raise WorkflowError(f"{file}: the key `{here}` is no text; put it in quotes")
-                if key.value in seen:
-                    raise WorkflowError(f"{file}: `{here}` is there twice; rename or remove one")
-                seen.add(key.value)
-                check(value, here)
-        elif isinstance(node, yaml.SequenceNode):
-            for index, value in enumerate(node.value):
-                check(value, f"{place}[{index}]")
-
-    try:
-        text = Path(file).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise WorkflowError(
-            f"{file} can't be read as text ({error}); correct its path, or convert it to UTF-8"
-        ) from None
-    if (whole := yaml.compose(text)) is not None:
-        check(whole, "")
 
 
 def _check_writable(folder: Path) -> None:

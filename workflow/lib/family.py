@@ -1,7 +1,7 @@
 """The configuration of a controlled family: which trainings there are, with what settings, and which are kept."""
 
 import csv
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from checks import check_configuration
+from configuration import check_configuration
 from content import digest
+from kept import damaged, read_kept
 from settings import STUDIES, TOKENIZER_FILES
 from snakemake.exceptions import WorkflowError
 
@@ -69,24 +70,28 @@ class Family:
     def is_kept(self, name: str, file: str = "arm.json") -> bool:
         """Whether what is kept of a training was made with these settings."""
         path, settings = self.study / "arms" / name / file, self.settings(name, file)
-        return path.is_file() and json.loads(path.read_text()).items() >= settings.items()
+        return path.is_file() and read_kept(path, training=dict).items() >= settings.items()
 
     @property
     def is_compared(self) -> bool:
         """Whether what is kept was made of exactly these trainings, with this bound and so many replicates."""
         if not all([*map(self.is_kept, self.trainings), *(self.is_kept(of, "adaptation.json") for of in self.bases)]):
             return False
-        arms, differences, evidence = (self._kept(table) for table in ("arms", "differences", "evidence"))
-        bases = {f"base-{row['seed']}" for row in evidence if row["seed"]}
-        named = [f"{row['arm']}-{row['seed']}" for row in arms]
+        named = self._kept("arms", lambda row: f"{row['arm']}-{row['seed']}")
+        bases = self._kept("evidence", lambda row: f"base-{row['seed']}") - {"base-"}  # of all seeds together
+        compared = self._kept("differences", lambda row: (float(row["bound"]), row.get("replicates")))
         asked = {(self.config["bound"], str(self.config["bootstrap_replicates"]))}
-        return (set(named), bases) == (set(self.trainings), set(self.bases)) and {
-            (float(row["bound"]), row.get("replicates")) for row in differences
-        } == asked
+        return (named, bases, compared) == (set(self.trainings), set(self.bases), asked)
 
-    def _kept(self, table: str) -> list[dict[str, str]]:
+    def _kept(self, table: str, what: Callable[[dict[str, str]], Any]) -> set[Any]:
+        """What the rows of a kept table say."""
         path = self.study / f"{table}.csv"
-        return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
+        if not path.is_file():
+            return set()
+        try:
+            return set(map(what, csv.DictReader(path.read_text().splitlines())))
+        except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+            raise damaged(path, repr(error)) from None
 
     def folder(self, name: str, file: str = "arm.json") -> str:
         """Where the results of a training are, or will be made."""

@@ -15,6 +15,7 @@ from selfrepair.models.gguf_header import is_gguf, read_header
 from selfrepair.models.weight_headers import count_parameters, weight_files
 from selfrepair.report.typeset import ENGINES, NO_ENGINE
 
+SCHEMA = Path("workflow/schemas/config.schema.yaml")
 TRAINING = Path("config/training.yaml")
 HUB_LOCK = "config/hub.lock.yaml"
 STUDIES = Path("results/studies")  # of runs whose small results are kept with the code

@@ -1,7 +1,8 @@
 # What the rules of a run share: the checked configuration, names of models and files.
 
 from arguments import arguments_of_each, listed
-from checks import is_kept, read_settings
+from checks import read_settings
+from kept import is_kept
 from machine import check_machine
 from settings import HUB_LOCK, TOKENIZER_FILES, TRAINED_FILES, where_results_are
 
