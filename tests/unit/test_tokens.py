@@ -278,8 +278,10 @@ def test_a_parquet_file_is_checked_without_its_texts(tmp_path):
 
 
 def test_absent_and_unknown_files_are_refused(tmp_path):
-    with pytest.raises(CorpusError, match=r"none\.parquet does not exist; set the corpus's `path`"):
+    with pytest.raises(CorpusError, match=r"none\.parquet does not exist; correct its path"):
         read_corpus(tmp_path / "none.parquet", "text", None, [])
+    with pytest.raises(CorpusError, match=r"is no file; correct its path"):
+        read_corpus(tmp_path, "text", None, [])
     (tmp_path / "corpus.pdf").write_text("")
     with pytest.raises(CorpusError, match=r"`\.pdf` is not supported; use one of \.parquet, \.jsonl"):
         read_corpus(tmp_path / "corpus.pdf", "text", None, [])

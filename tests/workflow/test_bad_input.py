@@ -231,6 +231,7 @@ def test_llama_says_what_its_missing_path_is_for(project: Clone) -> None:
         ("tokens: {rows: 012}", "`tokens.rows: 012` is no plain number"),
         ("tokens: {rows: 1:30}", "`tokens.rows: 1:30` is no plain number"),
         ("tokens: {<<: {rows: 9}}", "merging is not supported"),
+        ("tokens: &self [{kinds: *self}]", "`tokens[0].kinds` is an alias of what it stands in; write out"),
     ],
 )
 def test_what_yaml_would_read_as_something_else_is_refused(project: Clone, odd: str, said: str) -> None:

@@ -97,10 +97,12 @@ def _check_schema(config: dict[str, Any], schema: dict[str, Any]) -> None:
 def _check_keys(file: Path) -> None:
     """Refuse what YAML reads as something else in silence: of equal keys the last, octal and sexagesimal numbers.
 
-    Two models of one name would become one, and `012` ten.
+    Two models of one name would become one, and `012` ten. Nor can what holds itself be read to its end.
     """
 
-    def check(node: yaml.Node, place: str) -> None:
+    def check(node: yaml.Node, place: str, above: tuple[yaml.Node, ...] = ()) -> None:
+        if node in above:
+            raise WorkflowError(f"{file}: `{place}` is an alias of what it stands in; write out what is meant")
         if node.tag == "tag:yaml.org,2002:int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value):
             raise WorkflowError(
                 f"{file}: `{place}: {node.value}` is no plain number; write it in digits, without a 0 first"
@@ -116,10 +118,10 @@ def _check_keys(file: Path) -> None:
                 if key.value in seen:
                     raise WorkflowError(f"{file}: `{here}` is there twice; rename or remove one")
                 seen.add(key.value)
-                check(value, here)
+                check(value, here, (*above, node))
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
-                check(value, f"{place}[{index}]")
+                check(value, f"{place}[{index}]", (*above, node))
 
     try:
         text = Path(file).read_text()

@@ -38,7 +38,8 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
             f"corpus {path}: `{signs[0]}` in a path stands for several files; rename the file or its folder"
         )
     if not path.is_file():
-        raise CorpusError(f"corpus {path} does not exist; set the corpus's `path` to a file that does")
+        what = "is no file" if path.exists() else "does not exist"
+        raise CorpusError(f"corpus {path} {what}; correct its path")
     if path.suffix not in FORMATS:
         raise CorpusError(f"corpus {path}: `{path.suffix}` is not supported; use one of {', '.join(FORMATS)}")
     if not path.stat().st_size:
