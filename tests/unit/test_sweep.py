@@ -156,7 +156,7 @@ def test_the_same_first_token_carries_no_effect(zoo, rows, source, architecture)
 
 def test_resampling_from_itself_changes_nothing(zoo, rows, architecture):
     """Otherwise the ablated pass differs from the clean one by more than the ablation."""
-    m = measure(zoo.folded(architecture), rows, torch.arange(len(rows)))
+    m = swept(zoo.folded(architecture), rows, torch.arange(len(rows)))
     for name in ("delta_logit", "delta_direct_effect", "repair_attention", "repair_mlp", "repair_norm"):
         close(getattr(m, name), torch.zeros_like(getattr(m, name)), m, name)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from selfrepair.ablation.effects import Measurement
 from selfrepair.ablation.jobs import AblationJobs
-from selfrepair.ablation.measure import measure, measure_units
+from selfrepair.ablation.measure import INTEGERS, measure, measure_units
 from selfrepair.ablation.responders import LaterHeads
 from selfrepair.ablation.sweep import no_means, sweep
 from selfrepair.ablation.unit_names import Unit, coded_units, component_name, parse_unit
@@ -225,13 +225,33 @@ def test_what_is_read_and_what_a_sweep_refuses(zoo, rows, source):
 BAD = {
     "a misspelt ablation": ({"ablation": "zeros"}, "ablation: 'zeros' is not known; use one of resample, zero, mean"),
     "misspelt responders": ({"responders": "head"}, "responders: 'head' is not known"),
-    "no batch": ({"batch_rows": 0}, "batch_rows: 0 is less than 1"),
+    "no batch": ({"batch_rows": 0}, "batch_rows: it must be a whole number from 1, not 0"),
+    "half a batch": ({"batch_rows": 1.5}, "batch_rows: it must be a whole number from 1, not 1.5"),
+    "a batch that is true": ({"batch_rows": True}, "batch_rows: it must be a whole number from 1, not True"),
     "fewer sources than rows": ({"source": torch.zeros(1, dtype=torch.long)}, "source: it must name one of the"),
     "a source that there is not": ({"source": torch.full((6,), 6)}, "source: it must name one of the"),
     "a source of numbers with a point": ({"source": torch.zeros(6)}, "source: it must be a tensor of integers"),
     "a token that there is not": ({"tokens": torch.full((6, 5), 97)}, "tokens: 97 is none of the model's 97"),
     "a row of one token": ({"tokens": torch.zeros(6, 1, dtype=torch.long)}, "tokens: 6 rows of 1"),
     "tokens without rows": ({"tokens": torch.zeros(6, dtype=torch.long)}, "tokens: they must be integers of the form"),
+    "tokens that are true": ({"tokens": torch.ones(6, 5, dtype=torch.bool)}, "tokens: they must be integers"),
+    "complex tokens": ({"tokens": torch.ones(6, 5, dtype=torch.cfloat)}, "tokens: they must be integers"),
+    "a row replaced by itself": (
+        {"source": torch.tensor([5, 1, 0, 2, 3, 4])},
+        "row 1 is replaced by row 1, of the same tokens",
+    ),
+    "a single row": (
+        {"tokens": torch.arange(5)[None], "source": torch.zeros(1, dtype=torch.long)},
+        "row 0 is replaced by row 0, of the same tokens, so that nothing changes; name another of the 1 rows",
+    ),
+    "a row replaced by an equal one": (
+        {"tokens": torch.ones(6, 5, dtype=torch.long)},
+        "row 0 is replaced by row 5, of the same tokens",
+    ),
+    "a row replaced by one that only ends otherwise": (
+        {"tokens": torch.tensor([[0, 1, 2], [0, 1, 3]]), "source": torch.tensor([-1, 0])},
+        "row 0 is replaced by row 1, of the same tokens",
+    ),
 }
 
 
@@ -239,9 +259,53 @@ BAD = {
 def test_an_argument_that_can_not_be_used_is_named(zoo, bad):
     """A misspelt ablation would otherwise be measured as another one."""
     arguments, said = BAD[bad]
-    usual = {"tokens": torch.ones(6, 5, dtype=torch.long), "source": torch.arange(6).roll(1)}
+    usual = {"tokens": torch.arange(30).view(6, 5), "source": torch.arange(6).roll(1)}
     with pytest.raises(ValueError, match=re.escape(said)):
         measure(zoo.folded("gpt2"), **usual | arguments)
+
+
+@pytest.mark.parametrize("kind", ["zero", "mean"])
+def test_only_resampling_needs_rows_that_differ(zoo, rows, kind):
+    m = measure(zoo.folded("gpt2"), rows[:1], torch.zeros(1, dtype=torch.long), kind)
+    assert m.delta_logit.abs().max() > 0.01
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_tokens_of_any_whole_numbers_are_the_same(zoo, rows, source, dtype):
+    model, other = zoo.folded("gpt2"), (rows[:, 1:] + 1) % 97
+    found = measure_units(model, rows.to(dtype), source.to(dtype), ["L1.mlp"], other.to(dtype))
+    assert torch.equal(found.delta_logit, measure_units(model, rows, source, ["L1.mlp"], other).delta_logit)
+
+
+NO_DIRECTION = "direction: it must be a tensor of integers"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tokens: tokens - 97, "is none of the model's 97"),
+        (lambda tokens: tokens + 97, "is none of the model's 97"),
+        (lambda tokens: tokens > 50, NO_DIRECTION),
+        (lambda tokens: tokens.to(torch.cfloat), NO_DIRECTION),
+        (lambda tokens: tokens.tolist(), NO_DIRECTION),
+    ],
+)
+def test_a_direction_that_is_none_is_refused(zoo, rows, source, change, said):
+    """A negative token would be measured as one from the vocabulary's end."""
+    with pytest.raises(ValueError, match=said):
+        measure_units(zoo.folded("gpt2"), rows, source, ["L1.attn"], change(rows[:, 1:]))
+
+
+@pytest.mark.parametrize("units", ["L0H1", [1], [("L0H1",)], None])
+def test_units_are_a_list_of_names(zoo, rows, source, units):
+    with pytest.raises(TypeError, match="units: they must be a list of names"):
+        measure_units(zoo.folded("gpt2"), rows, source, units)
+
+
+def test_a_model_must_be_loaded(zoo, rows, source):
+    for model in (zoo.folder("gpt2"), zoo.hugging_face("gpt2")):
+        with pytest.raises(TypeError, match="model: it must be what `load_model` returns, not"):
+            measure(model, rows, source)
 
 
 def test_a_direction_that_is_zero_is_refused(zoo, rows, source):

@@ -19,6 +19,7 @@ from selfrepair.ablation.units import unit_jobs
 from selfrepair.models.folded import FoldedModel
 
 CLEAN = ("logit", "scale")  # fields of a `Measurement` that no ablation changes
+INTEGERS = tuple(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))
 
 
 def measure(
@@ -39,13 +40,16 @@ def measure(
         responders: `heads` tells also which later heads respond (`repair_heads`), layers * heads numbers more a token.
 
     Raises:
-        ValueError: an argument can't be used; the message names it.
+        TypeError: the model is none of `load_model`.
+        ValueError: an argument can't be used, as where resampling replaces a row by an equal one; the message names it.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
-    _check(model, tokens, source, batch_rows)
+    tokens, source = _checked(model, tokens, source, batch_rows)
     for name, value, known in (("ablation", ablation, ABLATIONS), ("responders", responders, ("layers", "heads"))):
         if value not in known:
             raise ValueError(f"{name}: {value!r} is not known; use one of {', '.join(known)}")
+    if ablation == "resample":
+        _check_rows_differ(tokens, source)
     length = tokens.shape[1] - 1
     means = mean_z(model, tokens) if ablation == "mean" else no_means(model)
     parts = []
@@ -80,11 +84,15 @@ def measure_units(
         batch_rows: rows of a batch; memory grows with it, results do not depend on it.
 
     Raises:
+        TypeError: the model is none of `load_model`, or the units are no list of names.
         ValueError: a unit is written otherwise or not in the model; the direction has another shape, or is zero
             somewhere; or another argument can't be used; the message names it.
         DecompositionError: the split does not sum to the total, or a value is not finite.
     """
-    _check(model, tokens, source, batch_rows)
+    tokens, source = _checked(model, tokens, source, batch_rows)
+    _check_rows_differ(tokens, source)
+    if isinstance(units, str) or not (isinstance(units, Sequence) and all(isinstance(unit, str) for unit in units)):
+        raise TypeError(f"units: they must be a list of names such as L3H5, L3.attn or L3.mlp, not {units!r}")
     if not units:
         raise ValueError("units: there are none; name some, such as L3H5, L3.attn or L3.mlp")
     parsed = [parse_unit(unit, model.n_layers, model.n_heads) for unit in units]
@@ -97,8 +105,10 @@ def measure_units(
     return _joined(parts)
 
 
-def _check(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) -> None:
-    """Refuse what would be measured as something else, or fail far from its cause."""
+def _checked(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) -> tuple[Tensor, Tensor]:
+    """Tokens and sources in int64; refuse what would be measured as something else, or fail far from its cause."""
+    if not isinstance(model, FoldedModel):
+        raise TypeError(f"model: it must be what `load_model` returns, not {type(model).__name__}")
     if not _are_integers(tokens) or tokens.ndim != 2:
         raise ValueError("tokens: they must be integers of the form [row, pos], as `tokenize` gives them")
     n_rows, length = tokens.shape
@@ -106,32 +116,56 @@ def _check(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int) 
         raise ValueError(
             f"tokens: {n_rows} rows of {length}; at least one row is needed, of 2 to {model.max_positions + 1} tokens"
         )
-    least, most, d_vocab = int(tokens.min()), int(tokens.max()), model.W_U.shape[1]
-    if least < 0 or most >= d_vocab:
-        odd = least if least < 0 else most
-        raise ValueError(f"tokens: {odd} is none of the model's {d_vocab}; is the tokenizer that of another model?")
+    tokens = _known("tokens", model, tokens)
     if not _are_integers(source):
         raise ValueError("source: it must be a tensor of integers, for each row the row that replaces it")
+    source = source.long()
     if tuple(source.shape) != (n_rows,) or int(source.min()) < -n_rows or int(source.max()) >= n_rows:
         raise ValueError(f"source: it must name one of the {n_rows} rows for each of them")
-    if batch_rows < 1:
-        raise ValueError(f"batch_rows: {batch_rows} is less than 1")
+    if type(batch_rows) is not int or batch_rows < 1:
+        raise ValueError(f"batch_rows: it must be a whole number from 1, not {batch_rows!r}")
+    return tokens, source
+
+
+def _known(name: str, model: FoldedModel, tokens: Tensor) -> Int[Tensor, "..."]:
+    """Tokens in int64, which must be of the model's vocabulary."""
+    tokens, d_vocab = tokens.long(), model.W_U.shape[1]
+    least, most = int(tokens.min()), int(tokens.max())
+    if least < 0 or most >= d_vocab:
+        odd = least if least < 0 else most
+        raise ValueError(f"{name}: {odd} is none of the model's {d_vocab}; is the tokenizer that of another model?")
+    return tokens
+
+
+def _check_rows_differ(tokens: Int[Tensor, "row pos"], source: Int[Tensor, " row"]) -> None:
+    """Resampling a row from an equal one changes nothing; its last token is predicted, not read."""
+    read = tokens[:, :-1]
+    if (same := (read[source] == read).all(1).nonzero()).numel():
+        row = int(same[0])
+        raise ValueError(
+            f"source: row {row} is replaced by row {int(source[row]) % len(tokens)}, of the same tokens, so that "
+            f"nothing changes; name another of the {len(tokens)} rows, or take a text of more rows"
+        )
 
 
 def _are_integers(of: object) -> bool:
-    return isinstance(of, Tensor) and not of.is_floating_point() and of.dtype != torch.bool
+    return isinstance(of, Tensor) and of.dtype in INTEGERS
 
 
 def _direction(
     model: FoldedModel, correct: Int[Tensor, "row pos"], direction: Tensor
 ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos"]]:
     """The vector that the final stream is read with, and the bias that is added."""
-    wanted = (*correct.shape, model.d_model) if direction.is_floating_point() else tuple(correct.shape)
+    is_vector = isinstance(direction, Tensor) and direction.is_floating_point()
+    if not is_vector and not _are_integers(direction):
+        raise ValueError("direction: it must be a tensor of integers (tokens) or of floats (vectors)")
+    wanted = (*correct.shape, model.d_model) if is_vector else tuple(correct.shape)
     if tuple(direction.shape) != wanted:
         raise ValueError(f"direction: its shape is {list(direction.shape)}; these rows need {list(wanted)}")
-    if direction.is_floating_point():
+    if is_vector:
         along, bias = direction.to(model.device), torch.zeros(correct.shape, device=model.device)
     else:
+        direction = _known("direction", model, direction)
         (v, b), (other, of_other) = (model.unembedding(of.to(model.device)) for of in (correct, direction))
         along, bias = v - other, b - of_other
     if (zero := (along == 0).all(-1).nonzero()).numel():
