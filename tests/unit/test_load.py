@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from inspect import unwrap
 from pathlib import Path
 
 import pytest
@@ -230,6 +231,21 @@ def test_a_revision_for_a_directory(zoo):
     """transformers ignores it silently."""
     with pytest.raises(ValueError, match=re.escape(f"was given for {zoo.folder('gpt2')}, which is local")):
         load_model(zoo.folder("gpt2"), revision="0" * 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"source": None}, "source: None is no path; give a directory"),
+        ({"device": "tpu"}, "device: 'tpu' can't be used"),
+        ({"device": "meta"}, "device: 'meta' can't be used"),
+        ({"device": "cuda:99"}, "device: 'cuda:99' can't be used"),
+        ({"dtype": torch.float16}, "dtype torch.float16 is not supported"),
+    ],
+)
+def test_an_argument_that_can_not_be_used_is_named(zoo, arguments, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        unwrap(load_model)(**{"source": zoo.folder("gpt2")} | arguments)  # as users have it, whom no type checks
 
 
 def test_head_names(zoo):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 import selfrepair as sr
 from selfrepair.models.directory import ModelDirectoryError
@@ -57,3 +58,24 @@ def test_what_cannot_be_cut_into_rows_is_refused(tmp_path: Path) -> None:
         sr.tokenize(MODEL, TEXT, 1)
     with pytest.raises(CorpusError, match="no bos_token and no eos_token"):
         sr.tokenize(without(tmp_path / "none", "bos_token", "eos_token"), TEXT, 16)
+    with pytest.raises(ValueError, match="row_length: it must be a whole number, not 16"):
+        sr.tokenize(MODEL, TEXT, 16.0)
+    with pytest.raises(TypeError, match="model: it must be what `load_model` returns, or a path, not NoneType"):
+        sr.tokenize(None, TEXT, 16)
+    with pytest.raises(CorpusError, match=r"a text holds .*ud800', half of a character"):
+        sr.tokenize(MODEL, TEXT + "\ud800", 16)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "qwen2"])
+def test_a_directory_without_a_tokenizer_is_said_to_be_one(tmp_path: Path, family: str) -> None:
+    """transformers invents an empty one, by which every text has no tokens."""
+    AutoConfig.for_model(family).save_pretrained(tmp_path)
+    with pytest.raises(CorpusError, match="holds no tokenizer; put its"):
+        sr.tokenize(tmp_path, TEXT, 16)
+
+
+def test_a_tokenizer_that_fails_on_a_text_is_named(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "<s>": 1}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>").save_pretrained(tmp_path)
+    with pytest.raises(CorpusError, match=f"{tmp_path}: the tokenizer fails on a text .*UNK"):
+        sr.tokenize(tmp_path, TEXT, 16)

@@ -38,6 +38,21 @@ def pick_device(wanted: str) -> str:
     return device
 
 
+def check_device(device: str) -> None:
+    """Check that torch can compute there.
+
+    Raises:
+        ValueError: it can't.
+    """
+    try:
+        torch.ones(1, device=device).item()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: {device!r} can't be used ({reason}); use cpu, or cuda where there is a GPU"
+        ) from error
+
+
 def describe_device(device: str) -> str:
     """Name the device: `cpu`, or the GPU's own name."""
     return device if device == "cpu" else torch.cuda.get_device_name(device)

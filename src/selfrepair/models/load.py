@@ -12,6 +12,7 @@ import torch
 
 from selfrepair.core.files import sha256, write_text
 from selfrepair.core.progress import Progress
+from selfrepair.models.device import check_device
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
@@ -47,11 +48,14 @@ def load_model(
     Raises:
         ModelDirectoryError: the directory or file is missing, incomplete, pickled or of an unsupported architecture.
         ModuleNotFoundError: the package gguf, which a GGUF file needs, is not installed.
-        ValueError: dtype is not supported; the revision is missing, not a full hash, or given for local files; or the
-            folded model's log-probabilities differ from Hugging Face's by more than `fold.TOLERANCE` of the largest
-            logit.
+        ValueError: the source is no path; the device or dtype is not supported; the revision is missing, not a full
+            hash, or given for local files; or the folded model's log-probabilities differ from Hugging Face's by more
+            than `fold.TOLERANCE` of the largest logit.
     """
-    folder = Path(source)
+    if not isinstance(source, str | Path):
+        raise ValueError(f"source: {source!r} is no path; give a directory, a file x.gguf or a hub id")
+    check_device(device)
+    precision, folder = _precision(dtype), Path(source)
     if is_gguf(folder) and revision is None:
         with tempfile.TemporaryDirectory() as temporary:
             plain = Path(temporary) / folder.stem
@@ -64,7 +68,7 @@ def load_model(
         folder = fetch_model(str(source), revision)
     elif revision is not None:
         raise ValueError(f"revision {revision} was given for {source}, which is local; it applies to hub ids only")
-    folding, precision = Folding(folder, name or folder.resolve().name), _precision(dtype)
+    folding = Folding(folder, name or folder.resolve().name)
     layers = map(partial(converted, precision=precision, device=device), folding.layers())
     rest = folding.rest.in_precision(precision).to(device)
     return replace(rest, layers=tuple(layers), directory=str(folder))

@@ -31,11 +31,16 @@ def tokenize(model: FoldedModel | str | Path, text: str, row_length: int) -> Int
         ValueError: the text does not fill a row; or a row is longer than the model was made for, or shorter than two
             tokens.
         ModelDirectoryError: the directory does not exist.
-        TypeError: the text is none.
-        CorpusError: the tokenizer can't be read, or has neither a beginning-of-text nor an end-of-text token.
+        TypeError: the text is none, or the model is none of those.
+        CorpusError: the tokenizer can't be read, fails on the text, or has neither a beginning-of-text nor an
+            end-of-text token.
     """
     if not isinstance(text, str):
         raise TypeError(f"text: it must be one text, not {type(text).__name__}; tokenize each by itself")
+    if not isinstance(model, FoldedModel | str | Path):
+        raise TypeError(f"model: it must be what `load_model` returns, or a path, not {type(model).__name__}")
+    if type(row_length) is not int:
+        raise ValueError(f"row_length: it must be a whole number, not {row_length!r}")
     if isinstance(model, FoldedModel):
         if model.directory is None:
             raise ValueError(f"{model.name} was not loaded from a directory; give `tokenize` that of its tokenizer")

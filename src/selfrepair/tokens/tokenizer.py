@@ -44,15 +44,27 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     """Tokenise texts with a model's own tokenizer; return their ids, the beginning-of-text and the separator token.
 
     Raises:
-        CorpusError: the tokenizer can't be read, has neither a beginning-of-text nor an end-of-text token, or gives
-            numbers beyond the model's vocabulary.
+        CorpusError: the tokenizer can't be read, fails on a text, has neither a beginning-of-text nor an end-of-text
+            token, or gives numbers beyond the model's vocabulary.
     """
     tokenizer = _read(tokenizer_directory)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     if bos is None and eos is None:
         raise CorpusError(f"{tokenizer_directory}: the tokenizer has no bos_token and no eos_token; rows need one")
     # What looks like a special token in a text is text.
-    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+    settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
+    try:
+        "".join(texts).encode()
+        encoded = tokenizer(texts, **settings)["input_ids"]
+    except UnicodeEncodeError as error:
+        odd = error.object[error.start]
+        raise CorpusError(
+            f"a text holds {odd!r}, half of a character, which is no text; replace or remove it"
+        ) from error
+    except Exception as error:  # whatever it stumbles over
+        raise CorpusError(
+            f"{tokenizer_directory}: the tokenizer fails on a text ({type(error).__name__}: {error}); mend its files"
+        ) from error
     first, separator = eos if bos is None else bos, bos if eos is None else eos
     config = tokenizer_directory / "config.json"
     known = json.loads(config.read_text()).get("vocab_size") if config.is_file() else None
@@ -76,7 +88,7 @@ def _read(folder: Path) -> Any:
     """The tokenizer of a model's directory.
 
     Raises:
-        CorpusError: transformers can't read it, or it draws tokens by chance.
+        CorpusError: transformers can't read it, there is none, or it draws tokens by chance.
     """
     from transformers import AutoTokenizer
 
@@ -89,4 +101,7 @@ def _read(folder: Path) -> Any:
         ) from error
     if (file := folder / "tokenizer.json").is_file():
         check_tokenizer_file(file)
+    if tokenizer.get_vocab().keys() <= {token.content for token in tokenizer.added_tokens_decoder.values()}:
+        # transformers invents one for a directory that holds none.
+        raise CorpusError(f"{folder} holds no tokenizer; put its tokenizer.json and tokenizer_config.json there")
     return tokenizer
