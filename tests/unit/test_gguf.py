@@ -140,9 +140,10 @@ def test_the_number_formats_are_those_of_the_library() -> None:
         assert dequantize(data.get(name, np.zeros((1, size), np.uint8)), kind).shape == (1, numbers)
 
 
-def replaced(writer, key: str, value: int) -> None:
+def replaced(writer, key: str, value: object) -> None:
     writer.kv_data[0].pop(key, None)
-    writer.add_uint32(key, value)
+    add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array}
+    add[type(value)](key, value)
 
 
 REFUSED = {
@@ -158,6 +159,15 @@ REFUSED = {
     "a factor of rotary positions": (lambda w, t: w.add_rope_scaling_factor(4.0), "rope.scaling.factor = 4.0"),
     "an old factor of them": (lambda w, t: w.add_float32("llama.rope.scale_linear", 4.0), "rope.scale_linear = 4.0"),
     "a factor of logits": (lambda w, t: w.add_float32("llama.logit_scale", 0.5), "logit_scale = 0.5 is not supported"),
+    "a factor of attention": (lambda w, t: w.add_rope_scaling_attn_factors(1.5), "rope.scaling.attn_factor = 1.5"),
+    "rotary factors in two axes": (
+        lambda w, t: t.update({"rope_freqs.weight": np.ones((2, 4), np.float32)}),
+        "rope_freqs.weight is F32 of shape [2, 4], where F32 of [8] is needed",
+    ),
+    "an embedding in one axis": (
+        lambda w, t: t.update({"token_embd.weight": np.ones(8, np.float32)}),
+        "token_embd.weight has the shape [8]",
+    ),
     "a first token that there is not": (lambda w, t: replaced(w, "tokenizer.ggml.bos_token_id", 5000), "5000"),
     "no tokens": (lambda w, t: w.kv_data[0].pop("tokenizer.ggml.tokens"), "without the tokens"),
     "no merges": (lambda w, t: w.kv_data[0].pop("tokenizer.ggml.merges"), "without merges or scores"),
@@ -165,6 +175,28 @@ REFUSED = {
     "alignment": (lambda w, t: w.add_uint32("general.alignment", 7), "general.alignment is 7"),
     "window": (lambda w, t: w.add_uint32("llama.attention.sliding_window", 16), "attention within a window"),
     "partial rotary": (lambda w, t: w.add_uint32("llama.rope.dimension_count", 8), "rotary positions on 8 of 16"),
+}
+
+
+ODD = {
+    "split.count": "two",
+    "tokenizer.ggml.bos_token_id": "0",
+    "tokenizer.ggml.tokens": 5,
+    "tokenizer.ggml.merges": [1, 2],
+    "tokenizer.ggml.model": 1,
+    "llama.block_count": 4.0,
+    "llama.embedding_length": "128",
+    "llama.feed_forward_length": [344, 344, 344, 344],
+    "llama.expert_count": "8",
+}
+REFUSED |= {
+    f"{key} of another kind": (lambda w, t, key=key, value=value: replaced(w, key, value), f"{key} is {value!r}, where")
+    for key, value in ODD.items()
+}
+REFUSED |= {
+    f"{key} = {value}": (lambda w, t, key=key, value=value: replaced(w, key, value), f"{key} is {value!r}, where a num")
+    for key in ("llama.rope.freq_base", "llama.attention.layer_norm_rms_epsilon")
+    for value in ("10000", float("nan"), -1.0, 0.0)
 }
 
 
@@ -189,6 +221,17 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path, case: str) -> 
     with pytest.raises(ModelDirectoryError, match=re.escape(said)) as caught:
         read_gguf_info(path)
     assert str(path) in str(caught.value)
+
+
+def test_what_is_wrong_with_the_weights_is_said_of_the_file(tmp_path: Path, monkeypatch) -> None:
+    """The directory that the file is converted to is gone when the user reads of it."""
+    bad = {"blk.0.ffn_norm.weight": np.full(128, np.nan, np.float32)}
+    path = write_gguf(LLAMA, tmp_path / "x.gguf", change=lambda _, tensors: tensors.update(bad))
+    with pytest.raises(ModelDirectoryError, match=rf"^{path}, as model\.safetensors: .* holds NaN"):
+        sr.load_model(path)
+    monkeypatch.setattr("selfrepair.models.fold._attention_scale", lambda *facts: 1.0)
+    with pytest.raises(ValueError, match=rf"^{path}: log-probabilities"):
+        sr.load_model(write_gguf(LLAMA, path))
 
 
 def test_a_tokenizer_that_splits_in_an_unknown_way_is_refused(tmp_path: Path) -> None:

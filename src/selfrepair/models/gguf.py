@@ -5,6 +5,8 @@ The weights are dequantised once: the numbers that the quantised model computes 
 
 import json
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,13 +67,32 @@ def write_directory(gguf: Path, output: Path, progress: Progress | None = None) 
         write_tokenizer(header, partial)
 
 
+@contextmanager
+def in_terms_of(gguf: Path, written: Path) -> Iterator[None]:
+    """Let errors name the file, and not the directory that was made of it, which the user never saw."""
+    try:
+        yield
+    except ValueError as error:
+        error.args = (str(error).replace(f"{written}/", f"{gguf}, as ").replace(str(written), str(gguf)),)
+        raise
+
+
 def write_tokenizer(header: GGUFHeader, folder: Path) -> None:
-    """Write the tokenizer of a GGUF file as Hugging Face reads it: tokenizer.json and tokenizer_config.json."""
+    """Write the tokenizer of a GGUF file as Hugging Face reads it: tokenizer.json and tokenizer_config.json.
+
+    Raises:
+        ModelDirectoryError: transformers can't read it.
+    """
     from tokenizers.pre_tokenizers import Digits, Sequence
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     path = header.path
-    read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    try:
+        read = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    except Exception as error:  # whatever it stumbles over
+        raise ModelDirectoryError(
+            f"{path}: transformers can't read the tokenizer ({type(error).__name__}: {error}); convert the model again"
+        ) from error
     tokenizer = read.backend_tokenizer
     if header.metadata.get("tokenizer.ggml.pre") in SPLITS_DIGITS:  # transformers takes it for GPT-2's
         tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), tokenizer.pre_tokenizer])

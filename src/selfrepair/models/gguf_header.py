@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from selfrepair.models.directory import ModelDirectoryError, ModelInfo, model_info
+from selfrepair.models.gguf_metadata import Cursor, odd_metadata
 
 MISSING_GGUF = "a GGUF file is read with the package gguf, which is missing; run pip install 'selfrepair[gguf]'"
 ARCHITECTURES = ("gpt2", "llama", "qwen2")  # that transformers reads, too
@@ -71,6 +72,7 @@ NEUTRAL = {
     **dict.fromkeys(("rope.scaling.factor", "rope.scale_linear"), (None, 0, 1)),
     **dict.fromkeys(("logit_scale", "embedding_scale", "residual_scale"), (None, 0, 1)),
     **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping", "attention.scale"), (None, 0)),
+    "rope.scaling.attn_factor": (None, 1),
     "attention.causal": (None, True),
 }
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -168,7 +170,9 @@ def huggingface_config(header: GGUFHeader) -> dict[str, Any]:
             raise ModelDirectoryError(f"{header.path} lacks the metadata `{family}.{key}`; convert the model again")
     if "token_embd.weight" not in header.tensors:
         raise ModelDirectoryError(f"{header.path} lacks the tensor token_embd.weight; fetch it again")
-    config["vocab_size"] = header.tensors["token_embd.weight"].shape[0]
+    if len(shape := header.tensors["token_embd.weight"].shape) != 2:
+        raise ModelDirectoryError(f"{header.path}: token_embd.weight has the shape {list(shape)}; fetch it again")
+    config["vocab_size"] = shape[0]
     config["tie_word_embeddings"] = "output.weight" not in header.tensors
     for token in ("bos", "eos"):
         config[f"{token}_token_id"] = header.metadata.get(f"tokenizer.ggml.{token}_token_id")
@@ -177,8 +181,6 @@ def huggingface_config(header: GGUFHeader) -> dict[str, Any]:
 
 def _rotary_config(header: GGUFHeader, config: dict[str, Any]) -> dict[str, Any]:
     heads = config["num_attention_heads"]
-    if type(heads) is not int or heads < 1:
-        raise ModelDirectoryError(f"{header.path}: attention.head_count is {heads}; convert the model again")
     d_head = header.of_model("attention.key_length", config["hidden_size"] // heads)
     if (turned := header.of_model("rope.dimension_count", d_head)) != d_head:
         raise ModelDirectoryError(
@@ -204,59 +206,31 @@ def _llama3_factor(header: GGUFHeader, theta: float, d_head: int) -> float:
     Raises:
         ModelDirectoryError: it is of another kind than those of Llama 3.1 and 3.2.
     """
-    tensor = header.tensors[ROTARY_FACTORS]
+    tensor, n_factors = header.tensors[ROTARY_FACTORS], d_head // 2
+    if tensor.shape != (n_factors,) or FORMATS[tensor.format][0] != "F32":
+        raise ModelDirectoryError(
+            f"{header.path}: {ROTARY_FACTORS} is {FORMATS[tensor.format][0]} of shape {list(tensor.shape)}, where "
+            f"F32 of [{n_factors}] is needed; convert the model again"
+        )
     with header.path.open("rb") as file:
         file.seek(tensor.offset)
-        read = struct.unpack(f"<{tensor.shape[0]}f", file.read(tensor.nbytes))
+        read = struct.unpack(f"<{n_factors}f", file.read(tensor.nbytes))
     low, high, positions = LLAMA3.values()
     for factor in LLAMA3_FACTORS:
         expected = []
-        for index in range(d_head // 2):
+        for index in range(n_factors):
             turns = positions * theta ** (-2 * index / d_head) / (2 * math.pi)  # within the original context
             smooth = min(1.0, max(0.0, (turns - low) / (high - low)))
             expected.append(1 / ((1 - smooth) / factor + smooth))
-        if len(read) == len(expected) and all(
-            math.isclose(*pair, rel_tol=1e-4) for pair in zip(read, expected, strict=True)
-        ):
+        if all(math.isclose(*pair, rel_tol=1e-4) for pair in zip(read, expected, strict=True)):
             return factor
     raise ModelDirectoryError(
         f"{header.path}: {ROTARY_FACTORS} is not that of Llama 3.1 or 3.2; other kinds are not supported"
     )
 
 
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-STRING, ARRAY = 8, 9
-
-
-class _Cursor:
-    """Reads values one after the other."""
-
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.at = data, 4
-
-    def unpack(self, layout: str) -> tuple:
-        values = struct.unpack_from(f"<{layout}", self.data, self.at)
-        self.at += struct.calcsize(f"<{layout}")
-        return values
-
-    def string(self) -> str:
-        (length,) = self.unpack("Q")
-        if self.at + length > len(self.data):
-            raise struct.error(f"a text of {length} bytes")
-        self.at += length
-        return self.data[self.at - length : self.at].decode()
-
-    def value(self, kind: int) -> Any:
-        if kind == STRING:
-            return self.string()
-        if kind == ARRAY:
-            kind, count = self.unpack("IQ")
-            return [self.value(kind) for _ in range(count)]
-        return self.unpack(SCALARS[kind])[0]
-
-
 def _read(path: Path, data: mmap.mmap) -> GGUFHeader:
-    cursor = _Cursor(data)
+    cursor = Cursor(data)
     (version,) = cursor.unpack("I")
     if version not in (2, 3):
         raise ModelDirectoryError(
@@ -288,6 +262,8 @@ def _check(header: GGUFHeader) -> None:
             f"{header.path}: architecture `{family}` is not supported in a GGUF file; supported are "
             f"{', '.join(ARCHITECTURES)}. Set `path` to the model's Hugging Face directory if that is supported"
         )
+    if odd := odd_metadata(header.metadata, family):
+        raise ModelDirectoryError(f"{header.path}: {odd}; convert the model again")
     unknown = {n: t.format for n, t in header.tensors.items() if t.format not in FORMATS}
     if unknown:
         name, number_format = next(iter(unknown.items()))

@@ -16,11 +16,11 @@ from selfrepair.models.device import check_device
 from selfrepair.models.fold import Folding
 from selfrepair.models.folded import FoldedModel
 from selfrepair.models.folded_files import checksums, converted, save_folded
-from selfrepair.models.gguf import write_directory
+from selfrepair.models.gguf import in_terms_of, write_directory
 from selfrepair.models.gguf_header import is_gguf
 from selfrepair.models.precision import Precision
 from selfrepair.models.shuffle import shuffle_model
-from selfrepair.models.weight_headers import ModelDirectoryError, count_parameters, weight_files
+from selfrepair.models.weight_headers import count_parameters, weight_files
 
 FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt"]  # never a pickle
 DTYPES: dict[torch.dtype, Precision] = {
@@ -59,11 +59,9 @@ def load_model(
     if is_gguf(folder) and revision is None:
         with tempfile.TemporaryDirectory() as temporary:
             plain = Path(temporary) / folder.stem
-            try:
-                write_directory(folder, plain)
+            write_directory(folder, plain)
+            with in_terms_of(folder, plain):
                 return replace(load_model(plain, None, device, dtype, name), directory=str(folder))
-            except ModelDirectoryError as error:  # of a file that the user never saw
-                raise ModelDirectoryError(str(error).replace(str(plain), f"{folder}, as")) from error
     if not folder.is_dir() and not folder.is_absolute() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
         folder = fetch_model(str(source), revision)
     elif revision is not None:

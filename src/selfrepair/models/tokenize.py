@@ -11,7 +11,7 @@ from torch import Tensor
 
 from selfrepair.models.directory import max_positions
 from selfrepair.models.folded import FoldedModel
-from selfrepair.models.gguf import write_tokenizer
+from selfrepair.models.gguf import in_terms_of, write_tokenizer
 from selfrepair.models.gguf_header import is_gguf, read_header
 from selfrepair.tokens.tokenizer import encode
 
@@ -69,4 +69,5 @@ def _tokenizer_directory(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as temporary:
         write_tokenizer(read_header(path), Path(temporary))
-        yield Path(temporary)
+        with in_terms_of(path, Path(temporary)):
+            yield Path(temporary)
