@@ -117,6 +117,18 @@ READ: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "Llama with another family's activation": ("llama_gqa", lambda f: edited(f, activation_function="relu")),
     "GPT-2 with key-value heads": ("gpt2", lambda folder: edited(folder, num_key_value_heads=2)),
     "NeoX with key-value heads": ("neox_parallel", lambda folder: edited(folder, num_key_value_heads=2)),
+    **{
+        f"{name} with {key}: {value}": (name, lambda f, key=key, value=value: edited(f, **{key: value}))
+        for key, value, names in (
+            ("head_dim", 16, ("gpt2", "gpt_neo", "opt", "neox_parallel", "selfrepair_rms")),
+            ("head_dim", None, ("llama_gqa",)),
+            ("scale_attn_by_inverse_layer_idx", True, ("gpt_neo", "llama_gqa", "selfrepair_bare")),
+            ("scale_attn_weights", False, ("gpt_neo", "opt", "mistral")),
+            ("use_parallel_residual", True, ("gpt2", "gpt_neo", "opt", "qwen2")),
+            ("return_dict", False, ("gpt2", "llama_gqa", "selfrepair_rms")),
+        )
+        for name in names
+    },
     "Llama with another family's epsilon": ("llama_gqa", lambda f: edited(f, layer_norm_eps=0.1)),
     "GPT-Neo with another family's heads": ("gpt_neo", lambda f: edited(f, n_head=2, n_layer=1)),
     "Llama that does not say how long rows may be": ("llama_gqa", lambda folder: without(folder, *POSITIONS)),
@@ -316,7 +328,7 @@ def test_an_odd_directory_is_read_as_hugging_face_reads_it(copy, odd: str) -> No
     name, change = READ[odd]
     folder = change(copy(name))
     config = AutoConfig.from_pretrained(folder)
-    config._attn_implementation = "eager"
+    config._attn_implementation, config.return_dict = "eager", True
     theirs = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=torch.float32).eval()
     tokens = TOKENS % config.vocab_size
     with torch.no_grad():

@@ -141,14 +141,15 @@ def layer(model: nn.Module, block: nn.Module, attention_scale: float, window: in
 
 def head_size(config: Any) -> int:
     """d_head, which some configurations name and the others imply."""
-    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    own = getattr(config, "head_dim", None) if config.model_type in RMS_NORM else None
+    return own or config.hidden_size // config.num_attention_heads
 
 
 def _linear(module: nn.Module) -> Map:
     weight = module.weight.detach()
     W = (weight if type(module).__name__ == "Conv1D" else weight.T).clone(memory_format=torch.contiguous_format)
     bias = getattr(module, "bias", None)
-    return W, torch.zeros(W.shape[1]) if bias is None else bias.detach().clone()
+    return W, torch.zeros(W.shape[1], dtype=W.dtype) if bias is None else bias.detach().clone()
 
 
 def _reading(norm: nn.Module | None, W: Float[Tensor, "d_in d_out"], b: Float[Tensor, " d_out"]) -> Map:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from selfrepair.models.canonical import final_norm, layers_of
-from selfrepair.models.families import GROUPED
+from selfrepair.models.families import OWN_KEYS
 from selfrepair.models.weight_headers import (
     BUFFER,
     IN_A_LAYER,
@@ -55,8 +55,10 @@ class Checkpoint:
             self.config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if self.config._attn_implementation not in (None, "eager", "sdpa"):  # others need packages, and give the same
             self.config._attn_implementation = "eager"
-        if self.config.model_type not in GROUPED:  # whatever the configuration says
-            vars(self.config).pop("num_key_value_heads", None)
+        self.config.return_dict = True  # whatever the configuration says
+        for key, families in OWN_KEYS.items():
+            if self.config.model_type not in families:
+                vars(self.config).pop(key, None)
         files = weight_files(folder)
         sharded = files != [folder / "model.safetensors"] and (folder / INDEX).is_file()
         self._index = folder / INDEX if sharded else None

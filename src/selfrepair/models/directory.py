@@ -109,7 +109,7 @@ def model_info(config: dict) -> ModelInfo:
     if kv_heads is not None and heads % _first(config, ("num_key_value_heads",)):
         raise ValueError(f"num_key_value_heads is {kv_heads}, which does not divide the {heads} heads; restore it")
     width = next((config[name] for name in WIDTHS if name in config), None)
-    if isinstance(width, int) and width % heads and config.get("head_dim") is None:
+    if isinstance(width, int) and width % heads and not (family in RMS_NORM and config.get("head_dim")):
         raise ValueError(f"{heads} heads do not divide a width of {width}; restore it")
     return ModelInfo(family, layers, heads, positions)
 

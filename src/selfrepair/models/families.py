@@ -5,6 +5,12 @@ from typing import Any
 DECODER = "selfrepair_decoder"  # the controlled family (`models.decoder`)
 RMS_NORM = ("llama", "mistral", "qwen2")  # families whose norm does not centre
 GROUPED = (*RMS_NORM, DECODER)  # families whose key-value heads may be fewer than their heads; layers as Llama's
+# Keys that only these families' classes read; Hugging Face passes over them in another's configuration.
+OWN_KEYS = {
+    "num_key_value_heads": GROUPED,
+    "use_parallel_residual": ("gpt_neox", DECODER),
+    **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), ("gpt2",)),
+}
 Shape = tuple[int | None, int | None]  # None: the configuration does not say it
 
 
@@ -15,7 +21,7 @@ def layer_shapes(config: dict[str, Any]) -> dict[str, Shape]:
     width, mlp = get("hidden_size") or get("n_embd"), get("intermediate_size")
     square, thrice = (width, width), width and 3 * width
     if family in GROUPED:
-        heads, d_head = get("num_attention_heads", 1), get("head_dim")
+        heads, d_head = get("num_attention_heads", 1), get("head_dim") if family in RMS_NORM else None
         q = heads * d_head if d_head else width
         kv = (n := get("num_key_value_heads")) and q and q // heads * n
         shapes = {"self_attn.q_proj": (q, width), "self_attn.o_proj": (width, q)}
