@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from selfrepair.models import checkpoint
+from selfrepair.models import checkpoint, fold
 from selfrepair.models.checkpoint import Checkpoint
 from selfrepair.models.directory import SUPPORTED, ModelDirectoryError, check_heads, parse_head, read_model_info
 from selfrepair.models.load import load_model
@@ -283,6 +283,36 @@ def test_a_wrong_reading_of_the_files_is_found(zoo, monkeypatch):
     monkeypatch.setattr(Checkpoint, "_read", doubled)
     with pytest.raises(ValueError, match="differ from Hugging Face's"):
         load_model(zoo.folder("llama_gqa"))
+
+
+def test_what_all_logits_have_in_common_hides_no_error(zoo, folder, monkeypatch):
+    """It changes no prediction, however large it is beside the error."""
+    shutil.copytree(zoo.folder("gpt2_untied"), folder, dirs_exist_ok=True)
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["lm_head.weight"] += 100
+    save_file(weights, file, {"format": "pt"})
+    load_model(folder)
+    original = fold._rest
+
+    def damaged(*args):
+        rest = original(*args)
+        rest.b_U[0] += 3e-3 * zoo.folded("gpt2_untied").logits(torch.arange(97)[None, :64]).abs().max()
+        return rest
+
+    monkeypatch.setattr(fold, "_rest", damaged)
+    with pytest.raises(ValueError, match="of the largest centred logit"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_the_number_format_that_torch_takes_by_default_changes_nothing(zoo, rows, architecture, default):
+    torch.set_default_dtype(default)
+    try:
+        found = load_model(zoo.folder(architecture)).logits(rows)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found, zoo.folded(architecture).logits(rows))
 
 
 def test_a_large_model_is_compared_group_by_group(zoo, monkeypatch):

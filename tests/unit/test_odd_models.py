@@ -251,10 +251,45 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "Mistral that is taken for Ministral": ("mistral", lambda f: edited(f, layer_types=None), "layer_types"),
     "a window of nothing": ("mistral", lambda f: edited(f, sliding_window=0), "sliding_window: 0"),
     "attention to what comes": ("llama_gqa", lambda f: edited(f, is_causal=False), "is_causal: false"),
-    "rotary positions whose base is text": (
-        "llama_gqa",
-        lambda f: edited(without(f, "rope_parameters"), rope_theta="10000"),
-        "config.json can't be used",
+    **{
+        f"rotary positions with {key} {value}": (
+            name,
+            lambda f, key=key, value=value, inside=inside: edited(
+                without(f, "rope_parameters"),
+                **{inside: {key: value, "rope_type": "linear"}} if inside else {key: value},
+            ),
+            f"config.json: {key} is {value!r}, where a number above 0 is needed",
+        )
+        for name, inside, key, value in (
+            ("llama_gqa", None, "rope_theta", "10000"),
+            ("llama_gqa", None, "rope_theta", 0),
+            ("llama_gqa", "rope_scaling", "factor", 0.0),
+            ("neox_parallel", None, "rotary_emb_base", -1),
+            ("qwen2", "rope_parameters", "rope_theta", float("nan")),
+            ("selfrepair_bare", "rope_parameters", "factor", -2.0),
+        )
+    },
+    "a kind of layer that there is not": (
+        "qwen2",
+        lambda f: edited(f, layer_types=["full_attention", "full_attention", "linear_attention"]),
+        "config.json: layer_types: ['full_attention', 'full_attention', 'linear_attention'] (supported: full_",
+    ),
+    "windows that are off": (
+        "qwen2",
+        lambda f: edited(f, use_sliding_window=False),
+        "without a sliding_window and use",
+    ),
+    "windows without a length": ("qwen2", lambda f: edited(f, sliding_window=None), "without a sliding_window and use"),
+    "a local window of nothing": ("gpt_neo", lambda f: edited(f, window_size=0), "window_size: 0 is not supported"),
+    "a decoder that Hugging Face can't run": (
+        "selfrepair_bare",
+        lambda f: edited(f, head_dim=16),
+        "config.json can't be used: transformers says RuntimeError",
+    ),
+    "numbers that float32 has not": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: t | {MLP: t[MLP].double() * 1e300}),
+        f"{MLP} holds NaN or infinite numbers (in float32)",
     ),
     "a padding token that there is not": ("llama_gqa", lambda f: edited(f, pad_token_id=5000), "can't be used"),
     "a number format that there is not": ("llama_gqa", lambda f: edited(f, dtype="float99"), "can't be used"),

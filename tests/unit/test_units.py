@@ -277,6 +277,12 @@ def test_tokens_of_any_whole_numbers_are_the_same(zoo, rows, source, dtype):
     assert torch.equal(found.delta_logit, measure_units(model, rows, source, ["L1.mlp"], other).delta_logit)
 
 
+def test_a_direction_of_doubles_is_that_of_floats(zoo, rows, source):
+    model, vector = zoo.folded("gpt2"), torch.randn(5, 11, 32, generator=torch.Generator().manual_seed(0))
+    found, expected = (measure_units(model, rows, source, ["L1.mlp"], v) for v in (vector.double(), vector))
+    assert torch.equal(found.delta_logit, expected.delta_logit) and found.delta_logit.dtype == torch.float32
+
+
 NO_DIRECTION = "direction: it must be a tensor of integers"
 
 

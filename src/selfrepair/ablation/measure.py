@@ -163,7 +163,8 @@ def _direction(
     if tuple(direction.shape) != wanted:
         raise ValueError(f"direction: its shape is {list(direction.shape)}; these rows need {list(wanted)}")
     if is_vector:
-        along, bias = direction.to(model.device), torch.zeros(correct.shape, device=model.device)
+        along = direction.to(model.device, model.dtype)
+        bias = torch.zeros(correct.shape, device=model.device, dtype=model.dtype)
     else:
         direction = _known("direction", model, direction)
         (v, b), (other, of_other) = (model.unembedding(of.to(model.device)) for of in (correct, direction))

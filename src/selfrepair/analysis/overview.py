@@ -37,7 +37,7 @@ MODELS = {
         pl.Int64, "heads", "heads whose mean direct effect on their top tokens is more than 1 logit"
     ),
     "load_error": Column(
-        pl.Float64, "ratio", "log-probability error against Hugging Face, relative to the largest logit"
+        pl.Float64, "ratio", "log-probability error against Hugging Face, relative to the largest centred logit"
     ),
 }
 

@@ -140,6 +140,16 @@ class Checkpoint:
                 layer.attn.scaling *= (own + 1) / (layers[own] + 1)
         return model.eval()
 
+    def run(
+        self,
+        model: torch.nn.Module,
+        tokens: Int[Tensor, "row pos"],
+        stream: Float[Tensor, "row pos d_model"] | None = None,
+    ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos d_vocab"]]:
+        """`run` on a group; what the configuration makes impossible is said of it."""
+        with explained(self.folder):
+            return run(model, tokens, stream)
+
     def _read(self, layers: range) -> dict[str, Tensor]:
         """The tensors of a group; its layers are numbered from 0."""
         tensors = {}
@@ -167,8 +177,8 @@ def explained(folder: Path) -> Iterator[None]:
 
 
 def _finite(tensor: Tensor, name: str, file: Path) -> Tensor:
-    if not BUFFER.search(name) and not tensor.isfinite().all():
-        raise ModelDirectoryError(f"{file}: {name} holds NaN or infinite numbers; fetch it again")
+    if not BUFFER.search(name) and not tensor.float().isfinite().all():
+        raise ModelDirectoryError(f"{file}: {name} holds NaN or infinite numbers (in float32); fetch it again")
     return tensor
 
 

@@ -4,6 +4,7 @@ Only the standard library is imported, so that a run can refuse bad input before
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -47,8 +48,17 @@ EPS_KEYS = (
     | dict.fromkeys(RMS_NORM, "rms_norm_eps")
 )  # OPT takes torch's default
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "swish")
+LAYER_TYPES = ("full_attention", "attention", "sliding_attention")  # of Qwen2
 INDEX = "(0|[1-9][0-9]*)"  # of a layer or a head, in a name
 ROTARY_TYPES = ("default", "linear", "llama3", "yarn")
+ROTARY_NUMBERS: tuple[str, ...] = (
+    "rope_theta",
+    "rotary_emb_base",
+    "factor",
+    "attention_factor",
+    "original_max_position_embeddings",
+)
+ROTARY_NUMBERS += ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow")
 
 
 @dataclass(frozen=True)
@@ -183,14 +193,22 @@ def _check_architecture(config: dict, source: Path) -> None:
     if not isinstance(family, str) or family not in SUPPORTED:
         named = ", ".join(f"{key} ({label})" for key, label in SUPPORTED.items())
         raise ModelDirectoryError(f"{source}: architecture `{family}` is not supported; supported are {named}")
-    window = config.get("sliding_window")
-    slides = family == "mistral" or (family == "qwen2" and config.get("use_sliding_window") is True)
+    window_key = "window_size" if family == "gpt_neo" else "sliding_window"
+    window = config.get(window_key)
+    slides = family in ("mistral", "gpt_neo") or (family == "qwen2" and config.get("use_sliding_window") is True)
+    kinds = config.get("layer_types") if family == "qwen2" else None
+    known = kinds is None or (isinstance(kinds, list) and all(kind in LAYER_TYPES for kind in kinds))
+    endless = not slides or (window is None and window_key in config)
     projected = config.get("word_embed_proj_dim") not in (None, config.get("hidden_size"))
     refused = {
         "do_layer_norm_before: false (post-norm OPT)": config.get("do_layer_norm_before") is False,
         "word_embed_proj_dim other than hidden_size": projected,
         "layer_types (Hugging Face takes such a model for Ministral)": family == "mistral" and "layer_types" in config,
-        f"sliding_window: {window}": slides and window is not None and (type(window) is not int or window < 1),
+        f"layer_types: {kinds} (supported: {', '.join(LAYER_TYPES)})": not known,
+        "sliding_attention in layer_types, without a sliding_window and use_sliding_window": (
+            endless and known and "sliding_attention" in (kinds or [])
+        ),
+        f"{window_key}: {window}": slides and window is not None and (type(window) is not int or window < 1),
         "is_causal: false": config.get("is_causal") is False,
         "add_cross_attention": bool(config.get("add_cross_attention")),
         "quantization_config (quantized weights)": config.get("quantization_config") is not None,
@@ -198,15 +216,24 @@ def _check_architecture(config: dict, source: Path) -> None:
     }
     activation = config.get(ACTIVATION_KEYS.get(family, "hidden_act"))
     refused[f"activation `{activation}` (supported: {', '.join(ACTIVATIONS)})"] = activation not in (None, *ACTIVATIONS)
+    _check_rotary_numbers(config, family, source)
     for key in ("rope_parameters", "rope_scaling"):
         rope = config.get(key) or {}
         if not isinstance(rope, dict):
             raise ModelDirectoryError(f"{source}: {key} is {rope!r}, where an object is needed; restore it")
+        _check_rotary_numbers(rope, family, source)
         kind = rope.get("rope_type", rope.get("type", "default"))
         refused[f"rope_type {kind} (supported: {', '.join(ROTARY_TYPES)})"] = kind not in ROTARY_TYPES
     for what, present in refused.items():
         if present:
             raise ModelDirectoryError(f"{source}: {what} is not supported for `{family}`")
+
+
+def _check_rotary_numbers(config: dict, family: str, source: Path) -> None:
+    for key in ROTARY_NUMBERS if family in (*GROUPED, "gpt_neox") else ():
+        value = config.get(key)
+        if value is not None and not (type(value) in (int, float) and 0 < value < math.inf):
+            raise ModelDirectoryError(f"{source}: {key} is {value!r}, where a number above 0 is needed; restore it")
 
 
 def _first(config: dict, names: tuple[str, ...]) -> int:

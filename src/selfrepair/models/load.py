@@ -50,7 +50,7 @@ def load_model(
         ModuleNotFoundError: the package gguf, which a GGUF file needs, is not installed.
         ValueError: the source is no path; the device or dtype is not supported; the revision is missing, not a full
             hash, or given for local files; or the folded model's log-probabilities differ from Hugging Face's by more
-            than `fold.TOLERANCE` of the largest logit.
+            than `fold.TOLERANCE` of the largest centred logit.
     """
     if not isinstance(source, str | Path):
         raise ValueError(f"source: {source!r} is no path; give a directory, a file x.gguf or a hub id")
