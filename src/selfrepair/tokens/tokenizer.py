@@ -54,7 +54,8 @@ def encode(tokenizer_directory: Path, texts: list[str]) -> tuple[list[list[int]]
     # What looks like a special token in a text is text.
     settings = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
     try:
-        "".join(texts).encode()
+        for text in texts:
+            text.encode()
         encoded = tokenizer(texts, **settings)["input_ids"]
     except UnicodeEncodeError as error:
         odd = error.object[error.start]
