@@ -162,6 +162,7 @@ def test_the_papers_numbers_are_those_of_the_tables(tmp_path: Path) -> None:
     assert (
         macros["FamilyRaisesAtSteps"].startswith("no-final-norm $0.20$ [$") and macros["FamilyLowersAtLoss"] == "none"
     )
+    assert macros["FamilyPartsCompared"] == "3" and macros["FamilyPartsLowered"] == "none"
     assert macros["FamilyNoFinalNormRepairMlp"] == "$0.00$ [$0.00$, $0.00$] (no effect larger than 0.05)"
     assert macros["SaysArtefact"].startswith(
         "Of 3 comparisons of repair by the distance of the stream 3 lie above zero"
@@ -277,7 +278,11 @@ def test_the_answers_are_said_in_words() -> None:
     raising = pl.when(pl.col("arm") == "rotary").then(pl.lit("raises")).otherwise("answer")
     said = family_found(tables["differences"].with_columns(answer=raising), tables["onset"], tables["evidence"])
     assert "later half, at the same step and at the same loss, is raised by: rotary; lowered by: none;" in said
-    assert "undecided: no-final-norm. rotary: self-repair 0.02 [-0.03, 0.07], norm" in said
+    assert (
+        "undecided: no-final-norm. Of its parts (6 differences at the same step, 0.3 beside zero by chance), raised:"
+        in said
+    )
+    assert " by rotary; lowered: none. rotary: self-repair 0.02 [-0.03, 0.07], norm" in said
     assert (
         "self-repair in logits is not told apart in time from direct effects: it has half of its last size 0.5" in said
     )

@@ -22,6 +22,8 @@ DIGITS = {"loss_saved": 3, "cost_without_repair": 3}  # of nats
 COMES = {"before": "comes before", "not told apart": "is not told apart in time from", "after": "comes after"}
 LATER = "doublings of the step after direct effects (below zero: before)"
 NONE = "none"
+MOVED = {"raises": "raised", "lowers": "lowered"}
+CHANCE = 0.05  # of an interval to leave out what is so
 VERBS = {
     "raises": "raised by",
     "lowers": "lowered by",
@@ -80,6 +82,9 @@ def family_macros(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         for verb, features in answers(differences, matched, said).items():
             listed = ", ".join(f"{escape(name)} {shown(row)}" for name, row in features.items())
             macros[f"Family{verb.title()}{place}"] = listed or NONE
+    macros["FamilyPartsCompared"] = str(len(_parts(differences)))
+    for verb, name in MOVED.items():
+        macros[f"FamilyParts{name.title()}"] = escape(moved_parts(differences, verb))
     for row in differences.filter(matched="steps").to_dicts():
         macros[f"Family{_letters(row['arm'])}{_letters(row['part'])}"] = f"{_estimate(row)} ({escape(row['answer'])})"
     for row in onset.filter(arm="base").to_dicts():
@@ -123,6 +128,16 @@ def answers(differences: pl.DataFrame, matched: str, said: str = "answer") -> di
     return {name: {r["arm"]: r for r in rows if r[said].startswith(begins)} for name, begins in kinds.items()}
 
 
+def _parts(differences: pl.DataFrame) -> pl.DataFrame:
+    return differences.filter(pl.col("part") != "self_repair", matched="steps")
+
+
+def moved_parts(differences: pl.DataFrame, answer: str) -> str:
+    """Which parts of self-repair are raised, or lowered, by which feature at the same step."""
+    rows = _parts(differences).filter(answer=answer).to_dicts()
+    return ", ".join(f"{PARTS[row['part']]} by {row['arm']}" for row in rows) or NONE
+
+
 def features(differences: pl.DataFrame) -> str:
     """A Markdown table: what each feature does to self-repair and its parts, at the same step and the same loss."""
     lines = [
@@ -139,7 +154,7 @@ def features(differences: pl.DataFrame) -> str:
 
 
 def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
-    """The answers of a family in words, as Markdown; what is raised or lowered with its parts."""
+    """The answers of a family in words, as Markdown; features that move self-repair or a part of it with all parts."""
     said: dict[str, list[str]] = {}
     for matched, name in MATCHED.items():
         kinds = {kind: ", ".join(of) or NONE for kind, of in answers(differences, matched).items()}
@@ -152,8 +167,9 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
         f"{arm}: " + ", ".join(f"{name} {plain(of[part])}" for part, name in PARTS.items()) + "."
         for (arm,), rows in differences.filter(matched="steps").group_by("arm", maintain_order=True)
         for of in [rows.rows_by_key("part", named=True, unique=True)]
-        if of["self_repair"]["answer"].startswith(("raises", "lowers"))
+        if any(of[part]["answer"] in MOVED for part in PARTS)
     ]
+    compared = len(_parts(differences))
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     of = {(row["statistic"], row["of"], row["tokens"]): plain(row) for row in mean.to_dicts()}
     thirds = [of[statistic, "other", "top"] for statistic in THIRDS]
@@ -162,6 +178,9 @@ def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.Da
     paragraphs = [
         "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
         + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
+        + f" Of its parts ({compared} differences at the same step, {CHANCE * compared:.1f} beside zero by chance), "
+        + "; ".join(f"{name}: {moved_parts(differences, verb)}" for verb, name in MOVED.items())
+        + "."
         + "".join(f" {change}" for change in moved)
         + " With the variance between seeds of all trainings (a second interval, written down later): "
         + "; ".join(
