@@ -298,6 +298,21 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: tokenizer(folder, '{"model": {"vocab": {"a": "0", "b": "1"}}}'),
         "a token of its vocabulary has no number",
     ),
+    "a layer whose number begins with 0": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: t | {MLP.replace(".h.1.", ".h.01."): -t[MLP]}),
+        "holds the tensor transformer.h.01.mlp.c_fc.weight, which `gpt2` has not",
+    ),
+    "settings in another file": (
+        "gpt2",
+        lambda f: edited(f, configuration_files=["config.4.0.0.json"]),
+        "configuration_files (settings in another file) is not supported",
+    ),
+    "weights in another file": (
+        "gpt2",
+        lambda f: edited(f, transformers_weights="other.safetensors"),
+        "transformers_weights (weights in another file) is not supported",
+    ),
     "brackets without end": ("gpt2", lambda f: (f / "config.json").write_text("[" * 100_000), "can't be read as JSON"),
     "an adapter without its model": ("llama_gqa", adapter, "is an adapter (LoRA) without its model"),
     "weights of MLX": (

@@ -214,3 +214,10 @@ def test_rows_begin_with_the_beginning_of_text():
 def test_documents_end_with_a_separator():
     stream = token_stream(["a b", "c"], TOKENIZER).tolist()
     assert stream == [*TOKENIZER.encode("a b").ids, 0, *TOKENIZER.encode("c").ids, 0]
+
+
+def test_a_tokenizer_that_cuts_or_fills_up_texts_gives_the_whole_stream() -> None:
+    odd = train_bpe(TEXTS, 270)
+    odd.enable_truncation(4)
+    odd.enable_padding(length=500)
+    assert torch.equal(token_stream(TEXTS, odd), token_stream(TEXTS, TOKENIZER))

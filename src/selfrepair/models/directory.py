@@ -209,6 +209,8 @@ def _check_architecture(config: dict, source: Path) -> None:
             endless and known and "sliding_attention" in (kinds or [])
         ),
         f"{window_key}: {window}": slides and window is not None and (type(window) is not int or window < 1),
+        "configuration_files (settings in another file)": bool(config.get("configuration_files")),
+        "transformers_weights (weights in another file)": bool(config.get("transformers_weights")),
         "is_causal: false": config.get("is_causal") is False,
         "add_cross_attention": bool(config.get("add_cross_attention")),
         "quantization_config (quantized weights)": config.get("quantization_config") is not None,

@@ -74,7 +74,9 @@ def checkpoint_steps(steps: int, count: int | list[int]) -> list[int]:
 def token_stream(texts: list[str], tokenizer: Tokenizer) -> Int[Tensor, " token"]:
     """Concatenate documents, each followed by the end-of-text token."""
     separator = tokenizer.token_to_id(END_OF_TEXT)
-    encoded = tokenizer.encode_batch(texts)
+    tokenizer.no_truncation()  # whatever its file asks for
+    tokenizer.no_padding()
+    encoded = tokenizer.encode_batch(texts, add_special_tokens=False)
     return torch.tensor([token for text in encoded for token in (*text.ids, separator)])
 
 

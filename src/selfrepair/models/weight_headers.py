@@ -12,7 +12,7 @@ from typing import Any
 from selfrepair.models.families import layer_shapes
 
 EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
-IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(\d+)(\..+)")
+IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(0|[1-9][0-9]*)(\..+)")
 NUMBERS = ("F64", "F32", "F16", "BF16")
 INDEX = "model.safetensors.index.json"  # of shards
 # What older files hold besides weights: attention masks, rotary frequencies, a version.
