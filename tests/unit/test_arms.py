@@ -149,7 +149,7 @@ def test_what_is_finished_is_kept_and_the_page_says_what_was_found(tmp_path: Pat
     write_table(evidence_table(), run / "analysis/evidence.parquet")
     keep_arms(run, study)
     said = (study / "README.md").read_text()
-    assert "| other | the same loss | 0.00 [" in said and "| 3 | no effect larger than 0.05 |" in said
+    assert "\n| other | 0.00 [" in said and "| no effect larger than 0.05 | no effect larger than 0.05 |" in said
     assert "| repair | far | top | 0.32 [0.20, 0.40] |" in said
 
 
@@ -277,12 +277,9 @@ def test_the_answers_are_said_in_words() -> None:
     tables = family_tables()
     raising = pl.when(pl.col("arm") == "rotary").then(pl.lit("raises")).otherwise("answer")
     said = family_found(tables["differences"].with_columns(answer=raising), tables["onset"], tables["evidence"])
-    assert "later half, at the same step and at the same loss, is raised by: rotary; lowered by: none;" in said
-    assert (
-        "undecided: no-final-norm. Of its parts (6 differences at the same step, 0.3 beside zero by chance), raised:"
-        in said
-    )
-    assert " by rotary; lowered: none. rotary: self-repair 0.02 [-0.03, 0.07], norm" in said
+    assert "as by chance 0.3 of the 6 parts would be" in said
+    assert "\n| rotary | **0.02 [-0.03, 0.07]** | **" in said and "| raises | raises | undecided [" in said
+    assert "\n| no-final-norm | 0" in said
     assert (
         "self-repair in logits is not told apart in time from direct effects: it has half of its last size 0.5" in said
     )

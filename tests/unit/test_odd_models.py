@@ -172,6 +172,16 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda folder: renamed(folder, lambda t: t | {(n := "transformer.h.1.ln_1.bias"): t[n][:5]}),
         "layer 1 has ln_1.bias of shape [5], layer 0 of [32]",
     ),
+    "layers that all lack a matrix": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: {k: v for k, v in t.items() if not k.endswith("c_fc.weight")}),
+        "lacks the tensor transformer.h.0.mlp.c_fc.weight",
+    ),
+    "no embedding": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: {k: v for k, v in t.items() if not k.endswith("wte.weight")}),
+        "lacks the embedding of tokens",
+    ),
     "a layer that lacks a tensor": (
         "gpt2",
         lambda folder: renamed(folder, lambda t: {n: w for n, w in t.items() if n != "transformer.h.2.mlp.c_fc.bias"}),

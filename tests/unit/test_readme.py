@@ -1,9 +1,12 @@
 """The README's table says of each finding what the run's verdicts say."""
 
+import json
+
 import polars as pl
 import pytest
 from test_findings import LISTED, STUDIES, found
 
+from selfrepair.report.claims_table import by_model
 from selfrepair.report.findings import table_of_findings
 from selfrepair.report.readme import BEGIN, END, beyond, findings, parts, repairers, with_block
 
@@ -12,10 +15,10 @@ CLAIM = {"wording": "Heads are repaired.", "paper_value": 0.86}
 
 def test_a_finding_stands_beside_its_null_and_says_where_it_held() -> None:
     models = [{"value": 0.9, "null": 0.5}, {"value": 0.25, "null": None}, {"value": None, "null": None}]
-    *_, row = findings([CLAIM | {"models": models, "others": {"held": ["a"], "models": 2}}]).splitlines()
+    *_, row = findings([CLAIM | {"models": models, "others": {"held": ["a"], "models": 2}}], {}).splitlines()
     assert row == "| Heads are repaired. | 0.86 | 0.25 to 0.90 | 0.50 | 1 of 2 |"
     nothing = {"models": models[2:], "others": {"held": [], "models": 0}, "paper_value": None}
-    *_, row = findings([CLAIM | nothing]).splitlines()
+    *_, row = findings([CLAIM | nothing], {}).splitlines()
     assert row == "| Heads are repaired. |  | not measured | not measured | 0 of 0 |"
 
 
@@ -28,10 +31,12 @@ def test_a_readme_without_its_markers_is_refused() -> None:
             with_block(text, "table")
 
 
-def test_models_of_other_runs_stand_before_with_their_verdict() -> None:
+def test_models_of_other_runs_stand_before_with_their_verdict(tmp_path) -> None:
     small = CLAIM | {"id": "a", "models": [{"value": 0.9, "null": 0.5}], "others": {"held": ["a"], "models": 1}}
     entry = {"model": "real", "value": 0.93, "verdict": "held"}
-    head, _, row = findings([small], [[{"id": "a", "models": [entry]}, {"id": "b", "models": [entry]}]]).splitlines()
+    file = tmp_path / "claims.json"
+    file.write_text(json.dumps({"claims": [{"id": "a", "models": [entry]}, {"id": "b", "models": [entry]}]}))
+    head, _, row = findings([small], by_model([file])).splitlines()
     assert head == "| claim of the paper | its value | real | small models | shuffled weights | held in |"
     assert row == "| Heads are repaired. | 0.86 | 0.93, held | 0.90 | 0.50 | 1 of 1 |"
 
@@ -81,8 +86,8 @@ def test_who_repairs_whom_is_said_with_intervals_and_only_where_measured() -> No
     rows.append(rows[0] | {"study": "attribution", "statistic": "misses", "low": None, "high": None})
     table = pl.DataFrame(rows)
     said = repairers(table, "m")
-    assert "makes 0.26 [0.21, 0.31] of all positive" in said and "*other* ablated heads 0.23 [0.18, 0.28]" in said
+    assert "makes 0.26 [0.21, 0.31] of all positive" in said and "*other* ablated heads makes 0.23 [0.18, 0.28]" in said
     assert said.endswith(
-        "The strongest there and the strongest on prose: code 0.29 [0.24, 0.34] and 0.25 [0.20, 0.30]."
+        "On other text: the strongest there, and the strongest on prose: code 0.29 [0.24, 0.34] and 0.25 [0.20, 0.30]."
     )
     assert repairers(table, "another") == repairers(table.filter(study="distributions"), "m") == ""

@@ -109,7 +109,8 @@ def page(tmp_path: Path) -> str:
     captions = CAPTIONS | {"norm_check": CAPTIONS["norm_check"] | {"section": CAPTIONS["training_loss"]["section"]}}
     models = overview([FACT], {"m": heads()}, {})
     figures = [figure(path, captions) for path in paths]
-    return report(RECORD, models, verdicts, figures, shown(tables, captions), [Cost("fold_model", 2, 90, 60, 0, 1e3)])
+    costs, kept = [Cost("fold_model", 2, 90, 60, 0, 1e3)], {"big <m>": {"tiny": other("big <m>")}}
+    return report(RECORD, models, verdicts, figures, shown(tables, captions), costs, kept)
 
 
 def test_page_loads_nothing_from_elsewhere(page: str) -> None:
@@ -156,6 +157,13 @@ def test_text_is_escaped_and_verdicts_are_words(page: str) -> None:
     assert "\u22120.250 [\u22120.500, 0.125]" in page, "true minus signs"
     assert "0.125" in page and "0.200 to 0.600" in page, "the null, and how far the value lies beyond it"
     assert "\u22120.000" not in page, "a rounded zero has no sign"
+
+
+def test_models_of_other_runs_stand_in_the_table_of_claims(page: str) -> None:
+    table = page[page.index("<table>") : page.index("</table>")]
+    assert "Of big &lt;m&gt;: results that are kept with the code." in table
+    cells = (row.split('<td class="number">')[2].split("</td>")[0] for row in table.split("<tr")[2:])
+    assert [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in cells][:3] == ["", "0.50 held", ""]
 
 
 def test_a_contradiction_is_told_with_both_numbers(page: str) -> None:

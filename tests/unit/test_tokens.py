@@ -301,6 +301,7 @@ def test_absent_and_unknown_files_are_refused(tmp_path):
         ("a.json", b'[{"text": 7}, {"text": 8}]', "record 1: `text` is 7, no text"),
         ("a.json", b'\n [{"text": "a"}, {"text": "b", "kind": 3}]', "record 2: `kind` is 3, no text"),
         ("a.json", b'[{"text": "a"}', "a.json is no JSON"),
+        ("a.json", b'[{"text": "a", "text": "b"}]', "is no JSON (the key 'text' is there twice)"),
         ("a.json", b'{"text": "a"}\n{"text": "b", "split": 3}\n', "line 2: `split` is 3, no text"),
         ("a.json", b'["caf\xe9"]', "a.json is no UTF-8"),
         ("a.jsonl", b'{"text": "a", "document": null}\n{"text": "b", "document": 3}\n', "line 2: `document` is 3"),

@@ -93,6 +93,7 @@ rule write_report:
             ),
         ],
         spent="<results>/report/costs.csv",
+        studies=SETTINGS.of_studies("report/claims.json"),
     output:
         report(
             "<results>/report/report.html",
@@ -108,8 +109,7 @@ rule write_report:
     shell:
         "python {input.code[0]:q} --run-record {input.record:q} --models {input.models:q} --claims {input.claims:q} "
         "--captions {input.captions:q} --figures {input.figures:q} --tables {input.tables:q} "
-        "--spent {input.spent:q} --output {output:q} "
-        "2>&1 | tee {log:q}"
+        "--spent {input.spent:q} --studies {input.studies:q} --output {output:q} 2>&1 | tee {log:q}"
 
 
 rule readme:

@@ -85,7 +85,7 @@ def _page(study: Path, command: str, large: list[str]) -> str:
             *(f"`{name}` is too large to be kept." for name in large),
             "",
             *(f"![{Path(name).stem}]({name})\n" for name in FIRST if (study / name).is_file()),
-            *([findings(judged), ""] if judged else []),
+            *([findings(judged, {}), ""] if judged else []),
             beyond(read_found(study / "tables/findings.csv")),
             "",
         ]

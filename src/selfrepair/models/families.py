@@ -11,6 +11,7 @@ OWN_KEYS = {
     "use_parallel_residual": ("gpt_neox", DECODER),
     **dict.fromkeys(("scale_attn_weights", "scale_attn_by_inverse_layer_idx"), ("gpt2",)),
 }
+GATE = ".mlp.gate_proj.weight"  # the controlled family has it in some arms only
 Shape = tuple[int | None, int | None]  # None: the configuration does not say it
 
 

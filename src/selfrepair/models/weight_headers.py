@@ -6,10 +6,12 @@ Only the standard library is imported, so that a run can refuse bad input before
 import json
 import math
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from selfrepair.models.families import layer_shapes
+from selfrepair.core.files import once
+from selfrepair.models.families import DECODER, GATE, layer_shapes
 
 EMBEDDING = re.compile(r"(?:.+\.)?(?:wte|embed_tokens|embed_in)\.weight")
 IN_A_LAYER = re.compile(r"((?:.+\.)?(?:h|layers)\.)(0|[1-9][0-9]*)(\..+)")
@@ -83,7 +85,8 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
     config_file = folder / "config.json"
     shapes: dict[str, list[int]] = {}
     places: dict[str, str] = {}  # of each tensor as the model calls it: its file and name there
-    for file in weight_files(folder):
+    files = weight_files(folder)
+    for file in files:
         tensors = read_header(file)
         _check_tensors(file, tensors, n_layers, config_file)
         for stored in tensors:
@@ -94,9 +97,10 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
                 )
             places[name] = place
         shapes |= {name: entry["shape"] for name, entry in tensors.items()}
-    _check_layers(folder, shapes, n_layers, config_file, config)
-    _check_embedding(folder, shapes, config)
-    _check_tokenizer(folder / "tokenizer.json", shapes)
+    index = folder / INDEX
+    source = files[0] if len(files) == 1 else index if index.is_file() else folder
+    _check_layers(source, shapes, n_layers, config_file, config)
+    _check_tokenizer(folder / "tokenizer.json", _check_embedding(source, shapes, config))
 
 
 def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_file: Path) -> None:
@@ -115,46 +119,56 @@ def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_f
 
 
 def _check_layers(
-    folder: Path, shapes: dict[str, list[int]], n_layers: int, config_file: Path, config: dict[str, Any]
+    source: Path, shapes: dict[str, list[int]], n_layers: int, config_file: Path, config: dict[str, Any]
 ) -> None:
     """All layers must be there, and what they share must have the same shape, which the configuration says."""
     layers: dict[int, dict[str, list[int]]] = {index: {} for index in range(n_layers)}
     for name, shape in shapes.items():
         if match := IN_A_LAYER.fullmatch(name):
-            layers[int(match[2])][match[3]] = shape
+            prefix, layers[int(match[2])][match[3]] = match[1], shape
     for index, layer in layers.items():
         if not layer:
-            raise ModelDirectoryError(f"{folder} lacks layer {index}, of {n_layers} by {config_file}; fetch it again")
+            raise ModelDirectoryError(f"{source} lacks layer {index}, of {n_layers} by {config_file}; fetch it again")
         if odd := sorted(name for name in layer.keys() & layers[0] if layer[name] != layers[0][name]):
             raise ModelDirectoryError(
-                f"{folder}: layer {index} has {odd[0][1:]} of shape {layer[odd[0]]}, layer 0 of {layers[0][odd[0]]}: "
+                f"{source}: layer {index} has {odd[0][1:]} of shape {layer[odd[0]]}, layer 0 of {layers[0][odd[0]]}: "
                 "one is damaged; fetch it again"
             )
-    for name, wanted in layer_shapes(config).items():
+    wanted_shapes = layer_shapes(config)
+    counts = Counter(name for layer in layers.values() for name in layer if not BUFFER.search(name))
+    needed = {name for name, count in counts.items() if 2 * count > n_layers}  # one that few have is unknown instead
+    needed |= {name for name in wanted_shapes if name != GATE or config["model_type"] != DECODER}
+    for index, layer in layers.items():
+        if lacking := sorted(needed - layer.keys()):
+            raise ModelDirectoryError(f"{source} lacks the tensor {prefix}{index}{lacking[0]}; fetch it again")
+    for name, wanted in wanted_shapes.items():
         found = layers[0].get(name)
         if found and (len(found) != 2 or any(w not in (None, f) for f, w in zip(found, wanted, strict=True))):
             said = ", ".join("any" if size is None else str(size) for size in wanted)
             raise ModelDirectoryError(
-                f"{folder}: {name[1:]} of layer 0 has the shape {found}, but by {config_file.name} it is [{said}]: one "
+                f"{source}: {name[1:]} of layer 0 has the shape {found}, but by {config_file.name} it is [{said}]: one "
                 "of them is of another model; restore it"
             )
 
 
-def _check_embedding(folder: Path, shapes: dict[str, list[int]], config: dict) -> None:
+def _check_embedding(source: Path, shapes: dict[str, list[int]], config: dict) -> int:
+    """Rows of the embedding."""
     found = next(((name, shape) for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
+    if found is None:
+        raise ModelDirectoryError(f"{source} lacks the embedding of tokens; fetch it again")
     width = config.get("word_embed_proj_dim") or config.get("hidden_size") or config.get("n_embd")
     wanted = [config.get("vocab_size"), width]
-    if found and None not in wanted and found[1] != wanted:
+    if None not in wanted and found[1] != wanted:
         raise ModelDirectoryError(
-            f"{folder}: {found[0]} has the shape {found[1]}, but by config.json it is {wanted}: one of them is of "
+            f"{source}: {found[0]} has the shape {found[1]}, but by config.json it is {wanted}: one of them is of "
             "another model; restore it"
         )
+    return found[1][0]
 
 
-def _check_tokenizer(file: Path, shapes: dict[str, list[int]]) -> None:
+def _check_tokenizer(file: Path, rows: int) -> None:
     """A vocabulary must lie within the embedding; tokens added to it, which text need not hold, may lie beyond."""
-    rows = next((shape[0] for name, shape in shapes.items() if EMBEDDING.fullmatch(name)), None)
-    if rows is None or not file.is_file():
+    if not file.is_file():
         return
     try:
         vocabulary = json.loads(file.read_text())["model"]["vocab"]
@@ -188,7 +202,7 @@ def read_header(file: Path) -> dict[str, dict]:
     if text is None:
         raise ModelDirectoryError(f"{file} is truncated or no safetensors file; fetch it again")
     try:
-        header = json.loads(text, object_pairs_hook=_once)
+        header = json.loads(text, object_pairs_hook=once)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = 0
         for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
@@ -204,10 +218,3 @@ def read_header(file: Path) -> dict[str, dict]:
     if promised != size:
         raise ModelDirectoryError(f"{file} has {size} bytes where its header promises {promised}; fetch it again")
     return tensors
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys differ."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a name is there twice")
-    return dict(pairs)

@@ -24,12 +24,6 @@ LATER = "doublings of the step after direct effects (below zero: before)"
 NONE = "none"
 MOVED = {"raises": "raised", "lowers": "lowered"}
 CHANCE = 0.05  # of an interval to leave out what is so
-VERBS = {
-    "raises": "raised by",
-    "lowers": "lowered by",
-    "small": "moved by less than the bound by",
-    "undecided": "undecided",
-}
 
 
 def table_of_arms(differences: pl.DataFrame) -> tuple[pl.DataFrame, str]:
@@ -139,64 +133,45 @@ def moved_parts(differences: pl.DataFrame, answer: str) -> str:
 
 
 def features(differences: pl.DataFrame) -> str:
-    """A Markdown table: what each feature does to self-repair and its parts, at the same step and the same loss."""
+    """A Markdown table: what each feature does to self-repair and its parts at the same step; bold if beside zero."""
     lines = [
-        f"| feature | compared at | {' | '.join(PARTS.values())} | pairs of seeds | self-repair | second interval |",
-        "|---|---|" + "---:|" * (len(PARTS) + 1) + "---|---|",
+        f"| feature | {' | '.join(PARTS.values())} | {' | '.join(MATCHED.values())} | second interval |",
+        "|---|" + "---:|" * len(PARTS) + "---|---|---|",
     ]
-    for (arm, matched), rows in differences.group_by("arm", "matched", maintain_order=True):
-        of = rows.rows_by_key("part", named=True, unique=True)
-        whole, numbers = of["self_repair"], [plain(of[part]) for part in PARTS]
-        count, said = whole["n_seeds"], whole["answer"]
-        second = f"{_ends(whole)}, {whole['pooled_answer']}" if matched == "steps" else ""
-        lines.append(f"| {arm} | {MATCHED[str(matched)]} | {' | '.join(numbers)} | {count} | {said} | {second} |")
+    for (arm,), rows in differences.group_by("arm", maintain_order=True):
+        at_steps, at_loss = (rows.filter(matched=m).rows_by_key("part", named=True, unique=True) for m in MATCHED)
+        numbers = [f"**{plain(of)}**" if of["answer"] in MOVED else plain(of) for of in map(at_steps.get, PARTS)]
+        whole = at_steps["self_repair"]
+        said = [whole["answer"], at_loss["self_repair"]["answer"], f"{whole['pooled_answer']} {_ends(whole)}"]
+        lines.append(f"| {arm} | {' | '.join(numbers)} | {' | '.join(said)} |")
     return "\n".join(lines)
 
 
 def family_found(differences: pl.DataFrame, onset: pl.DataFrame, evidence: pl.DataFrame) -> str:
-    """The answers of a family in words, as Markdown; features that move self-repair or a part of it with all parts."""
-    said: dict[str, list[str]] = {}
-    for matched, name in MATCHED.items():
-        kinds = {kind: ", ".join(of) or NONE for kind, of in answers(differences, matched).items()}
-        said.setdefault(
-            f"raised by: {kinds['raises']}; lowered by: {kinds['lowers']}; no effect larger than "
-            f"{differences['bound'].max():g}: {kinds['small']}; undecided: {kinds['undecided']}.",
-            [],
-        ).append(f"at {name}")
-    moved = [
-        f"{arm}: " + ", ".join(f"{name} {plain(of[part])}" for part, name in PARTS.items()) + "."
-        for (arm,), rows in differences.filter(matched="steps").group_by("arm", maintain_order=True)
-        for of in [rows.rows_by_key("part", named=True, unique=True)]
-        if any(of[part]["answer"] in MOVED for part in PARTS)
-    ]
+    """The answers of a family, as Markdown."""
     compared = len(_parts(differences))
     mean = evidence.filter(pl.col("seed").is_null(), pl.col("layer").is_null())
     of = {(row["statistic"], row["of"], row["tokens"]): plain(row) for row in mean.to_dicts()}
-    thirds = [of[statistic, "other", "top"] for statistic in THIRDS]
+    far, displaced = (of[statistic, "other", "top"] for statistic in THIRDS)
     later = {row["of"]: row for row in onset.filter(arm="base", quantity="self_repair").to_dicts()}
     says = sentences(evidence)
-    paragraphs = [
-        "**Which architecture.** Models that differ from a base in one feature, trained for this package. "
-        + " ".join(f"Self-repair of the later half, {' and '.join(at)}, is {what}" for what, at in said.items())
-        + f" Of its parts ({compared} differences at the same step, {CHANCE * compared:.1f} beside zero by chance), "
-        + "; ".join(f"{name}: {moved_parts(differences, verb)}" for verb, name in MOVED.items())
-        + "."
-        + "".join(f" {change}" for change in moved)
-        + " With the variance between seeds of all trainings (a second interval, written down later): "
-        + "; ".join(
-            f"{VERBS[kind]}: {', '.join(f'{name} {_ends(row)}' for name, row in of.items())}"
-            for kind, of in answers(differences, "steps", "pooled_answer").items()
-            if of
-        )
-        + ".",
-        "**Adaptation, or an artefact?** In the base, repair as a part of the removed direct effect, on the third of "
-        f"the tokens whose ablated stream lies farthest from usual ones minus on the nearest third: {thirds[0]}; on "
-        f"the third that the ablation moves outward most minus least: {thirds[1]}. {says['Artefact']} "
-        f"{says['Adaptation']} Along training, self-repair in logits {COMES[later['mean']['answer']]} direct effects: "
-        f"it has half of its last size {plain(later['mean'], 1)} {LATER}, its share of the direct effect "
-        f"{plain(later['share'], 1)}.",
+    blocks = [
+        "**Which architecture.** Models that differ from a base in one feature, trained for this package "
+        f"({_span(differences['n_seeds'].to_list())} pairs of seeds each): what the feature adds to self-repair of the "
+        "later half and to its parts, in shares of the direct effect, at the same step. Bold: the whole 95 % interval "
+        f"is beside zero, as by chance {CHANCE * compared:.1f} of the {compared} parts would be. Then what it does to "
+        "self-repair at the same step, at the same loss, and with the variance between seeds of all trainings (a "
+        "second interval, written down later).",
+        features(differences),
+        "**Adaptation, or an artefact?** In the base, with repair as a part of the removed direct effect:",
+        f"- *An artefact* grows with the distance of the ablated stream from usual ones. On the third of the tokens "
+        f"where it is farthest minus the nearest third: {far}; on the third that the ablation moves outward most minus "
+        f"least: {displaced}. {says['Artefact']}\n"
+        f"- *An adaptation* saves loss. {says['Adaptation']}\n"
+        f"- *Along training* self-repair in logits {COMES[later['mean']['answer']]} direct effects: it has half of its "
+        f"last size {plain(later['mean'], 1)} {LATER}, its share of the direct effect {plain(later['share'], 1)}.",
     ]
-    return "\n\n".join(paragraphs)
+    return "\n\n".join(blocks)
 
 
 def by_seed(arms: pl.DataFrame) -> str:
@@ -250,8 +225,10 @@ def _page(tables: dict[str, pl.DataFrame]) -> str:
             "",
             f"{trainings} trainings, made by `{command}`, which finds them up to date. One is made again by `{one}`.",
             "",
-            "Arm minus base, in shares of the direct effect (heads of the later half, top tokens), with 95 % intervals "
-            "over seeds and documents.",
+            "Arm minus base at the same step, in shares of the direct effect (heads of the later half, top tokens), "
+            "with 95 % intervals over seeds and documents; bold: the whole interval is beside zero. Then what the "
+            "feature does to self-repair at the same step, at the same loss (its parts there: `differences.csv`), and "
+            "with the variance between seeds of all trainings.",
             "",
             "![architecture](architecture.png)",
             "",

@@ -140,6 +140,15 @@ def read_claims(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text())["claims"]
 
 
+def by_model(studies: list[Path]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Of each model of other runs (claims.json of each), value and verdict by the claim's id."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for claim in (claim for path in studies for claim in read_claims(path)):
+        for entry in claim["models"]:
+            found.setdefault(entry["model"], {})[claim["id"]] = entry
+    return found
+
+
 def claims_of_studies(studies: list[Path]) -> tuple[pl.DataFrame, str]:
     """The same of other runs (claims.json of each), with intervals, a model below the other."""
     judged = [claim for path in studies for claim in read_claims(path)]

@@ -19,7 +19,7 @@ from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_text
 from selfrepair.core.tables import Column
 from selfrepair.report.captions import caption_of
-from selfrepair.report.claims_table import in_others
+from selfrepair.report.claims_table import by_model, in_others
 
 MISSING = "\u2013"
 WHOLE = [name for name, column in MODELS.items() if column.dtype == pl.Int64]
@@ -174,6 +174,7 @@ def report(
     figures: list[Figure],
     shown_tables: list[Shown],
     spent: list[Cost],
+    kept: dict[str, dict[str, dict[str, Any]]],
 ) -> str:
     """Render the report.
 
@@ -182,6 +183,7 @@ def report(
         models: `overview.MODELS`.
         verdicts: claims.json.
         spent: per rule.
+        kept: `claims_table.by_model` of other runs.
     """
     environment = Environment(
         loader=PackageLoader("selfrepair.report"),
@@ -212,6 +214,7 @@ def report(
         whole=WHOLE,
         models=models.to_dicts(),
         claims=claims,
+        kept=kept,
         counts=counts,
         recognised=verdicts["recognised"],
         counted=len(counted),
@@ -281,6 +284,7 @@ def write_report(
     tables: list[Path],
     spent: Path,
     output: Path,
+    studies: list[Path] = [],  # noqa: B006
 ) -> None:
     """Write the report of a run as one HTML file.
 
@@ -293,8 +297,10 @@ def write_report(
         tables: CSV files; same name, same table.
         spent: costs.csv of record_costs.
         output: HTML file to write.
+        studies: claims.json of other runs, whose models get a column each in the table of claims.
     """
     words, record = yaml.safe_load(captions.read_text()), json.loads(run_record.read_text())
     drawn, of_rules = [figure(path, words) for path in figures], [Cost(*row) for row in pl.read_csv(spent).rows()]
     verdicts = json.loads(claims.read_text())
-    write_text(output, report(record, read_models(models), verdicts, drawn, shown(tables, words), of_rules))
+    kept, listed = by_model(studies), shown(tables, words)
+    write_text(output, report(record, read_models(models), verdicts, drawn, listed, of_rules, kept))

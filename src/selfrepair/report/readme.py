@@ -10,7 +10,7 @@ import polars as pl
 from selfrepair.claims.verdicts import HELD
 from selfrepair.core.files import write_atomically, write_text
 from selfrepair.report.arms import family_found, plain
-from selfrepair.report.claims_table import read_claims
+from selfrepair.report.claims_table import by_model, read_claims
 from selfrepair.report.findings import ABOVE, BELOW, read_found
 
 BEGIN, END = "<!-- findings -->", "<!-- /findings -->"
@@ -52,34 +52,32 @@ def write_readme(
         ValueError: the README does not hold the markers once each, in order.
     """
     judged = {claim["id"]: claim for claim in read_claims(claims)}
-    kept, of_run = list(map(read_claims, studies)), read_found(found)
-    of_studies = beyond(of_run, _models(kept))
+    kept, of_run = by_model(studies), read_found(found)
+    of_studies = beyond(of_run, kept)
     of_family = [family_found(*map(pl.read_parquet, family))] if family else []
     tables = [findings([judged[name] for name in SHOWN], kept), of_studies]
-    of_repairers = [repairers(of_run, name) for name in _models(kept)]
-    block = "\n\n".join([*map(parts, kept), *filter(None, of_repairers), *tables, *of_family])
+    of_repairers = [repairers(of_run, name) for name in kept]
+    block = "\n\n".join([*map(parts, map(read_claims, studies)), *filter(None, of_repairers), *tables, *of_family])
     write_text(readme, with_block(readme.read_text(), block))
     write_atomically(shown, lambda temporary: shutil.copyfile(picture, temporary))
 
 
-def findings(claims: list[dict[str, Any]], studies: list[list[dict[str, Any]]] = []) -> str:  # noqa: B006
+def findings(claims: list[dict[str, Any]], kept: dict[str, dict[str, dict[str, Any]]]) -> str:
     """A Markdown table: the finding, the paper's number, ours, that of shuffled weights, and where it holds.
 
     Args:
-        studies: claims of other runs, whose models come first, with the verdict on each.
+        kept: `claims_table.by_model` of other runs: these models come first, with the verdict on each.
     """
-    beside = {(entry["model"], claim["id"]): entry for run in studies for claim in run for entry in claim["models"]}
-    names = _models(studies)
-    titles = ["claim of the paper", "its value", *names, _own(names), "shuffled weights", "held in"]
+    titles = ["claim of the paper", "its value", *kept, _own(kept), "shuffled weights", "held in"]
     lines = [
         "| " + " | ".join(titles) + " |",
-        "|---|---:|" + "---|" * len(names) + "---:|---:|---|",
+        "|---|---:|" + "---|" * len(kept) + "---:|---:|---|",
     ]
     for claim in claims:
         others, models = claim["others"], claim["models"]
         held = f"{len(others[HELD])} of {others['models']}"
         there = "" if claim["paper_value"] is None else f"{claim['paper_value']:.2f}"
-        of_studies = [_judged(beside.get((name, claim["id"]))) for name in names]
+        of_studies = [_judged(of_model.get(claim["id"])) for of_model in kept.values()]
         numbers = [_span([model[name] for model in models]) for name in ("value", "null")]
         lines.append("| " + " | ".join([claim["wording"], there, *of_studies, *numbers, held]) + " |")
     return "\n".join(lines)
@@ -102,10 +100,6 @@ def beyond(found: pl.DataFrame, names: Iterable[str] = ()) -> str:
         numbers = [*(_span(of["value"].to_list()) for of in of_models), _span(measured["null"].to_list())]
         lines.append(f"| {short[0].upper()}{short[1:]}. | {' | '.join(numbers)} | {differing} of {len(measured)} |")
     return "\n".join(lines)
-
-
-def _models(studies: list[list[dict[str, Any]]]) -> list[str]:
-    return list(dict.fromkeys(entry["model"] for run in studies for claim in run for entry in claim["models"]))
 
 
 def _own(names: Iterable[str]) -> str:
@@ -143,9 +137,14 @@ def repairers(found: pl.DataFrame, model: str) -> str:
     ]
     return (
         f"**Who repairs whom.** In `{model}` the later head that responds most to an ablated one makes "
-        f"{shares['strongest_share', 'top']} of all positive changes of later heads; the one that responds most to "
-        f"*other* ablated heads {shares['strongest_of_others', 'top']}: as much, if the same few repair all."
-        + (f" The strongest there and the strongest on prose: {'; '.join(elsewhere)}." if elsewhere else "")
+        f"{shares['strongest_share', 'top']} of all positive changes of later heads. The head that responds most to "
+        f"*other* ablated heads makes {shares['strongest_of_others', 'top']} of them: as much, if the same few repair "
+        "all."
+        + (
+            f" On other text: the strongest there, and the strongest on prose: {'; '.join(elsewhere)}."
+            if elsewhere
+            else ""
+        )
     )
 
 

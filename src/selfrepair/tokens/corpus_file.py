@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from selfrepair.core.files import sha256
+from selfrepair.core.files import once, sha256
 
 FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
 MAGIC = b"PAR1"  # begins and ends a Parquet file
@@ -103,8 +103,8 @@ def _check_array(path: Path, text_column: str) -> None:
 
 def _parse(place: str, text: str) -> Any:
     try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
         raise CorpusError(f"{place} is no JSON ({error}); mend or remove it") from error
 
 
