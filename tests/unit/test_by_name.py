@@ -31,6 +31,14 @@ def test_an_argument_that_the_function_lacks_is_named(called: None) -> None:
         by_name.call("some.module:example", ["heads=1"])
 
 
+def test_tables_of_several_kinds_are_named(called: None, tmp_path: Path) -> None:
+    """As when a shard of another run was put among them."""
+    for name, column in (("a.csv", "x"), ("b.csv", "y")):
+        (tmp_path / name).write_text(f"{column}\n1\n")
+    with pytest.raises(by_name.TableError, match=r"a\.csv, .*b\.csv are of several kinds .*; delete them"):
+        by_name.call("some.module:example", [f"table={tmp_path}/{name}.csv" for name in "ab"])
+
+
 @pytest.mark.parametrize("name", ["empty.parquet", "nowhere.csv"])
 def test_a_table_that_can_not_be_read_is_named_with_the_fix(called: None, tmp_path: Path, name: str) -> None:
     """A job that was killed by a full disk may leave one."""

@@ -124,6 +124,9 @@ def test_some_heads_of_a_model_are_compared_alone(tmp_path):
         (lambda t: t.drop("self_repair_from_ln"), "lacks the columns self_repair_from_ln"),
         (lambda t: t.with_columns(percentile=1.0), "top shares of 1.0, not for `analysis.top_fraction` 0.02"),
         (lambda t: pl.concat([t, t.head(1)]), "holds a head twice"),
+        (lambda t: t[1:], "all heads of a model are needed"),
+        (lambda t: pl.concat([t, t.head(1).with_columns(layer=pl.lit(-1, t["layer"].dtype))]), "all heads of a model"),
+        (lambda t: pl.concat([t, t.head(1).with_columns(head=pl.lit(99, t["head"].dtype))]), "with the number 99"),
     ],
 )
 def test_a_file_that_can_not_serve_is_refused(tmp_path, change, said):
@@ -132,6 +135,15 @@ def test_a_file_that_can_not_serve_is_refused(tmp_path, change, said):
     with pytest.raises(ValueError, match=r"reference\.csv") as caught:
         read_reference(path, 0.02)
     assert said in str(caught.value)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "reference.csv"
+    write_reference(path)
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},direct_effect", *(f"{row},9" for row in rows)]))
+    with pytest.raises(ValueError, match="has the column direct_effect twice; remove one"):
+        read_reference(path, 0.02)
 
 
 @pytest.mark.parametrize(

@@ -303,11 +303,10 @@ def test_absent_and_unknown_files_are_refused(tmp_path):
         ("a.json", b'[{"text": "a"}', "a.json is no JSON"),
         ("a.json", b'[{"text": "a", "text": "b"}]', "is no JSON (the key 'text' is there twice)"),
         ("a.json", b'{"text": "a"}\n{"text": "b", "split": 3}\n', "line 2: `split` is 3, no text"),
-        ("a.json", b'["caf\xe9"]', "a.json is no UTF-8"),
+        ("a.json", b'["caf\xe9"]', "a.json, line 1 is no UTF-8"),
         ("a.jsonl", b'{"text": "a", "document": null}\n{"text": "b", "document": 3}\n', "line 2: `document` is 3"),
-        ("c[1].jsonl", b'{"text": "one"}\n', "`[` in a path stands for several files; rename the file"),
-        ("s*.txt", b"one", "`*` in a path stands for several"),
-        ("q?.parquet", b"PAR1PAR1", "`?` in a path stands for several"),
+        ("a.jsonl", b'{"text": "a\\ud800b"}\n', "line 1: `text` holds half of a character"),
+        ("a.json", b"[]", "has no column `text`; it has no rows"),
     ],
 )
 def test_a_corpus_that_can_not_be_read_is_named_with_its_line(tmp_path, name, content, said):
@@ -317,12 +316,22 @@ def test_a_corpus_that_can_not_be_read_is_named_with_its_line(tmp_path, name, co
 
 
 def test_one_kind_that_is_no_text_is_found_among_many(tmp_path):
-    """Of the block of records that it is in, `datasets` would make other kinds, and a choice by kind lose them."""
     records = [{"text": f"Text {i}.", "kind": "prose"} for i in range(3000)] + [{"text": "x", "kind": 3}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     check_corpus_file(tmp_path / "a.jsonl", "text", most=1000)
     with pytest.raises(CorpusError, match="line 3001: `kind` is 3, no text; put it in quotes"):
         read_corpus(tmp_path / "a.jsonl", "text", None, ["prose"])
+
+
+@pytest.mark.parametrize("name", ["c[1].jsonl", "c*.jsonl", "c?::d.jsonl"])
+def test_texts_and_names_that_look_like_something_else_are_read_as_they_are(tmp_path, name):
+    """A library would take the path for a pattern, and dates for numbers."""
+    (tmp_path / "c1.jsonl").write_text('{"text": "another"}\n')
+    lines = [{"text": f"2024-01-0{i}", "document": f"2023-0{i}-01", "other": i} for i in (1, 2)]
+    (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"text": "1", "late": [1]}\n')
+    found = read_corpus(tmp_path / name, "text", None, [])
+    assert found["text"].to_list() == ["2024-01-01", "2024-01-02", "1"]
+    assert found["name"].to_list() == ["2023-01-01", "2023-02-01", "2"]
 
 
 @pytest.mark.parametrize("column", ["split", "kind"])

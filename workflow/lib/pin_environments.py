@@ -19,7 +19,7 @@ KINDS = {
     "analyse": "jaxtyping jinja2 jsonschema numpy polars pyyaml tyro",
     "draw": "altair jaxtyping numpy polars tyro vl-convert-python",
     "typeset": "tyro",
-    "train": "datasets jaxtyping polars safetensors tokenizers torch transformers tyro",
+    "train": "jaxtyping polars safetensors tokenizers torch transformers tyro",
 }
 
 

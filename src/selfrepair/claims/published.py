@@ -95,15 +95,18 @@ def read_reference(path: Path, top_fraction: float) -> pl.DataFrame:
     """Read the published results at a share of top tokens; columns model, layer, head, percent_ln_of_de, `QUANTITIES`.
 
     Raises:
-        ValueError: a column or that share is missing, a value is no finite number or a direct effect is zero (the
-            message names row and column), or a head is there twice.
+        ValueError: a column or that share is missing or there twice, a value is no finite number or a direct effect
+            is zero (the message names row and column), or a model's rows are not all its heads once.
     """
     try:
         table = pl.read_csv(path, infer_schema=False, glob=False)
+        header = pl.read_csv(path, infer_schema=False, glob=False, has_header=False, n_rows=1).row(0)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path} is no CSV file ({error})") from error
     if missing := sorted(set(COLUMNS) - set(table.columns)):
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
+    if twice := [name for name in COLUMNS if header.count(name) > 1]:
+        raise ValueError(f"{path} has the column {twice[0]} twice; remove one")
     for name, dtype in COLUMNS.items():
         values = table[name].cast(dtype, strict=False)
         usable = (
@@ -125,6 +128,13 @@ def read_reference(path: Path, top_fraction: float) -> pl.DataFrame:
         )
     if chosen.select("model", "layer", "head").is_duplicated().any():
         raise ValueError(f"{path} holds a head twice; remove one")
+    for (model,), rows in chosen.group_by("model", maintain_order=True):
+        n_layers, n_heads = (rows[name].max() + 1 for name in ("layer", "head"))
+        if rows.height != n_layers * n_heads or rows.select(pl.min_horizontal("layer", "head").min()).item() < 0:
+            raise ValueError(
+                f"{path} has {rows.height} heads of {model}, the last of layer {n_layers - 1} and with the number "
+                f"{n_heads - 1}: all heads of a model are needed, from L0H0, and no others; correct it"
+            )
     return chosen.select("model", "layer", "head", "percent_ln_of_de", **QUANTITIES).sort("model", "layer", "head")
 
 

@@ -48,7 +48,12 @@ def tables_of(result: object, paths: list[Path]) -> dict[Path, pl.DataFrame]:
 
 def _converted(kind: Any, values: list[str]) -> object:
     if kind is pl.DataFrame:
-        return pl.concat(map(_read, values))
+        try:
+            return pl.concat(map(_read, values))
+        except pl.exceptions.PolarsError as error:
+            raise TableError(
+                f"{', '.join(values)} are of several kinds ({error}); delete them, Snakemake makes them again"
+            ) from error
     if kind == list[Path]:
         return list(map(Path, values))
     return values if kind == list[str] else kind(values[0])

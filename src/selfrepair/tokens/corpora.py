@@ -1,11 +1,10 @@
 """Read a corpus of documents: Parquet, JSON lines or plain text."""
 
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
-from selfrepair.tokens.corpus_file import FORMATS, CorpusError, check_corpus_file
+from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file, records
 
 BYTE_ORDER_MARK = "\ufeff"  # not of the text
 TEXT_SEPARATOR = "\n<|endoftext|>\n"
@@ -14,7 +13,7 @@ SEPARATORS = r"\n(?:<\|endoftext\|>[ \t]*\n)+"  # one or several
 
 
 def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str]) -> pl.DataFrame:
-    """Read a corpus of Parquet, JSON-lines or plain text with `datasets`; return columns name, kind, text.
+    """Read a corpus of Parquet, JSON lines or plain text; return columns name, kind, text.
 
     In plain text a line `<|endoftext|>` separates documents; in the others each record is one.
 
@@ -22,38 +21,44 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         CorpusError: the file or a column is missing, a line can't be read, what should be text is none, or no
             document is left.
     """
-    from datasets import load_dataset
-
     check_corpus_file(path, text_column)
-    whole = {"sample_by": "document"} if path.suffix == ".txt" else {}
+    columns = ("document", "kind", "split", text_column)
+    if path.suffix == ".parquet":
+        found = pl.scan_parquet(path, glob=False)
+    elif path.suffix == ".txt":
+        found = pl.LazyFrame({text_column: [path.read_text(encoding="utf-8")]})
+    else:
+        listed = list(records(path, text_column))
+        there = [name for name in columns if any(name in record for record in listed)]
+        found = pl.LazyFrame(listed, schema=dict.fromkeys(there, pl.String))
     try:
-        loaded = load_dataset(FORMATS[path.suffix], data_files=str(path), split="train", streaming=True, **whole)
-        first: dict[str, Any] = next(iter(loaded), {})
-    except (OSError, ValueError) as error:  # of pyarrow, whose errors are such
+        _check_columns(path, schema := found.collect_schema(), text_column, split, kinds)
+        documents = found.select(pl.col(name).cast(pl.String) for name in columns if name in schema).collect()
+    except pl.exceptions.PolarsError as error:
         raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
-    wanted_columns = [name for name in ("document", "kind", "split", text_column) if name in first]
-    if text_column not in first:
-        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(first) or 'no rows'}")
-    documents = pl.DataFrame(list(loaded.select_columns(wanted_columns)), infer_schema_length=None)
     if missing := documents[text_column].null_count():
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
-    _check_columns(path, documents.schema, text_column, split, kinds)
     if path.suffix == ".txt":
-        letters = documents[text_column].str
-        if 4 * letters.count_matches("\0", literal=True).sum() > letters.len_chars().sum():
-            raise CorpusError(f"corpus {path} is full of NUL, as text in UTF-16 is; convert it to UTF-8")
-        one = pl.col(text_column).str.replace_all(SEPARATORS, TEXT_SEPARATOR)
-        whole_text = one.str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
-        texts = whole_text.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
-        documents = documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
+        documents = _divided(path, documents, text_column)
     _check_kinds(path, documents, kinds)
     documents = documents.filter(_chosen(split, kinds))
     if documents.is_empty():
         raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
     numbered = pl.format("{}", pl.int_range(pl.len()))
-    name = pl.col("document") if "document" in documents.columns else numbered
+    name = pl.coalesce("document", numbered) if "document" in documents.columns else numbered
     kind = pl.col("kind") if "kind" in documents.columns else pl.lit("text")
     return documents.select(name.alias("name"), kind.alias("kind"), pl.col(text_column).alias("text"))
+
+
+def _divided(path: Path, documents: pl.DataFrame, text_column: str) -> pl.DataFrame:
+    """The documents of a plain text."""
+    letters = documents[text_column].str
+    if 4 * letters.count_matches("\0", literal=True).sum() > letters.len_chars().sum():
+        raise CorpusError(f"corpus {path} is full of NUL, as text in UTF-16 is; convert it to UTF-8")
+    one = pl.col(text_column).str.replace_all(SEPARATORS, TEXT_SEPARATOR)
+    whole = one.str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
+    texts = whole.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
+    return documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
 
 
 def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[str]) -> None:
@@ -75,7 +80,7 @@ def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[s
 
 def _check_columns(path: Path, schema: pl.Schema, text_column: str, split: str | None, kinds: list[str]) -> None:
     if text_column not in schema:
-        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(schema)}")
+        raise CorpusError(f"corpus {path} has no column `{text_column}`; it has {', '.join(schema) or 'no rows'}")
     if schema[text_column] != pl.String:
         raise CorpusError(f"corpus {path}: `{text_column}` is {schema[text_column]}, no text; name another")
     for column, wanted in (("split", split), ("kind", kinds)):

@@ -10,9 +10,8 @@ from typing import Any
 
 from selfrepair.core.files import once, sha256
 
-FORMATS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".txt": "text"}
+FORMATS = (".parquet", ".jsonl", ".json", ".txt")
 MAGIC = b"PAR1"  # begins and ends a Parquet file
-SEVERAL = ("*", "?", "[", "]", "::")  # in a path, libraries take them for patterns and read another file
 OPTIONAL = ("kind", "split", "document")
 
 
@@ -21,22 +20,15 @@ class CorpusError(ValueError):
 
 
 def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> None:
-    """Check the format of a corpus; of text its encoding, of JSON each record's syntax, text, kind, split and name.
-
-    Where one of these is no text, `datasets` writes those around it as JSON: the kind `a` becomes `"a"`.
+    """Check the format of a corpus; of text its encoding, of JSON its records.
 
     Args:
         text_column: name of the text in JSON.
         most: bytes that are looked at, of text and JSON lines; all if None. Longer JSON arrays are not looked at.
 
     Raises:
-        CorpusError: the file is missing, of another format, cut short, or a line of it can't be read; or its path is
-            a pattern.
+        CorpusError: the file is missing, of another format, cut short, or a line of it can't be read.
     """
-    if signs := [sign for sign in SEVERAL if sign in str(path)]:
-        raise CorpusError(
-            f"corpus {path}: `{signs[0]}` in a path stands for several files; rename the file or its folder"
-        )
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise CorpusError(f"corpus {path} {what}; correct its path")
@@ -46,14 +38,30 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
         raise CorpusError(f"corpus {path} is empty; fetch it again")
     if path.suffix == ".parquet":
         _check_parquet(path)
-    elif path.suffix == ".json" and _is_array(path):
+    else:
+        for _ in _lines(path, most) if path.suffix == ".txt" else records(path, text_column, most):
+            pass
+
+
+def records(path: Path, text_column: str, most: int | None = None) -> Iterator[dict[str, Any]]:
+    """The records of JSON lines, or of a JSON array.
+
+    Args:
+        text_column, most: as in `check_corpus_file`.
+
+    Raises:
+        CorpusError: one is no JSON object, or its text, kind, split or name is no text.
+    """
+    if path.suffix == ".json" and _is_array(path):
         if most is None or path.stat().st_size <= most:
-            _check_array(path, text_column)
+            whole = "".join(line for _, line in _lines(path, None))
+            for number, record in enumerate(_parse(f"corpus {path}", whole), 1):
+                yield _checked(f"corpus {path}, record {number}", record, text_column)
     else:
         for number, line in _lines(path, most):
-            if path.suffix != ".txt" and line.strip():
+            if line.strip():
                 place = f"corpus {path}, line {number}"
-                _check_record(place, _parse(place, line), text_column)
+                yield _checked(place, _parse(place, line), text_column)
 
 
 def check_sha256(path: Path, expected: str, digest: Callable[[Path], str] = sha256) -> None:
@@ -92,15 +100,6 @@ def _is_array(path: Path) -> bool:
         return file.read(1000).lstrip().startswith(b"[")
 
 
-def _check_array(path: Path, text_column: str) -> None:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"corpus {path} is no UTF-8 ({error}); convert the file") from error
-    for number, record in enumerate(_parse(f"corpus {path}", text), 1):
-        _check_record(f"corpus {path}, record {number}", record, text_column)
-
-
 def _parse(place: str, text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=once)
@@ -108,10 +107,15 @@ def _parse(place: str, text: str) -> Any:
         raise CorpusError(f"{place} is no JSON ({error}); mend or remove it") from error
 
 
-def _check_record(place: str, record: Any, text_column: str) -> None:
+def _checked(place: str, record: Any, text_column: str) -> dict[str, Any]:
     if not isinstance(record, dict) or text_column not in record:
         raise CorpusError(f"{place} has no `{text_column}`; name the text's key as `text` of the corpus, or add it")
     for key in (text_column, *OPTIONAL):
         value = record.get(key)
         if not isinstance(value, str) and (key == text_column or value is not None):
             raise CorpusError(f"{place}: `{key}` is {value!r:.60}, no text; put it in quotes or remove it")
+        try:
+            (value or "").encode()
+        except UnicodeEncodeError as error:
+            raise CorpusError(f"{place}: `{key}` holds half of a character ({error}); replace or remove it") from error
+    return record
