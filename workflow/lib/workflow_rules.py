@@ -21,7 +21,7 @@ CONFIG = {
     "models": {"tiny-llama": {"as_published": True}} | KNOWN,
     "experiments": {"study_rows": 1, "distributions": ["prose", "ioi"]},
 }
-PUBLISHED = dict.fromkeys(COLUMNS, "1") | {"model": "a", "percentile": "0.02"}
+PUBLISHED = dict.fromkeys(COLUMNS, "1") | {"model": "a", "percentile": "0.02", "layer": "0", "head": "0"}
 
 
 @dataclass(frozen=True)
