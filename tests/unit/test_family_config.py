@@ -117,7 +117,7 @@ def test_an_arm_that_is_none_is_refused(features: dict[str, Any], said: str) -> 
         (lambda c: c.update(corpus="no.parquet"), "corpus: corpus no.parquet does not exist"),
         (
             lambda c: c.update(corpus="c[1].parquet"),
-            "corpus: corpus c[1].parquet: `[` in a path stands for several files",
+            "corpus: corpus c[1].parquet does not exist; correct its path",
         ),
         (lambda c: c.update(tokenizer="models/{x}"), "tokenizer: `models/{x}` holds a brace"),
         (lambda c: c.update(tokenizer="docs"), "tokenizer: docs holds no tokenizer.json; put it there"),
