@@ -177,6 +177,16 @@ REFUSED: dict[str, tuple[str, Callable[[Path], object], str]] = {
         lambda f: renamed(f, lambda t: {k: v for k, v in t.items() if not k.endswith("c_fc.weight")}),
         "lacks the tensor transformer.h.0.mlp.c_fc.weight",
     ),
+    "a tensor under both of its names": (
+        "gpt2",
+        lambda f: renamed(f, lambda t: t | {MLP.removeprefix("transformer."): -t[MLP]}),
+        "holds h.1.mlp.c_fc.weight twice, as",
+    ),
+    "an index of numbers": (
+        "gpt2",
+        lambda folder: index(folder, '{"weight_map": {"a": 1}}'),
+        "model.safetensors.index.json is corrupt",
+    ),
     "no embedding": (
         "gpt2",
         lambda f: renamed(f, lambda t: {k: v for k, v in t.items() if not k.endswith("wte.weight")}),

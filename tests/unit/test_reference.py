@@ -110,6 +110,12 @@ def test_models_without_a_counterpart_are_named_with_the_reason(tmp_path):
     assert found.heads["model"].unique().to_list() == ["gpt2"]
 
 
+def test_a_model_is_compared_with_what_has_its_own_name_first(tmp_path):
+    write_reference(tmp_path / "reference.csv", ("gpt2-small", "gpt2"))
+    found = compare({"gpt2": measured("gpt2")}, read_reference(tmp_path / "reference.csv", 0.02))
+    assert found.models["published_as"].to_list() == ["gpt2"]
+
+
 def test_some_heads_of_a_model_are_compared_alone(tmp_path):
     write_reference(tmp_path / "reference.csv")
     some = measured("gpt2-small").filter(layer=1, head=0)

@@ -200,8 +200,32 @@ def test_marked_lines_divide_a_text_file(tmp_path):
 def test_separators_in_a_row_or_with_spaces_divide_once(tmp_path):
     """Otherwise their letters would be measured as text."""
     path = tmp_path / "stories.txt"
-    path.write_text("One.\n<|endoftext|> \n<|endoftext|>\nTwo.\n")
-    assert read_corpus(path, "text", None, [])["text"].to_list() == ["One.", "Two.\n"]
+    mark = "<|endoftext|>"
+    for begin, end, last in (
+        ("", "", "Two.\n"),
+        (f"{mark}\n{mark} \n", f"{mark}\n{mark}", "Two."),
+        (f"{mark}\t\n", f"{mark} ", "Two."),
+    ):
+        path.write_text(f"{begin}One.\n{mark} \n{mark}\nTwo.\n{end}")
+        assert read_corpus(path, "text", None, [])["text"].to_list() == ["One.", last]
+    path.write_text(mark)
+    with pytest.raises(CorpusError, match="has no document"):
+        read_corpus(path, "text", None, [])
+
+
+def test_a_document_without_a_kind_is_text(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "kind": "prose"}\n{"text": "b"}\n')
+    assert read_corpus(path, "text", None, [])["kind"].to_list() == ["prose", "text"]
+
+
+def test_columns_with_the_signs_of_patterns_are_themselves(tmp_path):
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"x1": ["no"], "^x.*$": ["a"], "*": ["b"]}).write_parquet(path)
+    for column, text in (("^x.*$", "a"), ("*", "b")):
+        assert read_corpus(path, column, None, [])["text"].to_list() == [text]
+    with pytest.raises(CorpusError, match="`kind` is where a document's kind stands, no text"):
+        read_corpus(path, "kind", None, [])
 
 
 def test_text_in_utf_16_is_refused(tmp_path):

@@ -314,6 +314,17 @@ def test_a_model_must_be_loaded(zoo, rows, source):
             measure(model, rows, source)
 
 
+def test_numbers_that_would_be_rounded_are_refused(zoo, rows, source):
+    """Of the last layer's heads the split would sum to the total all the same."""
+    model = zoo.folded("gpt2")
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match=r"torch\.autocast is on"):
+        measure_units(model, rows, source, ["L2H0"])
+    along = torch.ones(*rows[:, 1:].shape, model.d_model)
+    along[0, 0, 0] = float("nan")
+    with pytest.raises(ValueError, match="direction: it holds NaN or infinite numbers"):
+        measure_units(model, rows, source, ["L1.attn"], along)
+
+
 def test_a_direction_that_is_zero_is_refused(zoo, rows, source):
     with pytest.raises(ValueError, match="direction: it is zero in row 0 at 0; an alternative must be another token"):
         measure_units(zoo.folded("gpt2"), rows, source, ["L1.attn"], rows[:, 1:])

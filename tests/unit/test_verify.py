@@ -475,6 +475,11 @@ def test_no_rows_are_no_check(run: Path, sample: int) -> None:
         verify_run(RUN, sample)
 
 
+def test_a_seed_below_zero_is_refused_before_any_check(run: Path) -> None:
+    with pytest.raises(ValueError, match="seed: -1 is below 0"):
+        verify_run(run, seed=-1)
+
+
 def test_the_program_stops_where_tables_disagree(run: Path, capsys) -> None:
     rewrite("ablation/m/zero/tokens-?.parquet", lambda table: table.filter(pl.col("self_repair") > 0))
     with pytest.raises(VerificationError, match="1 of its measurements do not agree"):

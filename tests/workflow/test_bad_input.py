@@ -59,7 +59,8 @@ CONFIGS = {
         lambda c: c["corpora"]["python-stdlib"].update(path="no.parquet"),
         ["corpora.python-stdlib.path", "no.parquet does not exist"],
     ),
-    "wildcards in a path": (add_model(path="models/{x}"), ["models.broken.path", "`models/{x}`", "rename the file"]),
+    "wildcards in a path": (add_model(path="models/{x}"), ["models.broken.path", "`models/{x}`", "rename it"]),
+    "wildcards in a split": (lambda c: c["tokens"].update(split="{model}"), ["tokens.split", "`{model}`", "rename it"]),
     "kept results that are not there": (
         lambda c: c.update(studies=["none"]),
         ["studies", "results/studies/none", "remove"],

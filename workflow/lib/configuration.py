@@ -20,7 +20,8 @@ RENAMED = {
     "percentile": "write `analysis.top_fraction` (0.02 for the top 2 %)",
     "batch_size": "batches are chosen to fit `memory`; shards by `ablation.tokens_per_shard`",
 }
-PATHS = ("reference", "corpus", "tokenizer")  # keys of files that rules read
+# Keys of files, and of names in them, that rules read.
+PLAIN = (".path", ".text", ".split", ".kinds", "reference", "corpus", "tokenizer")
 
 
 def check_configuration(config: dict[str, Any], configfiles: list[Path], schema: Path) -> None:
@@ -61,8 +62,8 @@ def _check_values(value: Any, place: str) -> None:
         raise WorkflowError(
             f"{place}: `{value}` begins with a dash, as an option of a program does; write another name"
         )
-    elif isinstance(value, str) and place.endswith((".path", *PATHS)) and set(value) & set("{}<>"):
-        raise WorkflowError(f"{place}: `{value}` holds a brace or `<`, which stand for wildcards; rename the file")
+    elif isinstance(value, str) and place.endswith(PLAIN) and set(value) & set("{}<>"):
+        raise WorkflowError(f"{place}: `{value}` holds a brace or `<`, which stand for wildcards; rename it")
     elif isinstance(value, str) and not value.isprintable():
         raise WorkflowError(f"{place}: {value!r} holds a character that can't be printed; remove it")
 

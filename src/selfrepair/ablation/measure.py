@@ -109,6 +109,8 @@ def _checked(model: FoldedModel, tokens: Tensor, source: Tensor, batch_rows: int
     """Tokens and sources in int64; refuse what would be measured as something else, or fail far from its cause."""
     if not isinstance(model, FoldedModel):
         raise TypeError(f"model: it must be what `load_model` returns, not {type(model).__name__}")
+    if torch.is_autocast_enabled(torch.device(model.device).type):
+        raise ValueError("torch.autocast is on, which rounds what is added up exactly; measure outside of it")
     if not _are_integers(tokens) or tokens.ndim != 2:
         raise ValueError("tokens: they must be integers of the form [row, pos], as `tokenize` gives them")
     n_rows, length = tokens.shape
@@ -157,6 +159,8 @@ def _direction(
 ) -> tuple[Float[Tensor, "row pos d_model"], Float[Tensor, "row pos"]]:
     """The vector that the final stream is read with, and the bias that is added."""
     is_vector = isinstance(direction, Tensor) and direction.is_floating_point()
+    if is_vector and not direction.isfinite().all():
+        raise ValueError("direction: it holds NaN or infinite numbers")
     if not is_vector and not _are_integers(direction):
         raise ValueError("direction: it must be a tensor of integers (tokens) or of floats (vectors)")
     wanted = (*correct.shape, model.d_model) if is_vector else tuple(correct.shape)

@@ -29,8 +29,10 @@ def verify_run(run: Path, sample: int = 20, seed: int | None = None, again: bool
     Raises:
         CrateError: there is no record, or it can't be read.
         VerificationError: a check failed; each is printed as it is made.
-        ValueError: sample is not positive.
+        ValueError: sample is not positive, or the seed is negative.
     """
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed: {seed} is below 0; give a whole number from 0")
     if sample < 1:
         raise ValueError(f"sample: {sample} token rows would check nothing; give at least 1")
     crate = read_crate(run)

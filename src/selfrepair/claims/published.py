@@ -148,7 +148,7 @@ def compare(heads: dict[str, pl.DataFrame], published: pl.DataFrame) -> Comparis
     listed: list[tuple[str, str | None, int, str | None]] = []
     joined = [empty(REFERENCE_HEADS)]
     for name, table in heads.items():
-        published_as = ALIASES.get(name, name)
+        published_as = name if name in published["model"] else ALIASES.get(name, name)
         other = published.filter(model=published_as)
         means = table.filter((pl.col("tokens") == "top") & (pl.col("statistic") == "mean"))
         if reason := _reason(table, published_as, other):

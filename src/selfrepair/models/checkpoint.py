@@ -1,6 +1,5 @@
 """A Hugging Face model directory, read a group of layers at a time, and the residual stream through its groups."""
 
-import json
 import math
 import re
 from collections import Counter
@@ -41,7 +40,7 @@ class Checkpoint:
         layer_bytes: size of the largest layer in float32.
 
     Raises:
-        ModelDirectoryError: a shard lacks a tensor that the index places there, or the configuration can't be used.
+        ModelDirectoryError: the configuration can't be used.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -71,13 +70,6 @@ class Checkpoint:
                 if match := IN_A_LAYER.fullmatch(name):
                     sizes[int(match[2])] += 4 * math.prod(header[stored]["shape"])
         self.layer_bytes = max(sizes.values(), default=0)
-        if self._index:
-            for stored, file in json.loads(self._index.read_text())["weight_map"].items():
-                if (name := WRAPPED.sub("", stored)) not in self._tensors[folder / file]:
-                    raise ModelDirectoryError(
-                        f"{folder / file} lacks the tensor {name}, which {self._index.name} places there; "
-                        "fetch it again"
-                    )
 
     def whole(self) -> torch.nn.Module | None:
         """The model as Hugging Face's own reader loads it, which shares nothing with `group`.

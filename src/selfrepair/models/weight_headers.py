@@ -20,6 +20,7 @@ INDEX = "model.safetensors.index.json"  # of shards
 # What older files hold besides weights: attention masks, rotary frequencies, a version.
 BUFFER = re.compile(r"\b(?:attn|attention)\.(?:masked_)?bias$|\brotary_emb\.inv_freq$|^(?:model\.)?decoder\.version$")
 WRAPPED = re.compile(r"^(?:(?:_orig_mod|module)\.)+")  # how torch.compile and data-parallel training name a model
+BASE = re.compile(r"^(?:transformer|model|gpt_neox)\.")  # Hugging Face's classes read names with it and without it
 ADAPTER = "adapter_config.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
@@ -47,13 +48,13 @@ def weight_files(folder: Path) -> list[Path]:
         return [alone]
     if index.is_file():
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            shards = [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ModelDirectoryError(f"{index} is corrupt ({error!r}); fetch it again") from error
-        for name in names:
-            if not (folder / name).is_file():
-                raise ModelDirectoryError(f"{folder / name}, named by {index.name}, is missing; fetch it again")
-        return [folder / name for name in names]
+        for shard in shards:
+            if not shard.is_file():
+                raise ModelDirectoryError(f"{shard}, named by {index.name}, is missing; fetch it again")
+        return shards
     files = sorted(file for file in folder.glob("*.safetensors") if not file.name.startswith("adapter_"))
     if files:
         return files
@@ -85,22 +86,34 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
     config_file = folder / "config.json"
     shapes: dict[str, list[int]] = {}
     places: dict[str, str] = {}  # of each tensor as the model calls it: its file and name there
-    files = weight_files(folder)
-    for file in files:
-        tensors = read_header(file)
+    headers = {file: read_header(file) for file in weight_files(folder)}
+    source = _check_index(folder, headers)
+    for file, tensors in headers.items():
         _check_tensors(file, tensors, n_layers, config_file)
         for stored in tensors:
-            name, place = WRAPPED.sub("", stored), f"{stored} in {file.name}"
+            name, place = BASE.sub("", WRAPPED.sub("", stored)), f"{stored} in {file.name}"
             if name in places:
                 raise ModelDirectoryError(
                     f"{folder} holds {name} twice, as {places[name]} and as {place}: these are several models; keep one"
                 )
             places[name] = place
         shapes |= {name: entry["shape"] for name, entry in tensors.items()}
-    index = folder / INDEX
-    source = files[0] if len(files) == 1 else index if index.is_file() else folder
     _check_layers(source, shapes, n_layers, config_file, config)
     _check_tokenizer(folder / "tokenizer.json", _check_embedding(source, shapes, config))
+
+
+def _check_index(folder: Path, headers: dict[Path, dict[str, dict]]) -> Path:
+    """The file that says which tensors there are: the only one, or the index of shards, which must hold them."""
+    index = folder / INDEX
+    if list(headers) == [folder / "model.safetensors"] or not index.is_file():
+        return next(iter(headers)) if len(headers) == 1 else folder
+    names = {file: {WRAPPED.sub("", name) for name in header} for file, header in headers.items()}
+    for stored, file in json.loads(index.read_text())["weight_map"].items():
+        if (name := WRAPPED.sub("", stored)) not in names[folder / file]:
+            raise ModelDirectoryError(
+                f"{folder / file} lacks the tensor {name}, which {index.name} places there; fetch it again"
+            )
+    return index
 
 
 def _check_tensors(file: Path, tensors: dict[str, dict], n_layers: int, config_file: Path) -> None:

@@ -1,15 +1,16 @@
 """Read a corpus of documents: Parquet, JSON lines or plain text."""
 
+import re
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
-from selfrepair.tokens.corpus_file import CorpusError, check_corpus_file, records
+from selfrepair.tokens.corpus_file import OPTIONAL, CorpusError, check_corpus_file, records
 
-BYTE_ORDER_MARK = "\ufeff"  # not of the text
-TEXT_SEPARATOR = "\n<|endoftext|>\n"
+KIND = "text"  # where the corpus does not say it
 TEXTS = (pl.String, pl.Categorical, pl.Enum)
-SEPARATORS = r"\n(?:<\|endoftext\|>[ \t]*\n)+"  # one or several
+SEPARATORS = re.compile(r"(?:\A|\n)(?:<\|endoftext\|>[ \t]*(?:\n|\Z))+")  # one line or several
 
 
 def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str]) -> pl.DataFrame:
@@ -22,43 +23,39 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
             document is left.
     """
     check_corpus_file(path, text_column)
-    columns = ("document", "kind", "split", text_column)
+    columns = (*OPTIONAL, text_column)
     if path.suffix == ".parquet":
         found = pl.scan_parquet(path, glob=False)
     elif path.suffix == ".txt":
-        found = pl.LazyFrame({text_column: [path.read_text(encoding="utf-8")]})
+        found = pl.LazyFrame({text_column: _divided(path)}, schema={text_column: pl.String})
     else:
         listed = list(records(path, text_column))
         there = [name for name in columns if any(name in record for record in listed)]
         found = pl.LazyFrame(listed, schema=dict.fromkeys(there, pl.String))
     try:
         _check_columns(path, schema := found.collect_schema(), text_column, split, kinds)
-        documents = found.select(pl.col(name).cast(pl.String) for name in columns if name in schema).collect()
+        wanted = cs.by_name([name for name in columns if name in schema])  # not `pl.col`, which takes `^` for a pattern
+        documents = found.select(wanted.cast(pl.String)).collect().rename({text_column: "text"})
     except pl.exceptions.PolarsError as error:
         raise CorpusError(f"corpus {path} can't be read ({error}); fetch or mend it") from error
-    if missing := documents[text_column].null_count():
+    if missing := documents["text"].null_count():
         raise CorpusError(f"corpus {path}: `{text_column}` is missing in {missing} documents; fill or remove them")
-    if path.suffix == ".txt":
-        documents = _divided(path, documents, text_column)
     _check_kinds(path, documents, kinds)
     documents = documents.filter(_chosen(split, kinds))
     if documents.is_empty():
         raise CorpusError(f"corpus {path} has no document of split {split} and kinds {kinds}")
     numbered = pl.format("{}", pl.int_range(pl.len()))
     name = pl.coalesce("document", numbered) if "document" in documents.columns else numbered
-    kind = pl.col("kind") if "kind" in documents.columns else pl.lit("text")
-    return documents.select(name.alias("name"), kind.alias("kind"), pl.col(text_column).alias("text"))
+    kind = pl.col("kind").fill_null(KIND) if "kind" in documents.columns else pl.lit(KIND)
+    return documents.select(name.alias("name"), kind.alias("kind"), "text")
 
 
-def _divided(path: Path, documents: pl.DataFrame, text_column: str) -> pl.DataFrame:
+def _divided(path: Path) -> list[str]:
     """The documents of a plain text."""
-    letters = documents[text_column].str
-    if 4 * letters.count_matches("\0", literal=True).sum() > letters.len_chars().sum():
+    text = path.read_text(encoding="utf-8-sig")
+    if 4 * text.count("\0") > len(text):
         raise CorpusError(f"corpus {path} is full of NUL, as text in UTF-16 is; convert it to UTF-8")
-    one = pl.col(text_column).str.replace_all(SEPARATORS, TEXT_SEPARATOR)
-    whole = one.str.strip_prefix(BYTE_ORDER_MARK).str.strip_prefix(TEXT_SEPARATOR[1:])
-    texts = whole.str.strip_suffix(TEXT_SEPARATOR[:-1]).str.split(TEXT_SEPARATOR)
-    return documents.with_columns(texts).explode(text_column).filter(pl.col(text_column).str.len_chars() > 0)
+    return [document for document in SEPARATORS.split(text) if document]
 
 
 def check_parquet(path: Path, text_column: str, split: str | None, kinds: list[str]) -> None:

@@ -12,7 +12,7 @@ from selfrepair.core.files import once, sha256
 
 FORMATS = (".parquet", ".jsonl", ".json", ".txt")
 MAGIC = b"PAR1"  # begins and ends a Parquet file
-OPTIONAL = ("kind", "split", "document")
+OPTIONAL = ("document", "kind", "split")
 
 
 class CorpusError(ValueError):
@@ -29,6 +29,8 @@ def check_corpus_file(path: Path, text_column: str, most: int | None = None) -> 
     Raises:
         CorpusError: the file is missing, of another format, cut short, or a line of it can't be read.
     """
+    if text_column in OPTIONAL:
+        raise CorpusError(f"corpus {path}: `{text_column}` is where a document's {text_column} stands, no text")
     if not path.is_file():
         what = "is no file" if path.exists() else "does not exist"
         raise CorpusError(f"corpus {path} {what}; correct its path")
