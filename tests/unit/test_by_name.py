@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from selfrepair.core import by_name
+from selfrepair.core.files import TableError
 
 
 def example(table: pl.DataFrame, files: list[Path], names: list[str], count: int, name: str = "none") -> tuple:
@@ -35,7 +36,7 @@ def test_tables_of_several_kinds_are_named(called: None, tmp_path: Path) -> None
     """As when a shard of another run was put among them."""
     for name, column in (("a.csv", "x"), ("b.csv", "y")):
         (tmp_path / name).write_text(f"{column}\n1\n")
-    with pytest.raises(by_name.TableError, match=r"a\.csv, .*b\.csv are of several kinds .*; delete them"):
+    with pytest.raises(TableError, match=r"a\.csv, .*b\.csv are of several kinds .*; delete them"):
         by_name.call("some.module:example", [f"table={tmp_path}/{name}.csv" for name in "ab"])
 
 
@@ -43,5 +44,5 @@ def test_tables_of_several_kinds_are_named(called: None, tmp_path: Path) -> None
 def test_a_table_that_can_not_be_read_is_named_with_the_fix(called: None, tmp_path: Path, name: str) -> None:
     """A job that was killed by a full disk may leave one."""
     (tmp_path / "empty.parquet").touch()
-    with pytest.raises(by_name.TableError, match=f"{name} can't be read .*; delete it, Snakemake makes it again"):
+    with pytest.raises(TableError, match=f"{name} can't be read .*; delete it, Snakemake makes it again"):
         by_name.call("some.module:example", [f"table={tmp_path / name}", "count=1"])

@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_load import refused, split_into_shards
 
+from selfrepair.ablation.program import read_sampled
 from selfrepair.benchmark.loading import measure_loading
 from selfrepair.benchmark.random_model import Shape
+from selfrepair.core.files import TableError
 from selfrepair.models import checkpoint, fold
 from selfrepair.models.checkpoint import Checkpoint, run
 from selfrepair.models.folded import FoldedModel
@@ -190,6 +192,21 @@ def test_what_is_written_has_shapes_and_no_numbers(zoo, tmp_path):
     written = save_folded(model, model.layers, tmp_path / "folded", "float32")
     assert {written.W_U.device.type, written.layers[2].W_out.device.type} == {"meta"}
     assert written.layers[2].W_out.shape == model.layers[2].W_out.shape
+
+
+def test_a_file_cut_short_is_named_with_the_fix(zoo, tmp_path):
+    """As a full disk leaves it, after the job that wrote it ended well."""
+    model = zoo.folded("gpt2")
+    save_folded(model, model.layers, tmp_path / "folded", "float32")
+    file = tmp_path / "folded/layer-001.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(
+        TableError, match=r"layer-001\.safetensors can't be read .*; delete the folder .*/folded, Snake"
+    ):
+        load_folded(tmp_path / "folded")
+    (tmp_path / "tokens.parquet").write_bytes(b"PAR1")
+    with pytest.raises(TableError, match=r"tokens\.parquet can't be read .*; delete it, Snakemake makes it again"):
+        read_sampled(tmp_path)
 
 
 def test_a_model_that_fails_the_check_leaves_nothing(zoo, tmp_path, monkeypatch):

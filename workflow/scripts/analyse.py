@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from selfrepair.core.by_name import TableError, call, tables_of
+from selfrepair.core.by_name import call, tables_of
 from selfrepair.core.program import program
 from selfrepair.core.tables import write_table
 
@@ -19,4 +19,4 @@ def main(function: str, inputs: list[str], output: list[Path]) -> None:
         write_table(table, path)
 
 
-program(main, TableError)
+program(main)

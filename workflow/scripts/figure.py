@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import cast
 
-from selfrepair.core.by_name import TableError, call
+from selfrepair.core.by_name import call
 from selfrepair.core.program import program
 from selfrepair.figures.save import save_chart
 from selfrepair.figures.theme import Panel
@@ -22,4 +22,4 @@ def main(function: str, inputs: list[str], output: list[Path]) -> None:
         save_chart(cast(Panel, call(function, arguments)), [path for path in output if path.stem == name])
 
 
-program(main, TableError)
+program(main)

@@ -5,7 +5,7 @@ from typing import cast
 
 import polars as pl
 
-from selfrepair.core.by_name import TableError, call
+from selfrepair.core.by_name import call
 from selfrepair.core.files import write_text
 from selfrepair.core.program import program
 from selfrepair.core.tables import write_table
@@ -25,4 +25,4 @@ def main(function: str, inputs: list[str], tex: Path, csv: Path) -> None:
     write_table(rows, csv)
 
 
-program(main, TableError)
+program(main)

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import torch
 
+from selfrepair.core.tables import read_table
 from selfrepair.models.device import describe_device, job_record, pick_device
 from selfrepair.models.directory import parse_head
 from selfrepair.models.folded import FoldedModel
@@ -43,7 +44,7 @@ class Machine:
 
 def read_sampled(folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Read `TOKENS` and `ROWS` from their folder."""
-    return pl.read_parquet(folder / "tokens.parquet"), pl.read_parquet(folder / "rows.parquet")
+    return read_table(folder / "tokens.parquet"), read_table(folder / "rows.parquet")
 
 
 def heads_or_all(model: FoldedModel, named: list[str]) -> list[tuple[int, int]]:

@@ -10,9 +10,8 @@ from typing import Any, get_type_hints
 
 import polars as pl
 
-
-class TableError(ValueError):
-    """A table that can't be read; the message names the file and the fix."""
+from selfrepair.core.files import TableError
+from selfrepair.core.tables import read_table
 
 
 def call(function: str, inputs: list[str]) -> object:
@@ -49,7 +48,7 @@ def tables_of(result: object, paths: list[Path]) -> dict[Path, pl.DataFrame]:
 def _converted(kind: Any, values: list[str]) -> object:
     if kind is pl.DataFrame:
         try:
-            return pl.concat(map(_read, values))
+            return pl.concat(map(read_table, map(Path, values)))
         except pl.exceptions.PolarsError as error:
             raise TableError(
                 f"{', '.join(values)} are of several kinds ({error}); delete them, Snakemake makes them again"
@@ -57,10 +56,3 @@ def _converted(kind: Any, values: list[str]) -> object:
     if kind == list[Path]:
         return list(map(Path, values))
     return values if kind == list[str] else kind(values[0])
-
-
-def _read(path: str) -> pl.DataFrame:
-    try:
-        return pl.read_csv(path) if path.endswith(".csv") else pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TableError(f"{path} can't be read ({error}); delete it, Snakemake makes it again") from error

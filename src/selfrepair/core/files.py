@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 
+class TableError(ValueError):
+    """A result that can't be read; the message names the file and the fix."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file and rename it, so that `path` is complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)

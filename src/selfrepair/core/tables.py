@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from selfrepair.core.files import write_atomically
+from selfrepair.core.files import TableError, write_atomically
 
 MADE_WITH = "selfrepair"  # key of a file's metadata
 
@@ -50,6 +50,18 @@ def write_table(table: pl.DataFrame, path: Path) -> None:
         write_atomically(path, lambda temporary: write_csv(table, temporary))
     else:
         write_parquet(table, path)
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a Parquet or CSV file, by the suffix of the path.
+
+    Raises:
+        TableError: it can't be read.
+    """
+    try:
+        return pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(f"{path} can't be read ({error}); delete it, Snakemake makes it again") from error
 
 
 def read_made_with(path: Path) -> dict[str, str]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from selfrepair.core.files import sha256, whole_folder
+from selfrepair.core.files import TableError, sha256, whole_folder
 from selfrepair.models.folded import FoldedModel, Layer
 from selfrepair.models.precision import Precision, stored
 
@@ -79,5 +79,10 @@ def _write(part: FoldedModel | Layer, path: Path, facts: dict[str, Any]) -> None
 
 def _read(path: Path) -> dict[str, Any]:
     # Read, not mapped: mapped pages would be held besides the tensors that are made of them.
-    with safe_open(path, "pt", backend="pread") as file:
-        return json.loads(file.metadata()[FACTS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    try:
+        with safe_open(path, "pt", backend="pread") as file:
+            return json.loads(file.metadata()[FACTS]) | {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise TableError(
+            f"{path} can't be read ({error}); delete the folder {path.parent}, Snakemake makes it again"
+        ) from error
