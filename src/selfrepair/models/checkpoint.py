@@ -23,6 +23,7 @@ from selfrepair.models.weight_headers import (
     WRAPPED,
     ModelDirectoryError,
     count_parameters,
+    index_of,
     read_header,
     weight_files,
 )
@@ -59,8 +60,7 @@ class Checkpoint:
             if self.config.model_type not in families:
                 vars(self.config).pop(key, None)
         files = weight_files(folder)
-        sharded = files != [folder / "model.safetensors"] and (folder / INDEX).is_file()
-        self._index = folder / INDEX if sharded else None
+        self._index = index_of(folder, files)
         self._tensors: dict[Path, dict[str, str]] = {}  # by file: names in the model, and in the file
         sizes: Counter[int] = Counter()
         for file in files:

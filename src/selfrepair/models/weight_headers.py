@@ -72,6 +72,12 @@ def weight_files(folder: Path) -> list[Path]:
     raise ModelDirectoryError(f"{folder} holds no *.safetensors; put the model's weights there")
 
 
+def index_of(folder: Path, files: list[Path]) -> Path | None:
+    """The index of shards, if the files of `weight_files` are what it names."""
+    index = folder / INDEX
+    return index if files != [folder / "model.safetensors"] and index.is_file() else None
+
+
 def count_parameters(file: Path) -> int:
     """Numbers stored in a safetensors file; tied weights are stored once."""
     return sum(math.prod(entry["shape"]) for entry in read_header(file).values())
@@ -104,8 +110,8 @@ def check_weights(folder: Path, n_layers: int, config: dict[str, Any]) -> None:
 
 def _check_index(folder: Path, headers: dict[Path, dict[str, dict]]) -> Path:
     """The file that says which tensors there are: the only one, or the index of shards, which must hold them."""
-    index = folder / INDEX
-    if list(headers) == [folder / "model.safetensors"] or not index.is_file():
+    index = index_of(folder, list(headers))
+    if index is None:
         return next(iter(headers)) if len(headers) == 1 else folder
     names = {file: {WRAPPED.sub("", name) for name in header} for file, header in headers.items()}
     for stored, file in json.loads(index.read_text())["weight_map"].items():

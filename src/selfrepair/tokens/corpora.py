@@ -22,7 +22,7 @@ def read_corpus(path: Path, text_column: str, split: str | None, kinds: list[str
         CorpusError: the file or a column is missing, a line can't be read, what should be text is none, or no
             document is left.
     """
-    check_corpus_file(path, text_column)
+    check_corpus_file(path, text_column, None if path.suffix == ".txt" else 0)  # JSON's records are checked below
     columns = (*OPTIONAL, text_column)
     if path.suffix == ".parquet":
         found = pl.scan_parquet(path, glob=False)
